@@ -1,0 +1,253 @@
+"""The checkpoint of a quantized model: a folder with `model.safetensors` and `carsam.json`.
+
+Torch is not needed to read or write one. `docs/checkpoint.md` describes every field.
+"""
+
+import errno
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save_file
+
+from carsam.errors import UserError
+from carsam.quant.packing import packed_columns
+
+FORMAT = "carsam"
+VERSION = 1
+MANIFEST_FILE = "carsam.json"
+WEIGHTS_FILE = "model.safetensors"
+DTYPES = {"F16": np.float16, "F32": np.float32, "U8": np.uint8}
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A checkpoint in memory: what `carsam.json` says, and the tensors by name."""
+
+    manifest: dict[str, Any]
+    tensors: Mapping[str, np.ndarray]
+
+
+def read_checkpoint(folder: str | Path) -> Checkpoint:
+    """Read a checkpoint folder; the tensors are views of the memory-mapped file.
+
+    Raises:
+        UserError: a file is missing, damaged, truncated, or not a carsam checkpoint.
+    """
+    folder = Path(folder)
+    manifest = _read_manifest(folder / MANIFEST_FILE)
+    weights = folder / WEIGHTS_FILE
+    _check_weights_file(weights, manifest)
+    tensors = MappedTensors(weights)
+    _check_tensors(manifest, tensors, weights)
+    return Checkpoint(manifest, tensors)
+
+
+def write_checkpoint(
+    folder: str | Path,
+    manifest: Mapping[str, Any],
+    tensors: Mapping[str, np.ndarray],
+    force: bool = False,
+) -> None:
+    """Write a checkpoint into a temporary folder beside `folder`, then rename it.
+
+    Args:
+        manifest: all keys of `carsam.json` except `format`, `version` and `weights_file`.
+        force: replace an existing folder.
+
+    Raises:
+        UserError: the folder exists and `force` is not set, or the disk is full.
+    """
+    folder = Path(folder)
+    check_output_folder(folder, force)
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    partial = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
+    try:
+        contiguous = {name: np.ascontiguousarray(tensor) for name, tensor in tensors.items()}
+        save_file(contiguous, partial / WEIGHTS_FILE)
+        weights = {
+            "bytes": (partial / WEIGHTS_FILE).stat().st_size,
+            "sha256": file_sha256(partial / WEIGHTS_FILE),
+        }
+        full = {"format": FORMAT, "version": VERSION, **manifest, "weights_file": weights}
+        (partial / MANIFEST_FILE).write_text(json.dumps(full, indent=1) + "\n", encoding="utf-8")
+        partial.chmod(0o755)
+        _replace_folder(partial, folder)
+    except (OSError, SafetensorError) as error:
+        if _is_disk_full(error):
+            size = sum(tensor.nbytes for tensor in tensors.values())
+            raise UserError(
+                f"No space left on the disk of {folder.parent}; the checkpoint takes "
+                f"{size / 1e6:.0f} MB. Free some space or choose another output folder."
+            ) from error
+        raise
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+
+
+def update_manifest(folder: str | Path, changes: Mapping[str, Any]) -> None:
+    """Replace top-level keys of `carsam.json`, for example `metrics`, atomically."""
+    path = Path(folder) / MANIFEST_FILE
+    manifest = {**_read_manifest(path), **changes}
+    partial = path.with_suffix(".partial")
+    partial.write_text(json.dumps(manifest, indent=1) + "\n", encoding="utf-8")
+    os.replace(partial, path)
+
+
+def check_output_folder(folder: Path, force: bool) -> None:
+    """Refuse an existing output folder, before hours of work rather than after them.
+
+    With `force` a checkpoint, or an empty folder, may be replaced, and nothing else: a mistyped
+    `--out` must not delete photos.
+    """
+    if not folder.exists():
+        return
+    if not force:
+        raise UserError(f"{folder} exists already. Choose another folder, or pass --force.")
+    replaceable = folder.is_dir() and (
+        (folder / MANIFEST_FILE).exists() or not any(folder.iterdir())
+    )
+    if not replaceable:
+        raise UserError(
+            f"{folder} exists and is not a carsam checkpoint, so --force does not replace it. "
+            "Choose another folder."
+        )
+
+
+def file_sha256(path: Path) -> str:
+    """Return the SHA-256 of a file, in hexadecimal."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+class MappedTensors(Mapping[str, np.ndarray]):
+    """The tensors of a safetensors file, read-only views of the mapped file.
+
+    Raises:
+        UserError: the file is not a safetensors file, or its header does not fit its size.
+    """
+
+    def __init__(self, path: Path) -> None:
+        try:
+            with safe_open(path, framework="numpy"):  # checks the header against the file's size
+                pass
+        except (SafetensorError, OSError) as error:
+            raise UserError(f"{path} is not a readable safetensors file: {error}.") from error
+        mapped = np.memmap(path, dtype=np.uint8, mode="r")
+        header_size = int(mapped[:8].view("<u8")[0])
+        header = json.loads(bytes(mapped[8 : 8 + header_size]))
+        header.pop("__metadata__", None)
+        unknown = {entry["dtype"] for entry in header.values()} - set(DTYPES)
+        if unknown:
+            raise UserError(
+                f"{path} holds tensors of type {', '.join(sorted(unknown))}; "
+                f"a carsam checkpoint holds only {', '.join(DTYPES)}."
+            )
+        self._data = mapped[8 + header_size :]
+        self._header = header
+
+    def __getitem__(self, name: str) -> np.ndarray:
+        entry = self._header[name]
+        begin, end = entry["data_offsets"]
+        return self._data[begin:end].view(DTYPES[entry["dtype"]]).reshape(entry["shape"])
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._header)
+
+    def __len__(self) -> int:
+        return len(self._header)
+
+
+def _read_manifest(path: Path) -> dict[str, Any]:
+    if not path.parent.is_dir():
+        raise UserError(f"There is no folder {path.parent}. Give the folder of a quantized model.")
+    try:
+        manifest = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise UserError(
+            f"{path.parent} is not a carsam checkpoint: it holds no {MANIFEST_FILE}. "
+            "Make one with `carsam quantize`."
+        ) from None
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise UserError(f"{path} is damaged: it is not valid JSON ({error}).") from error
+    if not isinstance(manifest, dict) or manifest.get("format") != FORMAT:
+        raise UserError(f'{path} is not a carsam checkpoint: its "format" is not "{FORMAT}".')
+    if manifest.get("version") != VERSION:
+        raise UserError(
+            f"{path} has version {manifest.get('version')}; this carsam reads version {VERSION}. "
+            "Install the carsam that wrote it, or quantize again."
+        )
+    missing = {"family", "model_config", "sites", "weights_file"} - set(manifest)
+    if missing:
+        raise UserError(f"{path} is damaged: it lacks {', '.join(sorted(missing))}.")
+    return manifest
+
+
+def _check_weights_file(path: Path, manifest: Mapping[str, Any]) -> None:
+    if not path.is_file():
+        raise UserError(f"{path.parent} is incomplete: it holds no {WEIGHTS_FILE}.")
+    expected = manifest["weights_file"]
+    size = path.stat().st_size
+    if size != expected["bytes"]:
+        raise UserError(
+            f"{path} is damaged: it has {size} bytes, {MANIFEST_FILE} says {expected['bytes']}. "
+            "Copy the checkpoint again."
+        )
+    if file_sha256(path) != expected["sha256"]:
+        raise UserError(
+            f"{path} is damaged: its content does not match the SHA-256 in {MANIFEST_FILE}. "
+            "Copy the checkpoint again."
+        )
+
+
+def _check_tensors(manifest: Mapping[str, Any], tensors: MappedTensors, path: Path) -> None:
+    expected: dict[str, tuple[np.dtype, tuple[int, ...]]] = {}
+    for site_path, site in manifest["sites"].items():
+        if site["weight"] is not None:
+            rows, columns = weight_rows(site["type"], site["weight"]["shape"])
+            width = packed_columns(columns, site["weight"]["bits"])
+            expected[f"{site_path}.weight_packed"] = (np.dtype(np.uint8), (rows, width))
+            expected[f"{site_path}.weight_scale"] = (np.dtype(np.float32), (rows,))
+            expected[f"{site_path}.weight_zero_point"] = (np.dtype(np.uint8), (rows,))
+        for operand in site["operands"]:
+            expected[f"{site_path}.{operand}_scale"] = (np.dtype(np.float32), (1,))
+            expected[f"{site_path}.{operand}_zero_point"] = (np.dtype(np.uint8), (1,))
+    for name, (dtype, shape) in expected.items():
+        found = tensors.get(name)
+        if found is None:
+            raise UserError(f"{path} does not fit its {MANIFEST_FILE}: {name} is missing.")
+        if found.dtype != dtype or found.shape != shape:
+            raise UserError(
+                f"{path} does not fit its {MANIFEST_FILE}: {name} is {found.dtype} of shape "
+                f"{found.shape}, expected {dtype} of shape {shape}."
+            )
+
+
+def weight_rows(site_type: str, shape: list[int]) -> tuple[int, int]:
+    """Return (output channels, weights per channel) of a weight of the given original shape."""
+    output_axis = 1 if site_type == "conv_transpose" else 0
+    rows = shape[output_axis]
+    return rows, int(np.prod(shape, dtype=np.int64)) // rows
+
+
+def _replace_folder(partial: Path, folder: Path) -> None:
+    if not folder.exists():
+        os.rename(partial, folder)
+        return
+    old = Path(tempfile.mkdtemp(prefix=f".{folder.name}-old-", dir=folder.parent))
+    os.rename(folder, old / folder.name)
+    os.rename(partial, folder)
+    shutil.rmtree(old)
+
+
+def _is_disk_full(error: Exception) -> bool:
+    # safetensors reports the operating system's errors in its message only.
+    return getattr(error, "errno", None) == errno.ENOSPC or "No space left" in str(error)

@@ -1,0 +1,9 @@
+"""Errors that a user can mend: the message says what was found, what was expected, what to do."""
+
+
+class UserError(ValueError):
+    """Wrong input or wrong use; the command line prints the message and exits with code 2."""
+
+
+class MissingExtraError(UserError):
+    """A command needs packages of an extra that is not installed."""
