@@ -1,0 +1,34 @@
+"""The optional package groups: say which one is missing before a command needs it."""
+
+import importlib.util
+
+from carsam.errors import MissingExtraError
+
+EXTRAS = {"quantize": ("torch", "transformers", "faster_coco_eval", "matplotlib")}
+"""Extra -> the packages it adds, by import name. pyproject.toml holds the versions."""
+
+
+def require(extra: str, *packages: str) -> None:
+    """Check that the packages of an extra are installed, without importing them.
+
+    Args:
+        extra: a key of `EXTRAS`.
+        packages: import names of the ones needed; all of the extra's unless given.
+
+    Raises:
+        MissingExtraError: names the missing packages and the command that installs them.
+    """
+    needed = packages or EXTRAS[extra]
+    missing = [package for package in needed if not _installed(package)]
+    if missing:
+        raise MissingExtraError(
+            f"This command needs {' and '.join(needed)} (not found: {', '.join(missing)}). "
+            f"Install the extra: pip install 'carsam[{extra}]'"
+        )
+
+
+def _installed(package: str) -> bool:
+    try:
+        return importlib.util.find_spec(package) is not None
+    except ImportError:
+        return False
