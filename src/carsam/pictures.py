@@ -1,0 +1,120 @@
+"""Pictures for people: masks over photos, prompts, rows of panels with captions."""
+
+import os
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageDraw, ImageFont
+
+from carsam.errors import UserError
+
+MASK_COLOUR = (30, 144, 255)
+BOX_COLOUR = (255, 196, 0)
+POINT_COLOURS = {1: (0, 220, 90), 0: (230, 40, 40)}
+"""Point label -> colour: foreground, background."""
+
+CAPTION_HEIGHT = 22
+GAP = 6
+
+
+@dataclass(frozen=True)
+class Panel:
+    """One cell of a picture.
+
+    Args:
+        image: RGB uint8 (H, W, 3).
+        caption: one short line, written above the image.
+    """
+
+    image: np.ndarray
+    caption: str
+
+
+def overlay_mask(image: np.ndarray, mask: np.ndarray, opacity: float = 0.55) -> np.ndarray:
+    """Return `image` (H, W, 3) uint8 with the bool `mask` (H, W) tinted and outlined."""
+    tinted = image.astype(np.float32)
+    tinted[mask] += opacity * (np.array(MASK_COLOUR, np.float32) - tinted[mask])
+    tinted[_outline(mask)] = 255
+    return tinted.round().astype(np.uint8)
+
+
+def draw_prompt(
+    image: np.ndarray,
+    box: Sequence[float] | None = None,
+    points: Sequence[tuple[float, float, int]] = (),
+) -> np.ndarray:
+    """Return a copy of `image` with the box (x0 y0 x1 y1) and points (x, y, label), in pixels."""
+    canvas = Image.fromarray(image)
+    draw = ImageDraw.Draw(canvas)
+    width = max(2, round(max(canvas.size) / 200))
+    if box is not None:
+        draw.rectangle(tuple(box), outline=BOX_COLOUR, width=width)
+    for x, y, label in points:
+        draw.circle((x, y), 2 * width, fill=POINT_COLOURS[label], outline="white", width=width // 2)
+    return np.array(canvas)
+
+
+def side_by_side(rows: Sequence[Sequence[Panel]], panel_size: int = 320) -> Image.Image:
+    """Return one picture of rows of panels; each image is shrunk to fit a square.
+
+    Args:
+        rows: panels from top to bottom, left to right.
+        panel_size: side of the square, in pixels.
+    """
+    columns = max(len(row) for row in rows)
+    cell_height = CAPTION_HEIGHT + panel_size
+    size = (columns * (panel_size + GAP) + GAP, len(rows) * (cell_height + GAP) + GAP)
+    canvas = Image.new("RGB", size, "white")
+    draw = ImageDraw.Draw(canvas)
+    font = ImageFont.load_default(size=14)
+    for row_number, row in enumerate(rows):
+        for column, panel in enumerate(row):
+            left = GAP + column * (panel_size + GAP)
+            top = GAP + row_number * (cell_height + GAP)
+            draw.text((left, top), panel.caption, fill="black", font=font)
+            image = Image.fromarray(panel.image)
+            image.thumbnail((panel_size, panel_size))
+            canvas.paste(image, (left, top + CAPTION_HEIGHT))
+    return canvas
+
+
+def mask_picture(mask: np.ndarray) -> Image.Image:
+    """Return a bool mask (H, W) as a grey picture, 0 or 255."""
+    return Image.fromarray(mask.astype(np.uint8) * 255)
+
+
+def save_picture(picture: Image.Image, path: str | Path) -> None:
+    """Write a picture to `path` in the format of its extension; never half of one.
+
+    Raises:
+        UserError: the extension names no format, or the folder does not exist.
+    """
+    path = Path(path)
+    check_picture_path(path)
+    handle, partial = tempfile.mkstemp(suffix=path.suffix, prefix=f".{path.stem}-", dir=path.parent)
+    os.close(handle)
+    try:
+        picture.save(partial)
+        os.chmod(partial, 0o644)
+        os.replace(partial, path)
+    finally:
+        Path(partial).unlink(missing_ok=True)
+
+
+def check_picture_path(path: Path) -> None:
+    """Refuse, before any work, a path that `save_picture` could not write."""
+    known = Image.registered_extensions()
+    if path.suffix.lower() not in known or known[path.suffix.lower()] not in Image.SAVE:
+        raise UserError(f"Cannot tell the format of picture {path}; end its name in .png or .jpg.")
+    if not path.parent.is_dir():
+        raise UserError(f"There is no folder {path.parent} for {path.name}; make it first.")
+
+
+def _outline(mask: np.ndarray) -> np.ndarray:
+    """Return the pixels of a mask that have a neighbour outside it."""
+    padded = np.pad(mask, 1)
+    inside = padded[:-2, 1:-1] & padded[2:, 1:-1] & padded[1:-1, :-2] & padded[1:-1, 2:]
+    return mask & ~inside
