@@ -1,0 +1,54 @@
+"""Methods: named recipes, each a short list of steps, and the steps by name."""
+
+from dataclasses import fields
+from typing import Any
+
+from carsam.errors import UserError
+from carsam.methods.base import MethodStep
+from carsam.methods.rounding import RoundToNearest
+from carsam.recipe import Bits, Recipe, Rule, Step
+
+STEPS: dict[str, Any] = {"round-to-nearest": RoundToNearest}
+"""Steps by name; each is a frozen dataclass whose fields are its parameters."""
+
+RECIPES: dict[str, tuple[Step, ...]] = {"rtn": (Step("round-to-nearest"),)}
+"""Steps of the named recipes."""
+
+
+def make_recipe(
+    name: str, bits: str, rules: tuple[str, ...] = (), settings: tuple[str, ...] = ()
+) -> Recipe:
+    """Return a named recipe with its bits, rules and changed parameters.
+
+    Args:
+        name: key of `RECIPES`.
+        bits: such as `w4a4`.
+        rules: `PATTERN=BITS`, later ones override earlier ones.
+        settings: `step.parameter=value`.
+
+    Raises:
+        UserError: a name, the bits, a rule or a parameter is not understood.
+    """
+    if name not in RECIPES:
+        raise UserError(f"Recipe {name} is not known; expected one of {', '.join(RECIPES)}.")
+    parsed = tuple(Rule.parse(rule) for rule in rules)
+    recipe = Recipe(name, RECIPES[name], Bits.parse(bits), parsed).with_parameters(settings)
+    make_steps(recipe)
+    return recipe
+
+
+def make_steps(recipe: Recipe) -> tuple[MethodStep, ...]:
+    """Return the recipe's steps, ready to run; an unknown step or parameter is an error."""
+    steps = []
+    for step in recipe.steps:
+        if step.name not in STEPS:
+            raise UserError(f"Step {step.name} is not known; expected one of {', '.join(STEPS)}.")
+        known = {entry.name for entry in fields(STEPS[step.name])}
+        unknown = set(step.parameters) - known
+        if unknown:
+            raise UserError(
+                f"Step {step.name} has no parameter {', '.join(sorted(unknown))}; "
+                f"its parameters are {', '.join(sorted(known))}."
+            )
+        steps.append(STEPS[step.name](**step.parameters))
+    return tuple(steps)

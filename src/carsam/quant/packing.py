@@ -53,9 +53,9 @@ def unpack(packed: np.ndarray, bits: int, columns: int) -> np.ndarray:
         return packed.copy()
     rows = len(packed)
     stream = np.unpackbits(packed, axis=1, bitorder="little")[:, : columns * bits]
-    return np.packbits(
-        stream.reshape(rows * columns, bits), axis=1, bitorder="little"
-    ).reshape(rows, columns)
+    return np.packbits(stream.reshape(rows * columns, bits), axis=1, bitorder="little").reshape(
+        rows, columns
+    )
 
 
 def _check_bits(bits: int) -> None:

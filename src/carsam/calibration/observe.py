@@ -1,0 +1,66 @@
+"""Watch the float activations of one stage while they are computed anyway."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from carsam.families.base import Site, Stage, State
+from carsam.progress import Progress
+from carsam.quant import slots
+from carsam.quant.observers import Observer, Statistics
+from carsam.recipe import Bits
+
+Observers = dict[tuple[str, str], Observer]
+
+
+def run_observed(
+    model: Any,
+    stage: Stage,
+    sites: tuple[tuple[Site, Bits], ...],
+    inputs: tuple[State, ...],
+    histograms: bool,
+    progress: Progress,
+) -> tuple[tuple[State, ...], dict[tuple[str, str], Statistics]]:
+    """Run a float stage on every image.
+
+    Returns:
+        The states after the stage, and the statistics by site path and operand.
+
+    Raises:
+        ValueError: an activation is NaN or infinite; the site and operand are named.
+    """
+    with _observers(model, sites) as observers:
+        outputs = []
+        for state in inputs:
+            outputs.append(stage.run(model, state))
+            for observer in observers.values():
+                observer.end_image()
+            progress.advance(note=stage.path)
+        if histograms and observers:
+            for observer in observers.values():
+                observer.counting = True
+            for state in inputs:
+                stage.run(model, state)
+    return tuple(outputs), {key: observer.statistics for key, observer in observers.items()}
+
+
+@contextmanager
+def _observers(model: Any, sites: tuple[tuple[Site, Bits], ...]) -> Iterator[Observers]:
+    """Put observers into the slots to be quantized; take them out again whatever happens."""
+    watched = [
+        (site, operand)
+        for site, bits in sites
+        if bits.activations is not None
+        for operand in slots.operands(site)
+    ]
+    before = [slots.quantizer(model, site, operand) for site, operand in watched]
+    observers: Observers = {}
+    for site, operand in watched:
+        observer = Observer(site.path, operand)
+        slots.set_quantizer_(model, site, operand, observer)
+        observers[site.path, operand] = observer
+    try:
+        yield observers
+    finally:
+        for (site, operand), module in zip(watched, before, strict=True):
+            slots.set_quantizer_(model, site, operand, module)

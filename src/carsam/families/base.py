@@ -1,0 +1,102 @@
+"""What a family of models tells the rest: where its parts are and how to run them."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any, Protocol
+
+from torch import Tensor
+
+
+class SiteType(StrEnum):
+    """What stands at a site."""
+
+    LINEAR = "linear"
+    CONV = "conv"
+    CONV_TRANSPOSE = "conv_transpose"
+    ATTENTION = "attention"
+
+
+@dataclass(frozen=True)
+class Site:
+    """A place that can be quantized.
+
+    Args:
+        path: module path in the model.
+        kind: group that rules speak of, such as `encoder.mlp`.
+        type: an attention site is the two products inside the module at `path`.
+    """
+
+    path: str
+    kind: str
+    type: SiteType
+
+
+State = dict[str, Tensor]
+"""Activations of one image between two stages, by name."""
+
+
+@dataclass(frozen=True)
+class Stage:
+    """A part of the model that is calibrated at once.
+
+    Args:
+        path: sites at or below this module path belong to the stage, unless another stage's
+            path fits them more closely.
+        run: takes the model and the state before the stage, returns the state after it.
+    """
+
+    path: str
+    run: Callable[[Any, State], State]
+
+
+class Family(Protocol):
+    """One family of models."""
+
+    name: str
+
+    def sites(self, model: Any) -> tuple[Site, ...]:
+        """Return every site in the order of execution."""
+        ...
+
+    def wrap_(self, model: Any) -> None:
+        """Give the model quantizable layers and attention products, all in float still."""
+        ...
+
+    def stages(self, model: Any) -> tuple[Stage, ...]:
+        """Return the model cut into stages, in the order of execution."""
+        ...
+
+    def start(self, pixels: Tensor, boxes: Tensor) -> State:
+        """Return the state before the first stage.
+
+        Args:
+            pixels: (1, 3, S, S).
+            boxes: (1, P, 4) prompts in the S x S frame.
+        """
+        ...
+
+    def encode(self, model: Any, pixels: Tensor) -> tuple[Tensor, ...]:
+        """Return the embedding of pixels (1, 3, S, S): (1, C, h, w) first."""
+        ...
+
+    def decode(
+        self, model: Any, embedding: tuple[Tensor, ...], multimask_output: bool, **prompts: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """Return mask logits (1, P, M, 4h, 4w) and predicted IoUs (1, P, M).
+
+        `prompts` are transformers' `input_points`, `input_labels`, `input_boxes` and
+        `input_masks`.
+        """
+        ...
+
+
+def sites_of_stages(
+    stages: tuple[Stage, ...], sites: tuple[Site, ...]
+) -> list[tuple[Stage, tuple[Site, ...]]]:
+    """Return each stage with the sites that belong to it."""
+    members: dict[str, list[Site]] = {stage.path: [] for stage in stages}
+    for site in sites:
+        holders = [path for path in members if f"{site.path}.".startswith(f"{path}.")]
+        members[max(holders, key=len)].append(site)
+    return [(stage, tuple(members[stage.path])) for stage in stages]

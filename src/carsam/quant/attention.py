@@ -1,0 +1,152 @@
+"""The two products of attention with quantized operands, and how models are given them."""
+
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from transformers import AttentionInterface
+
+OPERANDS = ("query", "key", "probabilities", "value")
+INTERFACE = "carsam"
+SCORES_AT_ONCE = 1 << 24
+
+
+class AttentionProduct(nn.Module):
+    """softmax(q k' * scaling + bias) v, with a quantizer for each of the four operands.
+
+    Every quantizer is an identity (float), an observer, or a grid.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.quantizers = nn.ModuleDict({operand: nn.Identity() for operand in OPERANDS})
+
+    def forward(
+        self,
+        query: Tensor,
+        key: Tensor,
+        value: Tensor,
+        scaling: float,
+        relative_position: "RelativePosition | None" = None,
+    ) -> Tensor:
+        """Return the attended values (batch, heads, queries, d).
+
+        Args:
+            query: (batch, heads, queries, d), before scaling.
+            key, value: (batch or 1, heads, keys, d); a batch of 1 is shared by all queries.
+            relative_position: adds its bias, computed from the quantized query.
+        """
+        query = self.quantizers["query"](query)
+        key = self.quantizers["key"](key)
+        value = self.quantizers["value"](value)
+        batch, heads, queries, keys = (*query.shape[:3], key.shape[2])
+        batch = max(batch, len(key))
+        if batch * heads * queries * keys <= SCORES_AT_ONCE:
+            return self._attend(query, key, value, scaling, relative_position)
+        query, key, value = (t.expand(batch, -1, -1, -1) for t in (query, key, value))
+        attended = query.new_empty(query.shape)
+        heads_at_once = max(1, SCORES_AT_ONCE // (queries * keys))
+        for image in range(batch):  # the scores of all heads at once may not fit the memory
+            for head in range(0, heads, heads_at_once):
+                part = (slice(image, image + 1), slice(head, head + heads_at_once))
+                attended[part] = self._attend(
+                    query[part], key[part], value[part], scaling, relative_position
+                )
+        return attended
+
+    def _attend(
+        self,
+        query: Tensor,
+        key: Tensor,
+        value: Tensor,
+        scaling: float,
+        relative_position: "RelativePosition | None",
+    ) -> Tensor:
+        scores = torch.matmul(query, key.transpose(-2, -1)).mul_(scaling)
+        if relative_position is not None:
+            scores = relative_position.add_(scores, query)
+        probabilities = self.quantizers["probabilities"](torch.softmax(scores, dim=-1))
+        return torch.matmul(probabilities, value)
+
+
+class RelativePosition:
+    """Decomposed relative positions of one attention over a height x width grid of tokens.
+
+    Args:
+        table_height, table_width: (2 * height - 1, d) and (2 * width - 1, d).
+    """
+
+    def __init__(self, table_height: Tensor, table_width: Tensor, height: int, width: int) -> None:
+        self.height, self.width = height, width
+        self.rows = _relative_table(table_height, height)  # (height, height, d)
+        self.columns = _relative_table(table_width, width)  # (width, width, d)
+
+    def add_(self, scores: Tensor, query: Tensor) -> Tensor:
+        """Add the bias to scores (batch, heads, queries, keys), in place where possible."""
+        batch, heads, _, d = query.shape
+        height, width = self.height, self.width
+        query = query.reshape(batch * heads, height, width, d)
+        by_row = torch.einsum("bhwc,hkc->bhwk", query, self.rows)
+        by_column = torch.einsum("bhwc,wkc->bhwk", query, self.columns)
+        biased = scores.view(batch * heads, height, width, height, width)
+        biased = biased.add_(by_row[..., None]).add_(by_column[:, :, :, None])
+        return biased.view(scores.shape)
+
+
+class QuantizedVisionAttention(nn.Module):
+    """Takes the place of SAM's vision attention, whose relative positions bypass any hook.
+
+    It holds the original's layers under the original's names.
+    """
+
+    def __init__(self, attention: nn.Module) -> None:
+        super().__init__()
+        original: Any = attention
+        self.qkv, self.proj = original.qkv, original.proj
+        self.num_attention_heads, self.scale = original.num_attention_heads, original.scale
+        self.use_rel_pos = original.use_rel_pos
+        if self.use_rel_pos:
+            self.rel_pos_h, self.rel_pos_w = original.rel_pos_h, original.rel_pos_w
+        self.product = AttentionProduct()
+
+    def forward(
+        self, hidden_states: Tensor, output_attentions: bool | None = None
+    ) -> tuple[Tensor, None]:
+        """Attend within hidden states (batch, height, width, channels)."""
+        batch, height, width, _ = hidden_states.shape
+        heads = self.num_attention_heads
+        qkv = self.qkv(hidden_states).view(batch, height * width, 3, heads, -1)
+        query, key, value = qkv.permute(2, 0, 3, 1, 4).unbind(0)  # (batch, heads, tokens, d)
+        position = None
+        if self.use_rel_pos:
+            position = RelativePosition(self.rel_pos_h, self.rel_pos_w, height, width)
+        attended = self.product(query, key, value, self.scale, position)
+        attended = attended.transpose(1, 2).reshape(batch, height, width, -1)
+        return self.proj(attended), None
+
+
+def quantized_attention(
+    module: Any,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    attention_mask: Tensor | None,
+    scaling: float,
+    **kwargs: Any,
+) -> tuple[Tensor, None]:
+    """Attention function for transformers' registry; `module.product` does the work."""
+    if attention_mask is not None:
+        raise ValueError("Quantized attention has no attention mask (attention_similarity).")
+    return module.product(query, key, value, scaling).transpose(1, 2), None
+
+
+def _relative_table(table: Tensor, size: int) -> Tensor:
+    """Return (size, size, d): the table's row for every query and key coordinate."""
+    if len(table) != 2 * size - 1:
+        table = F.interpolate(table.T[None], size=2 * size - 1, mode="linear")[0].T
+    coordinates = torch.arange(size, device=table.device)
+    return table[coordinates[:, None] - coordinates[None, :] + size - 1]
+
+
+AttentionInterface.register(INTERFACE, quantized_attention)

@@ -1,0 +1,218 @@
+"""A quantized model in memory, to and from a checkpoint."""
+
+import copy
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from carsam.checkpoint import Checkpoint, weight_rows, write_checkpoint
+from carsam.errors import UserError
+from carsam.families import build_model
+from carsam.families.base import Family, Site, SiteType
+from carsam.quant import slots
+from carsam.quant.grids import GRIDS, UniformGrid
+from carsam.quant.layers import rows_to_weight, weight_to_rows
+from carsam.quant.packing import pack, unpack
+
+
+@dataclass(frozen=True)
+class QuantizedModel:
+    """A model with grids in its slots, and where it came from.
+
+    Args:
+        family: tells where the sites are.
+        module: the prepared transformers model; float where no rule quantizes it.
+        provenance: the manifest's keys on source, recipe, seed, calibration and versions.
+    """
+
+    family: Family
+    module: Any
+    provenance: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def sites(self) -> tuple[Site, ...]:
+        """Every site of the model, quantized or not."""
+        return self.family.sites(self.module)
+
+    def save(self, folder: str | Path, force: bool = False) -> None:
+        """Write the checkpoint; `force` replaces an existing one."""
+        checkpoint = self.to_checkpoint()
+        write_checkpoint(folder, checkpoint.manifest, checkpoint.tensors, force)
+
+    def to_checkpoint(self) -> Checkpoint:
+        """Return manifest and tensors: packed codes, scales, zero points, float parts in fp16."""
+        tensors = dict(_float_tensors(self))
+        described = {}
+        for site in self.sites:
+            description = _describe(self.module, site)
+            if description["weight"] is not None or description["operands"]:
+                described[site.path] = description
+                tensors.update(_site_tensors(self.module, site))
+        manifest = {
+            "family": self.family.name,
+            "model_config": self.module.config.to_dict(),
+            "sites": described,
+            **self.provenance,
+        }
+        return Checkpoint(manifest, tensors)
+
+
+def prepare(family: Family, model: nn.Module) -> Any:
+    """Return a copy of a float model with empty slots, its parameters rounded to fp16.
+
+    The rounding comes first because the checkpoint keeps float parts in fp16: what is calibrated
+    and evaluated is then exactly what is loaded later.
+
+    Raises:
+        UserError: a parameter does not fit fp16.
+    """
+    prepared = copy.deepcopy(model).float()
+    for name, parameter in prepared.named_parameters():
+        parameter.requires_grad_(False)
+        rounded = parameter.half().float()
+        if not bool(torch.isfinite(rounded).all()):
+            raise UserError(f"{name} holds values beyond fp16's range (65504); it cannot be kept.")
+        parameter.copy_(rounded)
+    family.wrap_(prepared)
+    return prepared
+
+
+def from_checkpoint(checkpoint: Checkpoint) -> QuantizedModel:
+    """Rebuild the quantized model of a checkpoint, for simulated execution.
+
+    Raises:
+        UserError: the family or a grid is not known, or a tensor is missing.
+    """
+    manifest, tensors = checkpoint.manifest, checkpoint.tensors
+    family, module = build_model(manifest["family"], manifest["model_config"])
+    family.wrap_(module)
+    sites = {site.path: site for site in family.sites(module)}
+    parameters: dict[str, Tensor] = {}
+    for path, description in manifest["sites"].items():
+        if path not in sites:
+            raise UserError(f"The checkpoint has a site {path} that its model has not.")
+        if description["weight"] is not None:
+            parameters[f"{path}.weight"] = _load_weight_(module, sites[path], description, tensors)
+        for operand, grid in description["operands"].items():
+            scale = torch.from_numpy(tensors[f"{path}.{operand}_scale"].copy())
+            zero_point = torch.from_numpy(tensors[f"{path}.{operand}_zero_point"].copy())
+            loaded = _grid_class(grid["grid"])(scale, zero_point, grid["bits"])
+            slots.set_quantizer_(module, sites[path], operand, loaded)
+    for name in slots.quantized_parameters(module, tuple(sites.values())):
+        if name not in parameters:
+            parameters[name] = _float_parameter(tensors, name)
+    _assign_(module, tuple(sites.values()), parameters)
+    provenance = {
+        key: value
+        for key, value in manifest.items()
+        if key not in ("format", "version", "family", "model_config", "sites", "weights_file")
+    }
+    return QuantizedModel(family, module.eval(), provenance)
+
+
+def load_simulated(folder: str | Path) -> QuantizedModel:
+    """Read a checkpoint folder into a quantized model."""
+    from carsam.checkpoint import read_checkpoint
+
+    return from_checkpoint(read_checkpoint(folder))
+
+
+def _describe(module: Any, site: Site) -> dict[str, Any]:
+    """Return a site's entry of the manifest."""
+    weight = None
+    if site.type is not SiteType.ATTENTION:
+        layer = slots.layer(module, site)
+        if layer.weight_grid is not None:
+            grid = layer.weight_grid
+            shape = list(layer.layer.weight.shape)
+            weight = {"grid": grid.name, "bits": grid.bits, "shape": shape}
+    operands = {
+        operand: {"grid": grid.name, "bits": grid.bits}
+        for operand, grid in _operand_grids(module, site)
+    }
+    return {"kind": site.kind, "type": str(site.type), "weight": weight, "operands": operands}
+
+
+def _operand_grids(module: Any, site: Site) -> Iterator[tuple[str, UniformGrid]]:
+    for operand in slots.operands(site):
+        grid = slots.quantizer(module, site, operand)
+        if isinstance(grid, UniformGrid):
+            yield operand, grid
+
+
+def _site_tensors(module: Any, site: Site) -> dict[str, np.ndarray]:
+    tensors = {}
+    if site.type is not SiteType.ATTENTION:
+        layer = slots.layer(module, site)
+        if layer.weight_grid is not None:
+            codes = layer.weight_grid.codes(weight_to_rows(layer.layer, layer.layer.weight))
+            packed = pack(codes.to(torch.uint8).cpu().numpy(), layer.weight_grid.bits)
+            tensors[f"{site.path}.weight_packed"] = packed
+            tensors.update(_grid_tensors(f"{site.path}.weight", layer.weight_grid))
+    for operand, grid in _operand_grids(module, site):
+        tensors.update(_grid_tensors(f"{site.path}.{operand}", grid))
+    return tensors
+
+
+def _grid_tensors(prefix: str, grid: UniformGrid) -> dict[str, np.ndarray]:
+    return {
+        f"{prefix}_scale": grid.scale.flatten().cpu().numpy(),
+        f"{prefix}_zero_point": grid.zero_point.flatten().to(torch.uint8).cpu().numpy(),
+    }
+
+
+def _float_tensors(model: QuantizedModel) -> Iterator[tuple[str, np.ndarray]]:
+    quantized = {
+        f"{site.path}.weight"
+        for site in model.sites
+        if site.type is not SiteType.ATTENTION
+        and slots.layer(model.module, site).weight_grid is not None
+    }
+    for name, parameter in slots.quantized_parameters(model.module, model.sites).items():
+        if name not in quantized:
+            yield name, parameter.half().cpu().numpy()
+
+
+def _load_weight_(
+    module: Any, site: Site, description: Mapping[str, Any], tensors: Mapping[str, np.ndarray]
+) -> Tensor:
+    """Set a layer's weight grid and return its weight, in the original shape."""
+    weight = description["weight"]
+    _, columns = weight_rows(description["type"], weight["shape"])
+    codes = unpack(tensors[f"{site.path}.weight_packed"], weight["bits"], columns)
+    scale = torch.from_numpy(tensors[f"{site.path}.weight_scale"].copy())[:, None]
+    zero_point = torch.from_numpy(tensors[f"{site.path}.weight_zero_point"].copy())[:, None]
+    layer = slots.layer(module, site)
+    layer.weight_grid = _grid_class(weight["grid"])(scale, zero_point, weight["bits"])
+    return rows_to_weight(layer.layer, layer.weight_grid.values(torch.from_numpy(codes).float()))
+
+
+def _grid_class(name: str) -> type[UniformGrid]:
+    if name not in GRIDS:
+        raise UserError(f"Grid {name} is not known; this carsam has {', '.join(GRIDS)}.")
+    return GRIDS[name]
+
+
+def _float_parameter(tensors: Mapping[str, np.ndarray], name: str) -> Tensor:
+    if name not in tensors:
+        raise UserError(f"The checkpoint lacks {name}; it does not fit its model_config.")
+    return torch.from_numpy(tensors[name].astype(np.float32))
+
+
+def _assign_(module: Any, sites: tuple[Site, ...], parameters: Mapping[str, Tensor]) -> None:
+    """Replace the parameters of a module that was built on the meta device."""
+    own = {id(p): name for name, p in slots.quantized_parameters(module, sites).items()}
+    for holder in module.modules():
+        for name, parameter in holder.named_parameters(recurse=False):
+            value = parameters[own[id(parameter)]].contiguous()
+            if value.shape != parameter.shape:
+                raise UserError(
+                    f"{own[id(parameter)]} has shape {tuple(value.shape)} in the checkpoint, "
+                    f"{tuple(parameter.shape)} in its model."
+                )
+            holder.register_parameter(name, nn.Parameter(value, requires_grad=False))

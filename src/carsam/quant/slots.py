@@ -1,0 +1,52 @@
+"""Where the quantizers of a prepared model are: one slot per operand of each site."""
+
+from typing import Any
+
+from torch import Tensor, nn
+
+from carsam.families.base import Site, SiteType
+from carsam.quant.attention import OPERANDS as ATTENTION_OPERANDS
+from carsam.quant.attention import AttentionProduct
+from carsam.quant.layers import QuantizedLayer
+
+
+def operands(site: Site) -> tuple[str, ...]:
+    """Return the names of the activations that a site quantizes."""
+    return ATTENTION_OPERANDS if site.type is SiteType.ATTENTION else ("input",)
+
+
+def layer(model: Any, site: Site) -> QuantizedLayer:
+    """Return the quantizable layer of a linear or convolution site."""
+    module: QuantizedLayer = model.get_submodule(site.path)
+    return module
+
+
+def quantizer(model: Any, site: Site, operand: str) -> nn.Module:
+    """Return what stands in the slot of an operand: an identity, an observer, or a grid."""
+    if site.type is SiteType.ATTENTION:
+        return _product(model, site).quantizers[operand]
+    return layer(model, site).input_quantizer
+
+
+def set_quantizer_(model: Any, site: Site, operand: str, module: nn.Module) -> None:
+    """Put a module into the slot of an operand."""
+    if site.type is SiteType.ATTENTION:
+        _product(model, site).quantizers[operand] = module
+    else:
+        layer(model, site).input_quantizer = module
+
+
+def quantized_parameters(model: Any, sites: tuple[Site, ...]) -> dict[str, Tensor]:
+    """Return the parameters of a prepared model under the names of the original model."""
+    wrapped = {
+        f"{site.path}.layer.{name}": f"{site.path}.{name}"
+        for site in sites
+        if site.type is not SiteType.ATTENTION
+        for name in ("weight", "bias")
+    }
+    return {wrapped.get(name, name): parameter for name, parameter in model.named_parameters()}
+
+
+def _product(model: Any, site: Site) -> AttentionProduct:
+    product: AttentionProduct = model.get_submodule(site.path).product
+    return product
