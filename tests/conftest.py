@@ -1,0 +1,120 @@
+"""Fixtures shared by all tests; heavy packages are imported inside the fixtures that need them."""
+
+import importlib
+import os
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from types import ModuleType
+
+import numpy as np
+import pytest
+from PIL import Image
+
+
+@pytest.fixture(scope="session")
+def coco_data() -> Path:
+    """COCO data: the folder `$CARSAM_TEST_DATA`, or `shared/data/coco` beside the checkout."""
+    default = Path(__file__).parents[2] / "shared" / "data" / "coco"
+    folder = Path(os.environ.get("CARSAM_TEST_DATA", default))
+    if not folder.is_dir():
+        pytest.skip(f"needs COCO data: no folder {folder} (set CARSAM_TEST_DATA)")
+    return folder
+
+
+@pytest.fixture
+def tiny_sam(randomise_):
+    """A random SamModel: 64 pixels, 8 x 8 tokens, windows of 3 (padded) and one global block."""
+    from transformers import SamConfig, SamModel
+
+    config = SamConfig(
+        vision_config={
+            "hidden_size": 32,
+            "num_hidden_layers": 3,
+            "num_attention_heads": 4,
+            "image_size": 64,
+            "patch_size": 8,
+            "output_channels": 32,
+            "window_size": 3,
+            "global_attn_indexes": [1],
+            "num_pos_feats": 16,
+            "mlp_dim": 64,
+        },
+        prompt_encoder_config={"hidden_size": 32, "image_size": 64, "patch_size": 8},
+        mask_decoder_config={
+            "hidden_size": 32,
+            "num_attention_heads": 4,
+            "mlp_dim": 64,
+            "iou_head_hidden_dim": 32,
+        },
+    )
+    model = SamModel(config).eval()
+    randomise_(model)
+    return model
+
+
+@pytest.fixture(scope="session")
+def randomise_() -> Callable:
+    """Function that draws all weights of a SAM, of transformers or Meta, anew from a seed."""
+    import torch
+
+    @torch.no_grad()
+    def randomise_(model: torch.nn.Module, seed: int = 0) -> None:
+        generator = torch.Generator().manual_seed(seed)
+        for name, tensor in model.state_dict().items():
+            noise = torch.randn(tensor.shape, generator=generator)
+            if tensor.ndim == 1:
+                tensor.copy_(0.2 * noise + (name.endswith("weight")))  # weights of norms near 1
+            elif "positional_e" in name:  # the random frequencies of coordinates
+                tensor.copy_(noise)
+            else:
+                tensor.copy_(noise / tensor[0].numel() ** 0.5)
+
+    return randomise_
+
+
+@pytest.fixture(scope="session")
+def segment_anything():
+    """Meta's package; it imports torchvision, for which a stand-in takes its place meanwhile."""
+    if "segment_anything" not in sys.modules:
+        names = ("torchvision", "torchvision.ops", "torchvision.ops.boxes")
+        names += ("torchvision.transforms", "torchvision.transforms.functional")
+        stand_ins = {name: ModuleType(name) for name in names}
+        boxes = stand_ins["torchvision.ops.boxes"]
+        boxes.batched_nms = boxes.box_area = None  # only the automatic mask generator calls them
+        functional = stand_ins["torchvision.transforms.functional"]
+        functional.to_pil_image = Image.fromarray
+        functional.resize = _torchvision_resize
+        sys.modules.update(stand_ins)
+        try:
+            pytest.importorskip("segment_anything")
+        finally:
+            for name in names:
+                del sys.modules[name]
+    return importlib.import_module("segment_anything")
+
+
+def _torchvision_resize(image: Image.Image, size: Sequence[int]) -> Image.Image:
+    """What `torchvision.transforms.functional.resize` does to a Pillow image."""
+    height, width = size
+    return image.resize((width, height), Image.Resampling.BILINEAR)
+
+
+@pytest.fixture
+def photo() -> np.ndarray:
+    """A procedural RGB image (90, 120, 3) with smooth shades, edges and noise."""
+    rows, columns = np.mgrid[:90, :120]
+    shades = np.stack([rows * 2, columns * 2, (rows + columns)], axis=-1).astype(np.float64)
+    shades[(rows - 40) ** 2 + (columns - 70) ** 2 < 500] = (220, 40, 90)
+    shades += np.random.default_rng(0).normal(0, 10, shades.shape)
+    return np.clip(shades, 0, 255).astype(np.uint8)
+
+
+@pytest.fixture
+def image_folder(tmp_path: Path, photo: np.ndarray) -> Path:
+    """A folder with four small JPEGs."""
+    folder = tmp_path / "images"
+    folder.mkdir()
+    for index in range(4):
+        Image.fromarray(np.roll(photo, 20 * index, axis=1)).save(folder / f"{index}.jpg")
+    return folder
