@@ -1,0 +1,115 @@
+"""SAM's way into and out of the square input frame: pixels, coordinates, masks.
+
+Numbers follow segment-anything's `ResizeLongestSide`, `Sam.preprocess` and `Sam.postprocess_masks`.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+from PIL import Image
+
+PIXEL_MEAN = np.array([123.675, 116.28, 103.53], np.float32)
+"""Mean of SAM's training images, RGB in 0..255."""
+
+PIXEL_STD = np.array([58.395, 57.12, 57.375], np.float32)
+"""Standard deviation of SAM's training images, RGB in 0..255."""
+
+
+@dataclass(frozen=True)
+class Frame:
+    """Where one image lies in the model's square input: the top left `input_size` pixels of S x S.
+
+    Args:
+        original_size: height and width of the image.
+        image_size: side S of the model's input.
+    """
+
+    original_size: tuple[int, int]
+    image_size: int
+
+    @property
+    def input_size(self) -> tuple[int, int]:
+        """Height and width of the resized image; the longer is S, the shorter at least 1."""
+        height, width = self.original_size
+        scale = self.image_size * 1.0 / max(height, width)
+        return max(int(height * scale + 0.5), 1), max(int(width * scale + 0.5), 1)
+
+    def map_points(self, points: np.ndarray) -> np.ndarray:
+        """Map points (..., 2), x then y in pixels of the image, into the frame, as float32."""
+        (height, width), (input_height, input_width) = self.original_size, self.input_size
+        scale = np.array([input_width / width, input_height / height])
+        return (np.asarray(points, np.float64) * scale).astype(np.float32)
+
+    def map_boxes(self, boxes: np.ndarray) -> np.ndarray:
+        """Map boxes (..., 4), x0 y0 x1 y1 in pixels of the image, into the frame, as float32."""
+        boxes = np.asarray(boxes)
+        return self.map_points(boxes.reshape(*boxes.shape[:-1], 2, 2)).reshape(boxes.shape)
+
+
+def preprocess(image: np.ndarray, image_size: int) -> tuple[np.ndarray, Frame]:
+    """Turn an RGB uint8 image (H, W, 3) into the model's pixels (3, S, S) float32 and its frame."""
+    frame = Frame((image.shape[0], image.shape[1]), image_size)
+    return normalise_and_pad(resize_longest_side(image, image_size), image_size), frame
+
+
+def resize_longest_side(image: np.ndarray, size: int) -> np.ndarray:
+    """Resize an RGB uint8 image (H, W, 3) so that its longer side has `size` pixels.
+
+    Pillow's bilinear filter, which averages when it shrinks, is the one SAM was trained with.
+    """
+    height, width = Frame((image.shape[0], image.shape[1]), size).input_size
+    resized = Image.fromarray(image).resize((width, height), Image.Resampling.BILINEAR)
+    return np.asarray(resized)
+
+
+def normalise_and_pad(image: np.ndarray, size: int) -> np.ndarray:
+    """Normalise an RGB uint8 image (h, w, 3); pad it with zeros to (3, size, size) float32."""
+    height, width, _ = image.shape
+    pixels = np.zeros((3, size, size), np.float32)
+    pixels[:, :height, :width] = ((image - PIXEL_MEAN) / PIXEL_STD).transpose(2, 0, 1)
+    return pixels
+
+
+def upscale_masks(low_res: np.ndarray, frame: Frame, return_logits: bool = True) -> np.ndarray:
+    """Bring mask logits (..., 4h, 4w) to the original size: SAM's `postprocess_masks`.
+
+    SAM interpolates to S x S, cuts the padding off and interpolates to the original size. All
+    of it is linear and separable: one matrix acts on the rows and one on the columns. Masks are
+    treated one by one, so that besides the result only one mask of logits is in memory.
+
+    Returns:
+        (..., H, W) float32 logits, or with `return_logits=False` bool, true where logits > 0.
+    """
+    (height, width), (input_height, input_width) = frame.original_size, frame.input_size
+    *leading, low_height, low_width = low_res.shape
+    rows = _axis_matrix(low_height, frame.image_size, input_height, height)  # (H, 4h)
+    columns = _axis_matrix(low_width, frame.image_size, input_width, width).T  # (4w, W)
+    masks = np.empty((*leading, height, width), np.float32 if return_logits else np.bool_)
+    for index in np.ndindex(*leading):
+        logits = rows @ (low_res[index] @ columns)
+        masks[index] = logits if return_logits else logits > 0
+    return masks
+
+
+def _axis_matrix(low: int, padded: int, cropped: int, original: int) -> np.ndarray:
+    """Return the (original, low) matrix: low -> padded, cut to `cropped`, -> original pixels."""
+    to_padded = np.eye(low, dtype=np.float32)
+    for source, target, kept in ((low, padded, cropped), (cropped, original, original)):
+        lower, upper, weight = _bilinear_taps(source, target)
+        to_padded = to_padded[lower] * (1 - weight) + to_padded[upper] * weight
+        to_padded = to_padded[:kept]
+    return to_padded
+
+
+def _bilinear_taps(source: int, target: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return lower and upper source index (target,) and the upper one's weight (target, 1).
+
+    The positions are computed in float32, as torch does for `align_corners=False`: float64 ones
+    would be better, but differ from SAM's where a logit changes fast.
+    """
+    scale = np.float32(source) / np.float32(target)
+    position = scale * (np.arange(target, dtype=np.float32) + np.float32(0.5)) - np.float32(0.5)
+    position = np.maximum(position, 0)
+    lower = np.minimum(position.astype(np.int64), source - 1)
+    upper = np.minimum(lower + 1, source - 1)
+    return lower, upper, (position - lower.astype(np.float32))[:, None]
