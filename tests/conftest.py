@@ -65,6 +65,8 @@ def randomise_() -> Callable:
             noise = torch.randn(tensor.shape, generator=generator)
             if tensor.ndim == 1:
                 tensor.copy_(0.2 * noise + (name.endswith("weight")))  # weights of norms near 1
+            elif name.endswith("pos_embed"):
+                tensor.copy_(0.2 * noise)
             elif "positional_e" in name:  # the random frequencies of coordinates
                 tensor.copy_(noise)
             else:

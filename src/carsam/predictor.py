@@ -7,6 +7,7 @@ import numpy as np
 
 from carsam.data.images import ImageSource, read_image
 from carsam.engine import Embedding, Engine, Prompts
+from carsam.engines import load
 from carsam.errors import UserError
 from carsam.preprocess import Frame, preprocess, upscale_masks
 
@@ -20,7 +21,8 @@ class SamPredictor:
     """Predicts masks with the names, argument order and shapes of segment-anything's SamPredictor.
 
     Args:
-        model: an engine, a model with an `engine()` method, or the folder of a checkpoint.
+        model: an engine, a model with an `engine()` method, or what `carsam.engines.load` takes,
+            such as a run folder.
     """
 
     def __init__(self, model: Any) -> None:
@@ -171,15 +173,13 @@ class SamPredictor:
 
 def _engine_of(model: Any) -> Engine:
     if isinstance(model, str | Path):
-        from carsam import load  # the package's front imports this module
-
-        model = load(model)
+        return load(model)
     if not isinstance(model, Engine) and callable(getattr(model, "engine", None)):
         model = model.engine()
     if not isinstance(model, Engine):
         raise UserError(
             f"Found a model of type {type(model).__name__}; expected an engine, a model with an "
-            "engine() method, or the folder of a checkpoint."
+            "engine() method, or the path of a run folder or a float model."
         )
     return model
 

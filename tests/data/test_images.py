@@ -245,6 +245,16 @@ def test_larger_sample_starts_with_the_smaller(folder):
     assert large.names[:2] == small.names
 
 
+def test_sample_is_chosen_among_given_names(folder):
+    among = {"image_1.png": None, "deeper/LAST.JPG": None, "elsewhere.png": None}
+    sample = sample_images(folder, 2, among=among, warn=no_warning)
+    assert set(sample.names) == {"image_1.png", "deeper/LAST.JPG"}
+
+
+def test_given_names_in_another_folder_are_refused(folder):
+    refused(lambda: sample_images(folder, 2, among={"a.png"}, warn=no_warning), str(folder))
+
+
 def test_images_are_read_on_demand(folder):
     sample = sample_images(folder, 7, warn=no_warning)
     index = sample.names.index("image_3.png")

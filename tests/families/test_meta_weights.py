@@ -9,44 +9,9 @@ import torch
 from transformers import SamConfig, SamModel
 
 from carsam.data.images import list_images, read_image
-from carsam.engine import Embedding, Prompts
 from carsam.errors import UserError
 from carsam.families.meta_weights import convert_meta_state_dict, load_meta_checkpoint
 from carsam.predictor import SamPredictor
-
-
-class TorchEngine:
-    """The plainest engine: transformers' forward pass, one prompt after the other."""
-
-    mode = "float"
-
-    def __init__(self, model):
-        self.model = model
-        self.image_size = model.config.vision_config.image_size
-
-    @torch.no_grad()
-    def encode(self, pixels: np.ndarray) -> Embedding:
-        return tuple(self.model.get_image_embeddings(torch.from_numpy(pixels)[None]).numpy())
-
-    @torch.no_grad()
-    def decode(self, embedding: Embedding, prompts: Prompts, multimask_output: bool):
-        outputs = [
-            self.model(
-                image_embeddings=torch.from_numpy(embedding[0])[None],
-                input_points=_batched(prompts.points, index),
-                input_labels=_batched(prompts.labels, index),
-                input_boxes=_batched(prompts.boxes, index),
-                input_masks=_batched(prompts.masks, index),
-                multimask_output=multimask_output,
-            )
-            for index in range(len(prompts))
-        ]
-        logits = torch.cat([output.pred_masks[0] for output in outputs])
-        return logits.numpy(), torch.cat([output.iou_scores[0] for output in outputs]).numpy()
-
-
-def _batched(field, index):
-    return None if field is None else torch.from_numpy(field[index])[None, None]
 
 
 def build_tiny(segment_anything):
@@ -137,7 +102,7 @@ PROMPTS = {
 def test_predictions_equal_segment_anything(
     checkpoint, meta_sam, segment_anything, photo, prompt, multimask_output
 ):
-    ours = SamPredictor(TorchEngine(load_meta_checkpoint(checkpoint)))
+    ours = SamPredictor(checkpoint)
     theirs = segment_anything.SamPredictor(meta_sam)
     for predictor in (ours, theirs):
         predictor.set_image(photo)
@@ -196,7 +161,7 @@ def test_vit_b_equals_segment_anything_on_a_photo(
     randomise_(meta_sam)
     torch.save(meta_sam.state_dict(), tmp_path / "sam_vit_b.pth")
     image = read_image(list_images(coco_data)[0])
-    ours = SamPredictor(TorchEngine(load_meta_checkpoint(tmp_path / "sam_vit_b.pth")))
+    ours = SamPredictor(tmp_path / "sam_vit_b.pth")
     theirs = segment_anything.SamPredictor(meta_sam)
     for predictor in (ours, theirs):
         predictor.set_image(image)

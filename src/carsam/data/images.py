@@ -116,6 +116,7 @@ def sample_images(
         count: images asked for, at least 1.
         seed: another seed chooses others.
         exact: refuse fewer than `count`, instead of warning.
+        among: relative names, with forward slashes, of the files to choose from; None for all.
         among: relative names to choose from; all of the folder's images unless given.
         warn: called with each warning.
 
