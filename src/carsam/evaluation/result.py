@@ -1,0 +1,110 @@
+"""What an evaluation found, as one json. `docs/evaluation.md` documents every key."""
+
+import json
+import os
+import tempfile
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from carsam.errors import UserError
+from carsam.evaluation.bootstrap import Interval
+
+NumbersByName = dict[str, float | None]
+
+
+@dataclass(frozen=True)
+class Accuracy:
+    """One engine's numbers; fractions from 0 to 1, None where nothing counts.
+
+    Args:
+        engine: class of the engine.
+        mode: `float`, `simulated`, `native` or `legacy`.
+        coco: COCO's twelve numbers.
+        mean_iou: of the used masks with the objects meant, over instances.
+        mean_iou_by_size: the same for small, medium and large objects.
+        mean_best_iou: of the best of the three masks of a click; None for single masks.
+        intervals: 95 % intervals of `AP` and `mean_iou`.
+        engine_seconds: spent inside the engine, preparing and upscaling included.
+    """
+
+    engine: str
+    mode: str
+    coco: NumbersByName
+    mean_iou: float | None
+    mean_iou_by_size: NumbersByName
+    mean_best_iou: float | None
+    intervals: dict[str, Interval | None]
+    engine_seconds: float
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """The engine beside the float engine, prompt by prompt.
+
+    Args:
+        mask_iou: mean IoU of the two masks.
+        mask_iou_by_size: the same for small, medium and large objects.
+        rank_correlation: Spearman's, of the predicted IoUs.
+        difference: engine minus float of `AP` and `mean_iou`.
+        intervals: 95 % intervals of `mask_iou`, and of the differences over the same resamples.
+    """
+
+    mask_iou: float | None
+    mask_iou_by_size: NumbersByName
+    rank_correlation: float | None
+    difference: NumbersByName
+    intervals: dict[str, Interval | None]
+
+
+@dataclass(frozen=True)
+class EvaluationResult:
+    """Everything one evaluation found and what it was run with."""
+
+    model: str
+    accuracy: Accuracy
+    float_accuracy: Accuracy | None
+    comparison: Comparison | None
+    prompts: str
+    score: str
+    images: int
+    instances: int
+    ids_sha256: str
+    bootstrap: dict[str, Any]
+    seconds: float
+    threads: int
+    peak_memory_mb: float
+    versions: dict[str, str]
+    warnings: list[dict[str, Any]] = field(default_factory=list)
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the result as json values."""
+        document = {"format": "carsam-evaluation", "version": 1, **asdict(self)}
+        accuracy = document.pop("accuracy")
+        document["float"] = document.pop("float_accuracy")
+        document["agreement"] = document.pop("comparison")
+        return {**document, **accuracy}
+
+    def save(self, path: str | Path) -> None:
+        """Write the json whole or not at all; an older file of that name is replaced.
+
+        Raises:
+            UserError: The file cannot be written.
+        """
+        path = Path(path)
+        text = json.dumps(self.to_json(), indent=2, allow_nan=False) + "\n"
+        temporary = None
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with tempfile.NamedTemporaryFile(
+                "w", encoding="utf-8", dir=path.parent, prefix=f".{path.name}.", delete=False
+            ) as file:
+                temporary = Path(file.name)
+                file.write(text)
+            os.replace(temporary, path)
+        except OSError as error:
+            if temporary is not None:
+                temporary.unlink(missing_ok=True)
+            raise UserError(
+                f"Cannot write {path}: {error.strerror}. Give a file in a folder you may write to."
+            ) from error
