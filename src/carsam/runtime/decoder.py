@@ -1,0 +1,140 @@
+"""SAM's mask decoder: prompt tokens and the image embedding become masks and predicted IoUs."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from carsam.runtime.functions import gelu
+from carsam.runtime.images import unfold_patches
+from carsam.runtime.layers import Linear, Norm
+from carsam.runtime.two_way import TwoWayTransformer, read_two_way_transformer
+from carsam.runtime.weights import Weights
+
+UPSCALING_NORM_EPSILON = 1e-6
+
+
+@dataclass(frozen=True)
+class FeedForward:
+    """Linear layers with ReLU between them."""
+
+    layers: tuple[Linear, ...]
+
+    def __call__(self, values: np.ndarray) -> np.ndarray:
+        """Map (P, C) float32 to (P, outputs) float32."""
+        hidden = values
+        for layer in self.layers[:-1]:
+            hidden = layer(hidden, activation="relu")
+        return self.layers[-1](hidden)
+
+
+@dataclass(frozen=True)
+class MaskUpscaling:
+    """Two transposed convolutions, each doubling the resolution."""
+
+    conv1: Linear
+    norm: Norm
+    conv2: Linear
+
+    def __call__(self, image: np.ndarray, size: int) -> np.ndarray:
+        """Map (size * size, C) float32 to (4 size * 4 size, C / 8) float32."""
+        doubled = unfold_patches(self.conv1(image), size, size, 2)
+        hidden = gelu(self.norm(doubled)).reshape(4 * size * size, -1)
+        quadrupled = unfold_patches(gelu(self.conv2(hidden)), 2 * size, 2 * size, 2)
+        return quadrupled.reshape(16 * size * size, -1)
+
+
+@dataclass(frozen=True)
+class MaskDecoder:
+    """The mask decoder.
+
+    Args:
+        size: side of the image embedding.
+        output_tokens: (1 + masks, C) float32: the IoU token, then one token per mask.
+    """
+
+    size: int
+    output_tokens: np.ndarray
+    transformer: TwoWayTransformer
+    upscaling: MaskUpscaling
+    hypernetworks: tuple[FeedForward, ...]
+    iou_head: FeedForward
+
+    def __call__(
+        self,
+        image: np.ndarray,
+        image_positions: np.ndarray,
+        prompt_tokens: np.ndarray,
+        multimask_output: bool,
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Return mask logits (P, M, 4 size, 4 size) and predicted IoUs (P, M), float32.
+
+        Args:
+            image: (P, size * size, C) float32, dense prompts added, or (1, size * size, C) if
+                all prompts share it.
+            image_positions: (size * size, C) float32.
+            prompt_tokens: (P, T, C) float32.
+            multimask_output: masks 1 to 3 rather than mask 0.
+        """
+        count = len(prompt_tokens)
+        output_tokens = np.broadcast_to(self.output_tokens, (count, *self.output_tokens.shape))
+        tokens = np.concatenate([output_tokens, prompt_tokens], axis=1)
+        tokens, image = self.transformer(tokens, image, image_positions)
+        chosen = range(1, len(self.hypernetworks)) if multimask_output else range(1)
+        kernels = np.stack(
+            [self.hypernetworks[mask](tokens[:, 1 + mask]) for mask in chosen], axis=1
+        )  # (P, M, C / 8)
+        side = 4 * self.size
+        masks = np.empty((count, len(chosen), side, side), np.float32)
+        for index in range(count):
+            upscaled = self.upscaling(image[index], self.size)
+            masks[index] = (kernels[index] @ upscaled.T).reshape(-1, side, side)
+        return masks, self.iou_head(tokens[:, 0])[:, chosen]
+
+
+def read_mask_decoder(weights: Weights, config: Mapping[str, Any], size: int) -> MaskDecoder:
+    """Build the decoder; `config` is transformers' `mask_decoder_config`."""
+    path, channels = "mask_decoder", config["hidden_size"]
+    masks = config["num_multimask_outputs"] + 1
+    tokens = [
+        weights.tensor(f"{path}.iou_token.weight", 1, channels),
+        weights.tensor(f"{path}.mask_tokens.weight", masks, channels),
+    ]
+    return MaskDecoder(
+        size,
+        np.concatenate(tokens),
+        read_two_way_transformer(weights, config),
+        MaskUpscaling(
+            weights.transposed_convolution(f"{path}.upscale_conv1", channels, 2, channels // 4),
+            weights.norm(f"{path}.upscale_layer_norm", channels // 4, UPSCALING_NORM_EPSILON),
+            weights.transposed_convolution(
+                f"{path}.upscale_conv2", channels // 4, 2, channels // 8
+            ),
+        ),
+        tuple(
+            _read_feed_forward(
+                weights,
+                f"{path}.output_hypernetworks_mlps.{mask}",
+                (channels, channels, channels, channels // 8),
+            )
+            for mask in range(masks)
+        ),
+        _read_feed_forward(
+            weights,
+            f"{path}.iou_prediction_head",
+            (channels, *[config["iou_head_hidden_dim"]] * (config["iou_head_depth"] - 1), masks),
+        ),
+    )
+
+
+def _read_feed_forward(weights: Weights, path: str, widths: tuple[int, ...]) -> FeedForward:
+    """Layers from each of `widths` to the next."""
+    inner = [f"layers.{index}" for index in range(len(widths) - 3)]
+    names = ["proj_in", *inner, "proj_out"]
+    return FeedForward(
+        tuple(
+            weights.linear(f"{path}.{name}", columns, rows)
+            for name, columns, rows in zip(names, widths[:-1], widths[1:], strict=True)
+        )
+    )

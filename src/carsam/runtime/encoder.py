@@ -1,0 +1,153 @@
+"""SAM's image encoder in integers: ViT blocks with windowed and global attention, then a neck."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from carsam.runtime.geometry import TokenMap
+from carsam.runtime.grids import Codes, Tensor
+from carsam.runtime.images import neighbourhoods, patches
+from carsam.runtime.layers import AttentionProduct, Linear, Norm
+from carsam.runtime.weights import Weights, activation_name
+
+NECK_EPSILON = 1e-6
+
+
+@dataclass(frozen=True)
+class EncoderBlock:
+    """One block: attention and a two-layer perceptron, each added to its input."""
+
+    norm1: Norm
+    qkv: Linear
+    attention: AttentionProduct
+    projection: Linear
+    norm2: Norm
+    mlp_in: Linear
+    mlp_out: Linear
+    activation: str
+    tokens: TokenMap
+
+    def __call__(self, hidden: np.ndarray) -> np.ndarray:
+        """Map (tokens, channels) float32 to the same."""
+        query, key, value = self._query_key_value(self.norm1.to_grid(hidden, self.qkv.input))
+        attended = self.attention(query, key, value, self.tokens, self.projection.input)
+        hidden = self.projection(attended, residual=hidden)
+        normalised = self.norm2.to_grid(hidden, self.mlp_in.input)
+        expanded = self.mlp_in.to_grid(normalised, self.mlp_out.input, self.activation)
+        return self.mlp_out(expanded, residual=hidden)
+
+    def _query_key_value(self, normalised: Tensor) -> tuple[Tensor, ...]:
+        """The three operands, with one more row: what an all-zero token makes.
+
+        SAM pads windows with zeros after the norm; such tokens are attended to like any other.
+        """
+        rows, channels = normalised.shape
+        grids = self.attention.joint_grids(channels)
+        dtype = np.float32 if grids is None else np.uint8
+        joint = np.empty((rows + 1, 3 * channels), dtype)
+        joint[:rows] = self.qkv.to_column_grids(normalised, grids)
+        joint[rows:] = self.qkv.to_column_grids(np.zeros((1, channels), np.float32), grids)
+        if grids is not None:
+            return grids.split(joint)
+        return tuple(np.split(joint, 3, axis=1))
+
+
+@dataclass(frozen=True)
+class Neck:
+    """Two convolutions without bias, each followed by a norm over channels."""
+
+    conv1: Linear
+    norm1: Norm
+    conv2: Linear
+    norm2: Norm
+
+    def __call__(self, hidden: np.ndarray, size: int) -> np.ndarray:
+        """Map (size * size, channels) float32 to (size * size, output channels)."""
+        reduced = self.norm1.to_grid(self.conv1(hidden), self.conv2.input)
+        if isinstance(reduced, Codes):
+            image, zero = reduced.array, reduced.grid.zero_point
+            around: Tensor = Codes(neighbourhoods(image, size, 3, zero), reduced.grid)
+        else:
+            around = neighbourhoods(reduced, size, 3, 0)
+        return self.norm2(self.conv2(around))
+
+
+@dataclass(frozen=True)
+class Encoder:
+    """The image encoder.
+
+    Args:
+        patch_size: side of a patch, in pixels.
+        size: side of the embedding, in patches.
+        positions: (size * size, channels) float32 added to the patches, or None.
+    """
+
+    patch_size: int
+    size: int
+    patch_embedding: Linear
+    positions: np.ndarray | None
+    blocks: tuple[EncoderBlock, ...]
+    neck: Neck
+
+    def __call__(self, pixels: np.ndarray) -> np.ndarray:
+        """Map pixels (3, S, S) float32 to the image embedding (C, size, size) float32."""
+        squares = patches(pixels.transpose(1, 2, 0), self.patch_size)
+        hidden = self.patch_embedding(squares, residual=self.positions)
+        for block in self.blocks:
+            hidden = block(hidden)
+        embedding = self.neck(hidden, self.size)
+        return np.ascontiguousarray(embedding.T).reshape(-1, self.size, self.size)
+
+
+def read_encoder(weights: Weights, config: Mapping[str, Any]) -> Encoder:
+    """Build the encoder of a checkpoint; `config` is transformers' `vision_config`."""
+    channels, patch_size = config["hidden_size"], config["patch_size"]
+    size = config["image_size"] // patch_size
+    root = "vision_encoder"
+    positions = None
+    if config["use_abs_pos"]:
+        positions = weights.tensor(f"{root}.pos_embed", 1, size, size, channels)
+        positions = positions.reshape(-1, channels)
+    neck_channels = config["output_channels"]
+    return Encoder(
+        patch_size,
+        size,
+        weights.convolution(
+            f"{root}.patch_embed.projection", config["num_channels"], patch_size, channels
+        ),
+        positions,
+        tuple(
+            _read_block(weights, config, size, index)
+            for index in range(config["num_hidden_layers"])
+        ),
+        Neck(
+            weights.linear(f"{root}.neck.conv1", channels, neck_channels),
+            weights.norm(f"{root}.neck.layer_norm1", neck_channels, NECK_EPSILON),
+            weights.convolution(f"{root}.neck.conv2", neck_channels, 3, neck_channels),
+            weights.norm(f"{root}.neck.layer_norm2", neck_channels, NECK_EPSILON),
+        ),
+    )
+
+
+def _read_block(weights: Weights, config: Mapping[str, Any], size: int, index: int) -> EncoderBlock:
+    path = f"vision_encoder.layers.{index}"
+    channels, heads = config["hidden_size"], config["num_attention_heads"]
+    window = 0 if index in config["global_attn_indexes"] else config["window_size"]
+    side, head_dim, hidden = window or size, channels // heads, config["mlp_dim"]
+    relative = None
+    if config["use_rel_pos"]:
+        relative = weights.relative_positions(f"{path}.attn", side, head_dim)
+    epsilon = config["layer_norm_eps"]
+    return EncoderBlock(
+        weights.norm(f"{path}.layer_norm1", channels, epsilon),
+        weights.linear(f"{path}.attn.qkv", channels, 3 * channels),
+        weights.attention(f"{path}.attn", heads, head_dim, relative),
+        weights.linear(f"{path}.attn.proj", channels, channels),
+        weights.norm(f"{path}.layer_norm2", channels, epsilon),
+        weights.linear(f"{path}.mlp.lin1", channels, hidden),
+        weights.linear(f"{path}.mlp.lin2", hidden, channels),
+        activation_name(config),
+        TokenMap.of_windows(size, side),
+    )

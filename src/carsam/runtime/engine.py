@@ -1,0 +1,75 @@
+"""The native engine: a checkpoint run in integers, without torch."""
+
+import numpy as np
+
+from carsam.checkpoint import Checkpoint
+from carsam.engine import Embedding, Prompts
+from carsam.errors import UserError
+from carsam.runtime.decoder import read_mask_decoder
+from carsam.runtime.encoder import read_encoder
+from carsam.runtime.prompt_encoder import read_prompt_encoder
+from carsam.runtime.weights import Weights
+
+FAMILIES = ("sam",)
+"""Families whose checkpoints this engine runs."""
+
+PROMPTS_AT_ONCE = 8
+"""Prompts decoded together; bounds memory, each holds an image embedding of its own."""
+
+
+class NativeEngine:
+    """Runs a checkpoint of the SAM family; implements `carsam.engine.Engine`.
+
+    Raises:
+        UserError: the family or a grid of the checkpoint is not supported, or a part is missing.
+    """
+
+    mode = "native"
+
+    def __init__(self, checkpoint: Checkpoint) -> None:
+        manifest = checkpoint.manifest
+        if manifest["family"] not in FAMILIES:
+            raise UserError(
+                f"The native engine runs the families {', '.join(FAMILIES)}; the checkpoint is of "
+                f"family {manifest['family']}. Use --engine simulated."
+            )
+        config, weights = manifest["model_config"], Weights(checkpoint)
+        try:
+            self._encoder = read_encoder(weights, config["vision_config"])
+            self._prompt_encoder = read_prompt_encoder(weights, config)
+            self._decoder = read_mask_decoder(
+                weights, config["mask_decoder_config"], self._encoder.size
+            )
+            self.image_size: int = config["vision_config"]["image_size"]
+        except KeyError as error:
+            raise UserError(
+                f"The checkpoint's model configuration lacks {error}. Quantize the model again."
+            ) from error
+        self._image_positions = self._prompt_encoder.positions.of_image(self._encoder.size)
+
+    def encode(self, pixels: np.ndarray) -> Embedding:
+        """Return the image embedding of normalised, padded `pixels` (3, S, S) float32."""
+        expected = (3, self.image_size, self.image_size)
+        if pixels.shape != expected:
+            raise UserError(f"Pixels of shape {pixels.shape}; this model expects {expected}.")
+        return (self._encoder(np.asarray(pixels, np.float32)),)
+
+    def decode(
+        self, embedding: Embedding, prompts: Prompts, multimask_output: bool
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Return mask logits (P, M, 4h, 4w) and predicted IoUs (P, M), float32."""
+        image = embedding[0].reshape(len(embedding[0]), -1).T  # (h * w, C)
+        parts = [
+            self._decode(image, prompts[start : start + PROMPTS_AT_ONCE], multimask_output)
+            for start in range(0, len(prompts), PROMPTS_AT_ONCE)
+        ]
+        masks, ious = zip(*parts, strict=True)
+        return np.concatenate(masks), np.concatenate(ious)
+
+    def _decode(
+        self, image: np.ndarray, prompts: Prompts, multimask_output: bool
+    ) -> tuple[np.ndarray, np.ndarray]:
+        tokens, dense = self._prompt_encoder(prompts)
+        placed = image + dense
+        shared = placed if placed.ndim == 3 else placed[None]
+        return self._decoder(shared, self._image_positions, tokens, multimask_output)

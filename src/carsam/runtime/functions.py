@@ -1,0 +1,102 @@
+"""Elementary functions in float32, defined operation by operation.
+
+The C++ kernels perform the same operations in the same order without fused multiply-add, so that
+both give the same bits on every machine.
+"""
+
+import numpy as np
+
+LANES = 16
+"""Sums run in this many lanes; see `lane_sum`."""
+
+LOG2_E = 1.4426950408889634
+
+_ERF_LIMIT = np.float32(4)
+_ERF_NUMERATOR = np.array(
+    [
+        -2.72614225801306e-10,
+        2.77068142495902e-08,
+        -2.10102402082508e-06,
+        -5.69250639462346e-05,
+        -7.34990630326855e-04,
+        -2.95459980854025e-03,
+        -1.60960333262415e-02,
+    ],
+    np.float32,
+)
+_ERF_DENOMINATOR = np.array(
+    [
+        -1.45660718464996e-05,
+        -2.13374055278905e-04,
+        -1.68282697438203e-03,
+        -7.37332916720468e-03,
+        -1.42647390514189e-02,
+    ],
+    np.float32,
+)
+_EXP2_COEFFICIENTS = np.array(
+    [
+        0.0001534581242594868,
+        0.0013399930903688073,
+        0.009618489071726799,
+        0.05550328642129898,
+        0.24022646248340607,
+        0.6931471824645996,
+        1.0,
+    ],
+    np.float32,
+)
+
+
+def erf(x: np.ndarray) -> np.ndarray:
+    """Error function by the rational approximation that Eigen and XLA use; error below 5e-7."""
+    x = np.clip(x, -_ERF_LIMIT, _ERF_LIMIT)
+    square = x * x
+    return x * _polynomial(square, _ERF_NUMERATOR) / _polynomial(square, _ERF_DENOMINATOR)
+
+
+def gelu(x: np.ndarray) -> np.ndarray:
+    """x * Phi(x), the exact (erf) form, as transformers' `gelu`."""
+    return (x * np.float32(0.5)) * (np.float32(1) + erf(x * np.float32(0.7071067811865476)))
+
+
+def relu(x: np.ndarray) -> np.ndarray:
+    return np.maximum(x, np.float32(0))
+
+
+def exp2(x: np.ndarray) -> np.ndarray:
+    """2**x for x <= 0; exponents below -126 count as -126."""
+    x = np.maximum(x, np.float32(-126))
+    whole = np.rint(x)
+    power = ((whole.astype(np.int32) + 127) << 23).view(np.float32)
+    return _polynomial(x - whole, _EXP2_COEFFICIENTS) * power
+
+
+def lane_sum(x: np.ndarray) -> np.ndarray:
+    """Sum float32 `x` over its last axis in a fixed order that vector machines can follow.
+
+    Element j joins lane j mod 16; the lanes are folded in halves: 16, 8, 4, 2, 1.
+    """
+    missing = -x.shape[-1] % LANES
+    if missing:
+        x = np.concatenate([x, np.zeros((*x.shape[:-1], missing), x.dtype)], axis=-1)
+    x = x.reshape(*x.shape[:-1], x.shape[-1] // LANES, LANES)
+    lanes = x[..., 0, :].copy()
+    for step in range(1, x.shape[-2]):
+        lanes += x[..., step, :]
+    while lanes.shape[-1] > 1:
+        half = lanes.shape[-1] // 2
+        lanes = lanes[..., :half] + lanes[..., half:]
+    return lanes[..., 0]
+
+
+ACTIVATIONS = {"gelu": gelu, "relu": relu}
+"""Activation functions by the name that transformers' configurations give them."""
+
+
+def _polynomial(x: np.ndarray, coefficients: np.ndarray) -> np.ndarray:
+    """Horner's rule, highest power first."""
+    result = np.full_like(x, coefficients[0])
+    for coefficient in coefficients[1:]:
+        result = result * x + coefficient
+    return result

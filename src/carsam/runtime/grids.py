@@ -1,0 +1,114 @@
+"""Grids of activations, and arrays of codes that know theirs."""
+
+from dataclasses import dataclass, field
+from functools import cached_property
+
+import numpy as np
+
+from carsam.errors import UserError
+
+
+@dataclass(frozen=True)
+class Grid:
+    """The uniform grid of one activation tensor: value(code) = (code - zero_point) * scale.
+
+    Args:
+        scale: float32, above 0.
+        zero_point: integer, 0 to 2**bits - 1.
+        bits: 1 to 8.
+
+    Raises:
+        UserError: a number is outside its range.
+    """
+
+    scale: np.float32
+    zero_point: int
+    bits: int
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.bits <= 8:
+            raise UserError(
+                f"A grid of {self.bits} bits; expected 1 to 8. Quantize the model again."
+            )
+        if not (np.isfinite(self.scale) and self.scale > 0):
+            raise UserError(f"A grid of scale {self.scale}; expected a finite scale above 0.")
+        if not 0 <= self.zero_point <= self.maximum:
+            raise UserError(
+                f"Zero point {self.zero_point} of a {self.bits}-bit grid; "
+                f"expected 0 to {self.maximum}."
+            )
+
+    @property
+    def maximum(self) -> int:
+        """The largest code."""
+        return (1 << self.bits) - 1
+
+    @property
+    def inverse_scale(self) -> np.float32:
+        """1 / scale, rounded to float32: what values are multiplied by."""
+        return np.float32(1) / np.float32(self.scale)
+
+
+@dataclass(frozen=True)
+class ColumnGrids:
+    """One grid per column of a matrix: neighbouring tensors that one product makes.
+
+    Args:
+        parts: grid and number of columns of each tensor, left to right.
+    """
+
+    parts: tuple[tuple[Grid, int], ...] = field(default_factory=tuple)
+
+    @cached_property
+    def inverse_scale(self) -> np.ndarray:
+        """(columns,) float32."""
+        return self._per_column([grid.inverse_scale for grid, _ in self.parts], np.float32)
+
+    @cached_property
+    def zero_point(self) -> np.ndarray:
+        """(columns,) uint8."""
+        return self._per_column([grid.zero_point for grid, _ in self.parts], np.uint8)
+
+    @cached_property
+    def maximum(self) -> np.ndarray:
+        """(columns,) uint8: the largest code."""
+        return self._per_column([grid.maximum for grid, _ in self.parts], np.uint8)
+
+    def split(self, codes: np.ndarray) -> "tuple[Codes, ...]":
+        """Views of the tensors that share (rows, columns) `codes`."""
+        starts = np.cumsum([0] + [columns for _, columns in self.parts])
+        return tuple(
+            Codes(codes[:, start : start + columns], grid)
+            for start, (grid, columns) in zip(starts, self.parts, strict=False)
+        )
+
+    def _per_column(self, numbers: list, dtype: type) -> np.ndarray:
+        return np.repeat(np.array(numbers, dtype), [columns for _, columns in self.parts])
+
+
+@dataclass(frozen=True)
+class Codes:
+    """A tensor as codes (any shape, uint8) and the grid they lie on."""
+
+    array: np.ndarray
+    grid: Grid
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return self.array.shape
+
+    def reshape(self, *shape: int) -> "Codes":
+        return Codes(self.array.reshape(*shape), self.grid)
+
+    def values(self) -> np.ndarray:
+        """The numbers that the codes stand for, float32."""
+        return (self.array - np.float32(self.grid.zero_point)) * np.float32(self.grid.scale)
+
+
+Tensor = np.ndarray | Codes
+"""What flows between layers: float32 values, or codes on a grid."""
+
+
+def values_of(tensor: Tensor) -> np.ndarray:
+    """Return `tensor` as float32 values."""
+    return tensor.values() if isinstance(tensor, Codes) else tensor

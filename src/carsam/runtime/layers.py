@@ -1,0 +1,140 @@
+"""Layers of the native engine: each part quantized or float, as its checkpoint says."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from carsam.runtime import reference as kernels
+from carsam.runtime.functions import ACTIVATIONS
+from carsam.runtime.geometry import RelativePositions, TokenMap
+from carsam.runtime.grids import Codes, ColumnGrids, Grid, Tensor, values_of
+from carsam.runtime.matrices import PackedMatrix
+from carsam.runtime.reference_attention import attention
+
+
+@dataclass(frozen=True)
+class Norm:
+    """Layer normalisation over the last axis."""
+
+    weight: np.ndarray
+    bias: np.ndarray
+    epsilon: float
+
+    def __call__(self, values: np.ndarray) -> np.ndarray:
+        """Normalise float32 `values` (..., channels)."""
+        return self._apply(values, None)
+
+    def to_grid(self, values: np.ndarray, output: Grid | None) -> Tensor:
+        """Normalise float32 `values` (..., channels); as codes if `output` is given."""
+        return _on_grid(self._apply(values, output), output)
+
+    def _apply(self, values: np.ndarray, output: Grid | None) -> np.ndarray:
+        rows = np.ascontiguousarray(values).reshape(-1, values.shape[-1])
+        result = kernels.layer_norm(rows, self.weight, self.bias, self.epsilon, output)
+        return result.reshape(values.shape)
+
+
+@dataclass(frozen=True)
+class Linear:
+    """activation(x W^T + bias) + residual, with x quantized first where it has a grid.
+
+    Args:
+        weight: (N, K) packed codes or float32.
+        bias: (N,) float32, or None.
+        input: grid of x, or None.
+    """
+
+    weight: PackedMatrix | np.ndarray
+    bias: np.ndarray | None
+    input: Grid | None
+
+    def __call__(
+        self,
+        tensor: Tensor,
+        activation: str | None = None,
+        residual: np.ndarray | None = None,
+    ) -> np.ndarray:
+        """Apply to (M, K) values, or codes on `input`: (M, N) float32."""
+        return self._apply(tensor, activation, residual, None)
+
+    def to_grid(self, tensor: Tensor, output: Grid | None, activation: str | None = None) -> Tensor:
+        """Apply to (M, K) values or codes; the result is codes if `output` is given."""
+        return _on_grid(self._apply(tensor, activation, None, output), output)
+
+    def to_column_grids(self, tensor: Tensor, output: ColumnGrids | None) -> np.ndarray:
+        """Apply to (M, K) values or codes: (M, N) codes, or values without `output`."""
+        return self._apply(tensor, None, None, output)
+
+    def _apply(
+        self,
+        tensor: Tensor,
+        activation: str | None,
+        residual: np.ndarray | None,
+        output: Grid | ColumnGrids | None,
+    ) -> np.ndarray:
+        tensor = _quantized(tensor, self.input)
+        if isinstance(tensor, Codes) and isinstance(self.weight, PackedMatrix):
+            return kernels.linear(tensor, self.weight, self.bias, activation, residual, output)
+        result = values_of(tensor) @ self.weight_values().T
+        if self.bias is not None:
+            result += self.bias
+        if activation is not None:
+            result = ACTIVATIONS[activation](result)
+        if residual is not None:
+            result += residual
+        return result if output is None else kernels.quantize(result, output)
+
+    def weight_values(self) -> np.ndarray:
+        """(N, K) float32."""
+        return self.weight.values() if isinstance(self.weight, PackedMatrix) else self.weight
+
+
+@dataclass(frozen=True)
+class AttentionProduct:
+    """softmax(scaling q k^T + relative positions) v with a grid, or none, per operand."""
+
+    heads: int
+    scaling: float
+    query: Grid | None = None
+    key: Grid | None = None
+    probabilities: Grid | None = None
+    value: Grid | None = None
+    relative: RelativePositions | None = None
+
+    def __call__(
+        self,
+        query: Tensor,
+        key: Tensor,
+        value: Tensor,
+        tokens: TokenMap,
+        output: Grid | None = None,
+    ) -> Tensor:
+        """Attend; operands are values, or codes on their grid, of shape (rows, channels)."""
+        result = attention(
+            _quantized(query, self.query),
+            _quantized(key, self.key),
+            _quantized(value, self.value),
+            tokens,
+            self.heads,
+            self.scaling,
+            self.probabilities,
+            self.relative,
+            output,
+        )
+        return _on_grid(result, output)
+
+    def joint_grids(self, columns: int) -> ColumnGrids | None:
+        """Grids of query, key and value side by side, `columns` each, if all have one."""
+        if self.query is None or self.key is None or self.value is None:
+            return None
+        return ColumnGrids(((self.query, columns), (self.key, columns), (self.value, columns)))
+
+
+def _quantized(tensor: Tensor, grid: Grid | None) -> Tensor:
+    if grid is None or isinstance(tensor, Codes):
+        return tensor
+    return Codes(kernels.quantize(tensor, grid), grid)
+
+
+def _on_grid(array: np.ndarray, grid: Grid | None) -> Tensor:
+    return array if grid is None else Codes(array, grid)

@@ -1,0 +1,141 @@
+"""SAM's prompt encoder: points, boxes and masks become tokens and a dense embedding."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from carsam.engine import Prompts
+from carsam.runtime.functions import ACTIVATIONS
+from carsam.runtime.images import patches
+from carsam.runtime.layers import Linear, Norm
+from carsam.runtime.weights import Weights, activation_name
+
+PADDING_LABEL = -1
+IGNORED_LABEL = -10
+"""Label of points that only fill a ragged batch; transformers' processors write it."""
+
+
+@dataclass(frozen=True)
+class PositionalEncoding:
+    """Random Fourier features of image coordinates.
+
+    Args:
+        frequencies: (2, features) float32.
+    """
+
+    frequencies: np.ndarray
+
+    def __call__(self, coordinates: np.ndarray) -> np.ndarray:
+        """Encode (..., 2) coordinates x, y in [0, 1]: (..., 2 * features) float32."""
+        angles = ((2 * coordinates - 1) @ self.frequencies) * np.float32(2 * np.pi)
+        return np.concatenate([np.sin(angles), np.cos(angles)], axis=-1)
+
+    def of_image(self, size: int) -> np.ndarray:
+        """Encode the centres of size x size cells: (size * size, 2 * features)."""
+        centres = (np.arange(size, dtype=np.float32) + np.float32(0.5)) / np.float32(size)
+        x, y = np.meshgrid(centres, centres)
+        return self(np.stack([x, y], axis=-1).reshape(-1, 2))
+
+
+@dataclass(frozen=True)
+class MaskEmbedding:
+    """Three convolutions from mask logits to the resolution of the image embedding."""
+
+    conv1: Linear
+    norm1: Norm
+    conv2: Linear
+    norm2: Norm
+    conv3: Linear
+    activation: str
+
+    def __call__(self, masks: np.ndarray) -> np.ndarray:
+        """Embed (P, 4h, 4w) float32 logits: (P, h * w, C) float32."""
+        count, height, width = masks.shape
+        activation = ACTIVATIONS[self.activation]
+        hidden = self.conv1(patches(masks[..., None], 2).reshape(-1, 4))
+        hidden = activation(self.norm1(hidden))
+        image = hidden.reshape(count, height // 2, width // 2, -1)
+        squares = patches(image, 2)
+        hidden = self.conv2(squares.reshape(-1, squares.shape[-1]))
+        hidden = self.conv3(activation(self.norm2(hidden)))
+        return hidden.reshape(count, (height // 4) * (width // 4), -1)
+
+
+@dataclass(frozen=True)
+class PromptEncoder:
+    """The prompt encoder.
+
+    Args:
+        image_size: side of the input frame, in pixels.
+        points: (4, C) float32: background point, foreground point, first and second box corner.
+        not_a_point: (C,) float32, token of the padding point.
+        no_mask: (C,) float32, dense embedding of prompts without a mask.
+    """
+
+    image_size: int
+    positions: PositionalEncoding
+    points: np.ndarray
+    not_a_point: np.ndarray
+    no_mask: np.ndarray
+    masks: MaskEmbedding
+
+    def __call__(self, prompts: Prompts) -> tuple[np.ndarray, np.ndarray]:
+        """Return tokens (P, T, C) and dense embedding, (P, h * w, C) or (C,) without masks."""
+        tokens = []
+        if prompts.points is not None and prompts.labels is not None:
+            padded = prompts.boxes is None
+            tokens.append(self._embed_points(prompts.points, prompts.labels, padded))
+        if prompts.boxes is not None:
+            tokens.append(self._embed_boxes(prompts.boxes))
+        dense = self.no_mask if prompts.masks is None else self.masks(prompts.masks)
+        return np.concatenate(tokens, axis=1), dense
+
+    def _embed_points(self, points: np.ndarray, labels: np.ndarray, padded: bool) -> np.ndarray:
+        """Embed (P, N, 2) points; `padded` adds a point that is none, as SAM was trained."""
+        if padded:
+            points = np.pad(points, ((0, 0), (0, 1), (0, 0)))
+            labels = np.pad(labels, ((0, 0), (0, 1)), constant_values=PADDING_LABEL)
+        encoded = self._encode(points)
+        encoded[labels == PADDING_LABEL] = self.not_a_point
+        encoded[labels == IGNORED_LABEL] = 0
+        for label in (0, 1):
+            encoded[labels == label] += self.points[label]
+        return encoded
+
+    def _embed_boxes(self, boxes: np.ndarray) -> np.ndarray:
+        """Embed (P, 4) boxes as two corners each: (P, 2, C)."""
+        return self._encode(boxes.reshape(-1, 2, 2)) + self.points[2:4]
+
+    def _encode(self, points: np.ndarray) -> np.ndarray:
+        centres = points.astype(np.float32) + np.float32(0.5)  # pixel -> centre of the pixel
+        return self.positions(centres / np.float32(self.image_size))
+
+
+def read_prompt_encoder(weights: Weights, config: Mapping[str, Any]) -> PromptEncoder:
+    """Build the prompt encoder; `config` is transformers' whole configuration."""
+    config, vision = config["prompt_encoder_config"], config["vision_config"]
+    channels, mask_channels = config["hidden_size"], config["mask_input_channels"]
+    root, epsilon = "prompt_encoder", config["layer_norm_eps"]
+    frequencies = weights.tensor(
+        "shared_image_embedding.positional_embedding", 2, vision["num_pos_feats"]
+    )
+    embed = f"{root}.mask_embed"
+    return PromptEncoder(
+        vision["image_size"],
+        PositionalEncoding(frequencies),
+        np.concatenate(
+            [weights.tensor(f"{root}.point_embed.{i}.weight", 1, channels) for i in range(4)]
+        ),
+        weights.tensor(f"{root}.not_a_point_embed.weight", 1, channels)[0],
+        weights.tensor(f"{root}.no_mask_embed.weight", 1, channels)[0],
+        MaskEmbedding(
+            weights.convolution(f"{embed}.conv1", 1, 2, mask_channels // 4),
+            weights.norm(f"{embed}.layer_norm1", mask_channels // 4, epsilon),
+            weights.convolution(f"{embed}.conv2", mask_channels // 4, 2, mask_channels),
+            weights.norm(f"{embed}.layer_norm2", mask_channels, epsilon),
+            weights.linear(f"{embed}.conv3", mask_channels, channels),
+            activation_name(config),
+        ),
+    )

@@ -1,0 +1,76 @@
+"""Plain numpy operators: what each C++ kernel must compute, to the bit."""
+
+import numpy as np
+
+from carsam.runtime.functions import ACTIVATIONS, lane_sum
+from carsam.runtime.grids import Codes, ColumnGrids, Grid
+from carsam.runtime.matrices import PackedMatrix, integer_product
+
+
+def quantize(values: np.ndarray, grid: Grid | ColumnGrids) -> np.ndarray:
+    """Return the codes (uint8) of float32 `values`: clamp(rint(value / scale) + zero_point).
+
+    Args:
+        values: any shape; with `ColumnGrids`, (rows, columns).
+    """
+    zero = np.asarray(grid.zero_point, np.float32)
+    scaled = np.rint(values * grid.inverse_scale)
+    return (np.clip(scaled, -zero, grid.maximum - zero) + zero).astype(np.uint8)
+
+
+def layer_norm(
+    values: np.ndarray,
+    weight: np.ndarray,
+    bias: np.ndarray,
+    epsilon: float,
+    output: Grid | None = None,
+) -> np.ndarray:
+    """Normalise the rows of (rows, columns) float32 `values`; as codes if `output` is given."""
+    columns = np.float32(values.shape[1])
+    centred = values - (lane_sum(values) / columns)[:, None]
+    variance = lane_sum(centred * centred) / columns
+    inverse_deviation = np.float32(1) / np.sqrt(variance + np.float32(epsilon))
+    normalised = (centred * inverse_deviation[:, None]) * weight + bias
+    return normalised if output is None else quantize(normalised, output)
+
+
+def linear(
+    tensor: Codes,
+    weight: PackedMatrix,
+    bias: np.ndarray | None = None,
+    activation: str | None = None,
+    residual: np.ndarray | None = None,
+    output: Grid | ColumnGrids | None = None,
+) -> np.ndarray:
+    """Multiply codes by packed weights in integers: activation(x W^T + bias) + residual.
+
+    With a, w the codes and z their zero points, the exact integer
+      sum_k (a - z_a)(w - z_w) = sum_k a w - z_w sum_k a - z_a sum_k w + K z_a z_w
+    is scaled once by scale_a * scale_w.
+
+    Args:
+        tensor: (M, K) codes.
+        weight: (N, K).
+        bias: (N,) float32.
+        activation: key of `carsam.runtime.functions.ACTIVATIONS`.
+        residual: (M, N) float32.
+        output: grid of the result; float32 without.
+
+    Returns:
+        (M, N) float32 or uint8.
+    """
+    codes, grid = tensor.array, tensor.grid
+    signed, zero_w = weight.signed_codes(), weight.signed_zero_point()
+    row_sums = codes.sum(axis=1, dtype=np.int32)
+    column_sums = signed.sum(axis=1, dtype=np.int32)
+    total = integer_product(codes, signed)
+    total -= row_sums[:, None] * zero_w
+    total += grid.zero_point * (weight.columns * zero_w - column_sums)
+    result = total.astype(np.float32) * (np.float32(grid.scale) * weight.scale)
+    if bias is not None:
+        result += bias
+    if activation is not None:
+        result = ACTIVATIONS[activation](result)
+    if residual is not None:
+        result += residual
+    return result if output is None else quantize(result, output)

@@ -1,0 +1,134 @@
+"""Attention in codes, plain numpy: what the C++ kernel must compute, to the bit."""
+
+import numpy as np
+
+from carsam.runtime.functions import LANES, LOG2_E, exp2, lane_sum
+from carsam.runtime.geometry import RelativePositions, TokenMap
+from carsam.runtime.grids import Codes, Grid, Tensor, values_of
+from carsam.runtime.matrices import integer_product
+from carsam.runtime.reference import quantize
+
+QUERY_BLOCK = 256
+"""Queries of one head whose scores exist at a time."""
+
+
+def attention(
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    tokens: TokenMap,
+    heads: int,
+    scaling: float,
+    probabilities: Grid | None,
+    relative: RelativePositions | None = None,
+    output: Grid | None = None,
+) -> np.ndarray:
+    """softmax(scaling * q k^T + relative positions) v, per head and group of tokens.
+
+    A product of two coded operands runs in integers, any other in float32.
+
+    Args:
+        query, key, value: (rows, heads * head_dim); a group's rows are picked by `tokens`.
+        scaling: factor of q k^T, usually head_dim ** -0.5.
+        probabilities: grid of the softmax's result; float32 without.
+        relative: positions that add to the scores; needs groups of size * size tokens.
+        output: grid of the result; float32 without.
+
+    Returns:
+        (tokens.outputs, heads * head_dim) float32 or uint8. Rows that no query writes are 0.
+    """
+    head_dim = query.shape[1] // heads
+    dtype = np.float32 if output is None else np.uint8
+    result = np.zeros((tokens.outputs, query.shape[1]), dtype)
+    for query_rows, key_rows, output_rows in zip(
+        tokens.query_rows, tokens.key_rows, tokens.output_rows, strict=True
+    ):
+        used = np.flatnonzero(query_rows >= 0)
+        for head in range(heads):
+            columns = slice(head * head_dim, (head + 1) * head_dim)
+            keys, values = _rows(key, key_rows, columns), _rows(value, key_rows, columns)
+            for start in range(0, len(used), QUERY_BLOCK):
+                positions = used[start : start + QUERY_BLOCK]
+                queries = _rows(query, query_rows[positions], columns)
+                logits = _logits(queries, keys, positions, scaling, relative)
+                weights = _softmax(logits, relative.size if relative else 0, probabilities)
+                attended = _scaled_product(weights, _transposed(values), 1.0)
+                if output is not None:
+                    attended = quantize(attended, output)
+                result[output_rows[positions], columns] = attended
+    return result
+
+
+def _logits(
+    queries: Tensor,
+    keys: Tensor,
+    positions: np.ndarray,
+    scaling: float,
+    relative: RelativePositions | None,
+) -> np.ndarray:
+    """Scores in units of log 2, so that softmax is a power of two: (queries, keys) float32."""
+    logits = _scaled_product(queries, keys, scaling * LOG2_E)
+    if relative is None:
+        return logits
+    size = relative.size
+    by_row = _relative_scores(queries, relative.rows, positions // size, size)
+    by_column = _relative_scores(queries, relative.columns, positions % size, size)
+    bias = by_row[:, :, None] + by_column[:, None, :]  # (queries, key rows, key columns)
+    return logits + bias.reshape(logits.shape)
+
+
+def _relative_scores(
+    queries: Tensor, table: np.ndarray, coordinates: np.ndarray, size: int
+) -> np.ndarray:
+    """q . table of each query and key coordinate, in units of log 2: (queries, size) float32."""
+    if isinstance(queries, Codes):
+        numbers = queries.array - np.float32(queries.grid.zero_point)
+        unit = np.float32(float(queries.grid.scale) * LOG2_E)
+    else:
+        numbers, unit = queries, np.float32(LOG2_E)
+    picked = (size - 1 - coordinates)[:, None] + np.arange(size)
+    scores = np.zeros(picked.shape, np.float32)
+    for channel in range(numbers.shape[1]):
+        scores += numbers[:, channel, None] * table[channel][picked]
+    return scores * unit
+
+
+def _softmax(logits: np.ndarray, row_length: int, grid: Grid | None) -> Tensor:
+    """Softmax to base 2 of (queries, keys) `logits`, quantized if there is a grid."""
+    powers = exp2(logits - logits.max(axis=1, keepdims=True))
+    rows = powers.reshape(len(powers), -1, row_length or powers.shape[1])
+    missing = -rows.shape[2] % LANES
+    padded = np.pad(rows, ((0, 0), (0, 0), (0, missing)))
+    total = lane_sum(padded.reshape(len(powers), -1))[:, None]
+    if grid is None:
+        return powers * (np.float32(1) / total)
+    zero = np.float32(grid.zero_point)
+    scaled = np.rint(powers * (grid.inverse_scale / total))
+    return Codes((np.minimum(scaled, grid.maximum - zero) + zero).astype(np.uint8), grid)
+
+
+def _scaled_product(left: Tensor, right: Tensor, factor: float) -> np.ndarray:
+    """factor * left @ right.T: (M, K) and (N, K) to (M, N) float32."""
+    if not (isinstance(left, Codes) and isinstance(right, Codes)):
+        product = values_of(left) @ values_of(right).T
+        return product if factor == 1.0 else product * np.float32(factor)
+    total = integer_product(left.array, right.array)
+    left_sums = left.array.sum(axis=1, dtype=np.int32)[:, None]
+    right_sums = right.array.sum(axis=1, dtype=np.int32)
+    left_zero, right_zero = left.grid.zero_point, right.grid.zero_point
+    total -= right_zero * left_sums + left_zero * right_sums
+    total += left.shape[1] * left_zero * right_zero
+    unit = float(left.grid.scale) * float(right.grid.scale) * factor
+    return total.astype(np.float32) * np.float32(unit)
+
+
+def _rows(tensor: Tensor, rows: np.ndarray, columns: slice) -> Tensor:
+    if isinstance(tensor, Codes):
+        return Codes(tensor.array[rows, columns], tensor.grid)
+    return tensor[rows, columns]
+
+
+def _transposed(tensor: Tensor) -> Tensor:
+    if isinstance(tensor, Codes):
+        return Codes(tensor.array.T, tensor.grid)
+    return tensor.T

@@ -1,0 +1,159 @@
+"""From the tensors of a checkpoint to the layers of the native engine."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from carsam.checkpoint import Checkpoint
+from carsam.errors import UserError
+from carsam.runtime.functions import ACTIVATIONS
+from carsam.runtime.geometry import RelativePositions
+from carsam.runtime.grids import Grid
+from carsam.runtime.layers import AttentionProduct, Linear, Norm
+from carsam.runtime.matrices import PackedMatrix
+
+
+@dataclass(frozen=True)
+class Weights:
+    """Reads layers by their path in the original model.
+
+    Raises (all methods):
+        UserError: a tensor is missing or has another shape, or a grid is not supported.
+    """
+
+    checkpoint: Checkpoint
+
+    def tensor(self, name: str, *shape: int) -> np.ndarray:
+        """A float part as float32; its shape is checked if given."""
+        found = self._raw(name)
+        if shape and found.shape != shape:
+            raise UserError(
+                f"The checkpoint's {name} has shape {found.shape}, its model configuration asks "
+                f"for {shape}. Quantize the model again."
+            )
+        return found.astype(np.float32)
+
+    def norm(self, path: str, channels: int, epsilon: float) -> Norm:
+        """A layer normalisation."""
+        weight = self.tensor(f"{path}.weight", channels)
+        return Norm(weight, self.tensor(f"{path}.bias", channels), epsilon)
+
+    def linear(self, path: str, columns: int, rows: int) -> Linear:
+        """A fully connected layer, or a convolution whose patches are laid out like its weight."""
+        weight, bias = self._matrix(path, columns), self._bias(path)
+        found = weight.rows if isinstance(weight, PackedMatrix) else len(weight)
+        if found != rows or (bias is not None and bias.shape != (rows,)):
+            raise UserError(
+                f"The checkpoint's {path} has {found} outputs, its model configuration asks for "
+                f"{rows}. Quantize the model again."
+            )
+        return Linear(weight, bias, self.grid(path, "input"))
+
+    def convolution(self, path: str, channels: int, side: int, rows: int) -> Linear:
+        """A convolution for channel-last patches: columns ordered (height, width, channel)."""
+        layer = self.linear(path, channels * side * side, rows)
+        order = np.arange(channels * side * side).reshape(channels, side * side).T.ravel()
+        return Linear(_rearranged(layer.weight, order), layer.bias, layer.input)
+
+    def transposed_convolution(self, path: str, channels: int, side: int, rows: int) -> Linear:
+        """A transposed convolution whose stride is its side.
+
+        Its outputs are ordered (height, width, channel) within the patch of each input pixel.
+        """
+        weight, bias, patch = self._matrix(path, channels * side * side), self._bias(path), side**2
+        if not isinstance(weight, PackedMatrix):
+            # float parts keep their original layout (in, out, height, width)
+            kernel = weight.reshape(channels, rows, patch)
+            matrix: PackedMatrix | np.ndarray = kernel.transpose(2, 1, 0).reshape(-1, channels)
+        else:
+            codes = weight.codes().reshape(rows, channels, patch).transpose(2, 0, 1)
+            matrix = PackedMatrix.from_codes(
+                np.ascontiguousarray(codes).reshape(-1, channels),
+                weight.bits,
+                np.tile(weight.scale, patch),
+                np.tile(weight.zero_point, patch),
+            )
+        tiled = None if bias is None else np.tile(bias, patch)
+        return Linear(matrix, tiled, self.grid(path, "input"))
+
+    def attention(
+        self, path: str, heads: int, head_dim: int, relative: RelativePositions | None = None
+    ) -> AttentionProduct:
+        """The two products of an attention module."""
+        operands = ("query", "key", "probabilities", "value")
+        grids = {operand: self.grid(path, operand) for operand in operands}
+        return AttentionProduct(heads, head_dim**-0.5, relative=relative, **grids)
+
+    def relative_positions(self, path: str, size: int, head_dim: int) -> RelativePositions:
+        """The decomposed relative positions of a vision attention over size x size tokens."""
+        return RelativePositions.from_tables(
+            self.tensor(f"{path}.rel_pos_h", 2 * size - 1, head_dim),
+            self.tensor(f"{path}.rel_pos_w", 2 * size - 1, head_dim),
+        )
+
+    def grid(self, path: str, operand: str) -> Grid | None:
+        """The grid of an activation, None where it stays float."""
+        site = self.checkpoint.manifest["sites"].get(path)
+        if site is None or operand not in site["operands"]:
+            return None
+        bits = _uniform_bits(site["operands"][operand], f"{operand} of {path}")
+        scale = self._raw(f"{path}.{operand}_scale")
+        return Grid(np.float32(scale[0]), int(self._raw(f"{path}.{operand}_zero_point")[0]), bits)
+
+    def _matrix(self, path: str, columns: int) -> PackedMatrix | np.ndarray:
+        site = self.checkpoint.manifest["sites"].get(path)
+        if site is None or site["weight"] is None:
+            weight = self.tensor(f"{path}.weight")
+            if weight.size % columns:
+                raise UserError(
+                    f"The checkpoint's {path}.weight has shape {weight.shape}, its model "
+                    f"configuration asks for {columns} inputs. Quantize the model again."
+                )
+            return weight.reshape(-1, columns)
+        return PackedMatrix(
+            self._raw(f"{path}.weight_packed"),
+            _uniform_bits(site["weight"], f"weight of {path}"),
+            columns,
+            self._raw(f"{path}.weight_scale"),
+            self._raw(f"{path}.weight_zero_point"),
+        )
+
+    def _bias(self, path: str) -> np.ndarray | None:
+        name = f"{path}.bias"
+        return self.tensor(name) if name in self.checkpoint.tensors else None
+
+    def _raw(self, name: str) -> np.ndarray:
+        found = self.checkpoint.tensors.get(name)
+        if found is None:
+            raise UserError(f"The checkpoint lacks {name}. Quantize the model again.")
+        return found
+
+
+def activation_name(config: Mapping[str, Any]) -> str:
+    """The activation function of a part's configuration, checked to be one that exists here."""
+    name = config["hidden_act"]
+    if name not in ACTIVATIONS:
+        raise UserError(
+            f"The native engine has no activation function {name}; it has "
+            f"{', '.join(ACTIVATIONS)}. Use --engine simulated."
+        )
+    return str(name)
+
+
+def _uniform_bits(description: dict, what: str) -> int:
+    if description["grid"] != "uniform":
+        raise UserError(
+            f"The native engine has no {description['grid']} grid (found at the {what}); "
+            "it runs uniform grids. Use --engine simulated."
+        )
+    return int(description["bits"])
+
+
+def _rearranged(weight: PackedMatrix | np.ndarray, order: np.ndarray) -> PackedMatrix | np.ndarray:
+    """The columns of `weight` in another order."""
+    if not isinstance(weight, PackedMatrix):
+        return weight[:, order]
+    codes = np.ascontiguousarray(weight.codes()[:, order])
+    return PackedMatrix.from_codes(codes, weight.bits, weight.scale, weight.zero_point)

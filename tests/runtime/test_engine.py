@@ -1,0 +1,152 @@
+"""The native engine against the simulation, which shares no code with it."""
+
+import subprocess
+import sys
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from carsam.checkpoint import Checkpoint
+from carsam.engine import Engine, Prompts
+from carsam.errors import UserError
+from carsam.runtime.engine import NativeEngine
+
+PIXELS = torch.randn(1, 3, 64, 64, generator=torch.Generator().manual_seed(7))
+POINTS = np.array([[[10, 20], [33, 4]], [[50, 60], [1, 2]], [[5, 5], [9, 31]]], np.float32)
+LABELS = np.array([[1, 0], [1, -10], [0, -1]])
+BOXES = np.array([[3, 4, 40, 50], [8, 1, 60, 22], [0, 0, 64, 64]], np.float32)
+MASKS = np.random.default_rng(3).normal(size=(3, 32, 32)).astype(np.float32)
+PROMPTS = {
+    "points": Prompts(points=POINTS, labels=LABELS),
+    "boxes": Prompts(boxes=BOXES),
+    "points and boxes": Prompts(points=POINTS, labels=LABELS, boxes=BOXES),
+    "boxes and masks": Prompts(boxes=BOXES, masks=MASKS),
+}
+EXACT, TIES = 1e-5, 0.03
+BITS = [(None, None), (4, 4), (4, 8), (8, 8), (6, 6), (2, 3), (4, None), (None, 4)]
+
+
+@torch.no_grad()
+def simulate(
+    model: Any, prompts: Prompts, multimask_output: bool
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Embedding, mask logits and IoUs of the torch model, which takes one mask at a time."""
+    embedding = model.get_image_embeddings(PIXELS)
+    step = len(prompts) if prompts.masks is None else 1
+    outputs = []
+    for start in range(0, len(prompts), step):
+        part = prompts[start : start + step]
+        given = {
+            "input_points": part.points,
+            "input_labels": part.labels,
+            "input_boxes": part.boxes,
+            "input_masks": part.masks,
+        }
+        inputs = {k: torch.from_numpy(v)[None] for k, v in given.items() if v is not None}
+        outputs.append(
+            model(image_embeddings=embedding, multimask_output=multimask_output, **inputs)
+        )
+    masks = torch.cat([output.pred_masks[0] for output in outputs])
+    ious = torch.cat([output.iou_scores[0] for output in outputs])
+    return embedding[0].numpy(), masks.numpy(), ious.numpy()
+
+
+def relative_error(found: np.ndarray, expected: np.ndarray) -> float:
+    """Root mean square of the difference over that of `expected`.
+
+    Float rounding may move a number that lies half-way between two codes to the other one; the
+    layers behind spread that. Without such a tie the error is about 1e-6.
+    """
+    assert found.shape == expected.shape
+    return float(np.sqrt(np.mean((found - expected) ** 2) / np.mean(expected**2)))
+
+
+@pytest.mark.parametrize("weight_bits, input_bits", BITS)
+@pytest.mark.parametrize("kind", PROMPTS)
+def test_equals_the_simulation(quantized_pair, kind, weight_bits, input_bits) -> None:
+    pair = quantized_pair(lambda path: weight_bits, lambda path, operand: input_bits)
+    embedding, masks, ious = simulate(pair.model, PROMPTS[kind], True)
+    engine = NativeEngine(pair.checkpoint)
+    found = engine.encode(PIXELS[0].numpy())
+    found_masks, found_ious = engine.decode((embedding,), PROMPTS[kind], True)
+    assert relative_error(found[0], embedding) < (EXACT if input_bits is None else TIES)
+    assert relative_error(found_masks, masks) < (EXACT if input_bits is None else TIES)
+    assert relative_error(found_ious, ious) < (EXACT if input_bits is None else TIES)
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_runs_any_mixture_of_float_and_quantized_sites(quantized_pair, seed) -> None:
+    random = np.random.default_rng(seed)
+
+    def bits(*site: str) -> int | None:
+        return table.setdefault(site, random.choice([None, 3, 4, 8]))
+
+    table: dict[tuple[str, ...], int | None] = {}
+    pair = quantized_pair(bits, bits)
+    embedding, masks, _ = simulate(pair.model, PROMPTS["points and boxes"], False)
+    engine = NativeEngine(pair.checkpoint)
+    found_masks, _ = engine.decode((embedding,), PROMPTS["points and boxes"], False)
+    assert relative_error(engine.encode(PIXELS[0].numpy())[0], embedding) < TIES
+    assert relative_error(found_masks, masks) < TIES
+
+
+def test_chunks_of_prompts_do_not_change_masks(quantized_pair) -> None:
+    pair = quantized_pair(lambda path: 4, lambda path, operand: 8)
+    engine = NativeEngine(pair.checkpoint)
+    embedding = engine.encode(PIXELS[0].numpy())
+    boxes = np.tile(BOXES, (7, 1))
+    masks, ious = engine.decode(embedding, Prompts(boxes=boxes), True)
+    single, single_ious = engine.decode(embedding, Prompts(boxes=boxes[1:2]), True)
+    assert masks.shape == (21, 3, 32, 32)
+    np.testing.assert_allclose(masks[19], single[0], atol=1e-5)
+    np.testing.assert_allclose(ious[19], single_ious[0], atol=1e-5)
+
+
+def test_is_an_engine(quantized_pair) -> None:
+    engine = NativeEngine(quantized_pair(lambda path: None, lambda *_: None).checkpoint)
+    assert isinstance(engine, Engine)
+    assert (engine.mode, engine.image_size) == ("native", 64)
+
+
+def test_refuses_other_families_by_name() -> None:
+    with pytest.raises(UserError, match="family sam_hq"):
+        NativeEngine(Checkpoint({"family": "sam_hq", "model_config": {}, "sites": {}}, {}))
+
+
+def test_refuses_other_grids_by_name(quantized_pair) -> None:
+    checkpoint = quantized_pair(lambda path: 4, lambda *_: 4).checkpoint
+    site = checkpoint.manifest["sites"]["vision_encoder.layers.1.attn"]
+    site["operands"]["probabilities"]["grid"] = "log2"
+    with pytest.raises(UserError, match="no log2 grid"):
+        NativeEngine(checkpoint)
+
+
+def test_names_a_missing_tensor(quantized_pair) -> None:
+    checkpoint = quantized_pair(lambda path: 4, lambda *_: 4).checkpoint
+    del checkpoint.tensors["mask_decoder.iou_token.weight"]
+    with pytest.raises(UserError, match=r"lacks mask_decoder.iou_token.weight"):
+        NativeEngine(checkpoint)
+
+
+def test_refuses_a_weight_of_another_shape(quantized_pair) -> None:
+    checkpoint = quantized_pair(lambda path: 4, lambda *_: 4).checkpoint
+    checkpoint.manifest["model_config"]["vision_config"]["mlp_dim"] = 60
+    with pytest.raises(UserError, match=r"layers.0.mlp.lin1 has 64 outputs"):
+        NativeEngine(checkpoint)
+
+
+def test_refuses_pixels_of_another_size(quantized_pair) -> None:
+    engine = NativeEngine(quantized_pair(lambda path: None, lambda *_: None).checkpoint)
+    with pytest.raises(UserError, match=r"expects \(3, 64, 64\)"):
+        engine.encode(np.zeros((3, 32, 32), np.float32))
+
+
+def test_needs_neither_torch_nor_transformers() -> None:
+    program = (
+        "import sys\n"
+        "sys.modules['torch'] = sys.modules['transformers'] = None\n"
+        "import carsam.runtime.engine\n"
+    )
+    subprocess.run([sys.executable, "-c", program], check=True)
