@@ -104,7 +104,7 @@ def test_upscaled_masks_equal_torch(size, low, side):
     np.testing.assert_allclose(upscaled, torch_upscaling(low_res, size, side), rtol=0, atol=1e-4)
 
 
-@pytest.mark.parametrize("size", [(10000, 50), (1, 1), (1, 300)])
+@pytest.mark.parametrize("size", [(10000, 50), (3000, 4000), (1, 1), (1, 300)])
 def test_upscaled_masks_of_extreme_images_equal_torch(size):
     low_res = 10 * np.random.default_rng(0).standard_normal((1, 1, 256, 256), np.float32)
     upscaled = upscale_masks(low_res, Frame(size, 1024))

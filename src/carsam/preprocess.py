@@ -104,11 +104,11 @@ def _axis_matrix(low: int, padded: int, cropped: int, original: int) -> np.ndarr
 def _bilinear_taps(source: int, target: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Return lower and upper source index (target,) and the upper one's weight (target, 1).
 
-    The positions are computed in float32, as torch does for `align_corners=False`: float64 ones
-    would be better, but differ from SAM's where a logit changes fast.
+    The positions are rounded to float32 as torch's are for `align_corners=False`: scale first,
+    then the fused product and sum. Better ones would differ from SAM's where logits change fast.
     """
-    scale = np.float32(source) / np.float32(target)
-    position = scale * (np.arange(target, dtype=np.float32) + np.float32(0.5)) - np.float32(0.5)
+    scale = np.float64(np.float32(source) / np.float32(target))
+    position = (scale * (np.arange(target) + 0.5) - 0.5).astype(np.float32)
     position = np.maximum(position, 0)
     lower = np.minimum(position.astype(np.int64), source - 1)
     upper = np.minimum(lower + 1, source - 1)
