@@ -246,13 +246,28 @@ def test_weights_of_nothing_known_are_refused():
 @pytest.mark.parametrize(
     ("key", "name"),
     [
-        ("image_encoder.layers.0.blocks.0.mlp.fc1.weight", "MobileSAM"),
+        ("image_encoder.patch_embed.seq.0.c.weight", "MobileSAM"),
         ("mask_decoder.hf_token.weight", "SAM-HQ"),
         ("image_encoder.trunk.patch_embed.proj.weight", "SAM 2"),
     ],
 )
 def test_other_models_are_refused_by_name(state, key, name):
     refused(lambda: convert_meta_state_dict({**state, key: torch.ones(1)}), name)
+
+
+def test_mobile_sam_file_is_refused_by_name(tmp_path):
+    prefix = "image_encoder.patch_embed.seq.0"
+    state = {
+        f"{prefix}.c.weight": torch.ones(1),
+        f"{prefix}.bn.num_batches_tracked": torch.tensor(1),
+    }
+    torch.save(state, tmp_path / "mobile_sam.pt")
+    refused(lambda: load_meta_checkpoint(tmp_path / "mobile_sam.pt"), "MobileSAM")
+
+
+def test_integer_weights_are_named(state):
+    state["mask_decoder.mask_tokens.weight"] = torch.ones(4, 32, dtype=torch.int8)
+    refused(lambda: convert_meta_state_dict(state), "integers as mask_decoder.mask_tokens.weight")
 
 
 def test_missing_tensors_are_named(state):

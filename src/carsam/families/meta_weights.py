@@ -26,7 +26,7 @@ WRAPPERS = ("model", "state_dict", "model_state_dict")
 """Keys under which training scripts store the state dict."""
 
 OTHER_MODELS = {
-    "image_encoder.layers.0.blocks.0.mlp.fc1.weight": "MobileSAM (TinyViT encoder)",
+    "image_encoder.patch_embed.seq.0.c.weight": "MobileSAM (TinyViT encoder)",
     "mask_decoder.hf_token.weight": "SAM-HQ",
     "image_encoder.trunk.patch_embed.proj.weight": "SAM 2",
     "vision_encoder.patch_embed.projection.weight": "a SAM with transformers' names",
@@ -106,6 +106,10 @@ def convert_meta_state_dict(state: Mapping[str, Tensor]) -> tuple[SamConfig, dic
     _refuse("lacks", (name for name in meta_names.values() if name not in state))
     _refuse("has the unknown", (name for name in state if name not in known))
     _refuse(
+        "has integers as",
+        (name for name in meta_names.values() if not state[name].is_floating_point()),
+    )
+    _refuse(
         "has a wrong shape of",
         (
             f"{source} (found {tuple(state[source].shape)}, expected {tuple(tensor.shape)})"
@@ -133,15 +137,15 @@ def _read_state_dict(path: Path) -> Mapping[str, Tensor]:
         content = next((content[key] for key in WRAPPERS if key in content), content)
     if not isinstance(content, Mapping) or not content or not all(map(_is_weight, content.items())):
         raise UserError(
-            f"Found {_description(content)} in {path}; expected a state dict: names and "
-            "floating-point tensors. Save one with torch.save(model.state_dict(), path)."
+            f"Found {_description(content)} in {path}; expected a state dict, names and tensors: "
+            "save one with torch.save(model.state_dict(), path)."
         )
     return content
 
 
 def _is_weight(item: tuple[object, object]) -> bool:
     name, value = item
-    return isinstance(name, str) and isinstance(value, Tensor) and value.is_floating_point()
+    return isinstance(name, str) and isinstance(value, Tensor)
 
 
 def _description(content: object) -> str:
@@ -183,7 +187,9 @@ def _infer_config(state: Mapping[str, Tensor]) -> SamConfig:
             "mlp_dim": _shape(state, f"{decoder}.transformer.layers.0.mlp.lin1.weight", 2)[0],
             "num_hidden_layers": _count(state, f"{decoder}.transformer.layers"),
             "num_attention_heads": DECODER_HEADS,
-            "attention_downsample_rate": _quotient(hidden, internal, "decoder and cross-attention widths"),
+            "attention_downsample_rate": _quotient(
+                hidden, internal, "decoder and cross-attention widths"
+            ),
             "num_multimask_outputs": mask_tokens - 1,
             "iou_head_depth": _count(state, f"{IOU_HEAD}.layers"),
             "iou_head_hidden_dim": iou_hidden,
