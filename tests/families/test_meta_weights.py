@@ -211,7 +211,7 @@ def test_missing_file_is_refused(tmp_path):
     refused(lambda: load_meta_checkpoint(tmp_path / "none.pth"), "no file", "none.pth")
 
 
-@pytest.mark.parametrize("content", [b"", b"not a checkpoint", b"PK\x03\x04 neither"])
+@pytest.mark.parametrize("content", [b"", b"hello", b"not a checkpoint", b"PK\x03\x04 neither"])
 def test_file_that_is_no_torch_file_is_refused(tmp_path, content):
     (tmp_path / "sam.pth").write_bytes(content)
     refused(lambda: load_meta_checkpoint(tmp_path / "sam.pth"), "Cannot read", "sam.pth")

@@ -4,7 +4,6 @@ The two hold the same tensors under different names. All sizes are read from the
 so that SAM-B, L, H and any other geometry of segment-anything's `Sam` load alike.
 """
 
-import pickle
 import re
 import zipfile
 from collections.abc import Iterable, Mapping
@@ -128,10 +127,10 @@ def _read_state_dict(path: Path) -> Mapping[str, Tensor]:
         content = torch.load(
             path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path)
         )
-    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, OSError) as error:
+    except Exception as error:  # the unpickler raises almost any type on foreign bytes
         raise UserError(
-            f"Cannot read {path}: it is no torch file of plain tensors ({_first_line(error)}). "
-            "Give the state dict of a SAM as saved by torch.save."
+            f"Cannot read {path}: it is damaged, no torch file, or holds more than tensors, such as "
+            "a whole pickled model. Give the state dict of a SAM as saved by torch.save."
         ) from error
     if isinstance(content, Mapping):
         content = next((content[key] for key in WRAPPERS if key in content), content)
@@ -295,7 +294,3 @@ def _few(names: Iterable[str]) -> str:
     first, *rest = names = list(dict.fromkeys(names))
     shown = ", ".join([first, *rest[:2]])
     return f"{shown} and {len(names) - 3} more" if len(names) > 3 else shown
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error) or type(error).__name__).splitlines()[0].rstrip(".")
