@@ -4,25 +4,10 @@ import subprocess
 import sys
 
 import pytest
+from without_torch import run_without_torch
 
 from carsam import extras
 from carsam.errors import MissingExtraError
-
-BLOCK_TORCH = """
-import sys
-
-class Blocker:
-    def find_spec(self, name, path=None, target=None):
-        if name.split(".")[0] in ("torch", "transformers"):
-            raise ModuleNotFoundError(name)
-
-sys.meta_path.insert(0, Blocker())
-"""
-
-
-def run_without_torch(code: str) -> subprocess.CompletedProcess:
-    command = [sys.executable, "-c", BLOCK_TORCH + code]
-    return subprocess.run(command, capture_output=True, text=True, timeout=120)
 
 
 def test_missing_packages_are_named_with_the_extra_to_install() -> None:

@@ -10,8 +10,8 @@ from carsam.pictures import (
     draw_prompt,
     mask_picture,
     overlay_mask,
+    panel_rows,
     save_picture,
-    side_by_side,
 )
 
 GREY = np.full((40, 60, 3), 128, np.uint8)
@@ -40,9 +40,9 @@ def test_prompts_are_drawn_on_a_copy() -> None:
     assert tuple(drawn[20, 20]) == (0, 220, 90)
 
 
-def test_side_by_side_has_a_cell_for_every_panel() -> None:
+def test_panel_rows_have_a_cell_for_every_panel() -> None:
     panels = [Panel(GREY, "photo"), Panel(GREY, "mask")]
-    picture = side_by_side([panels, panels], panel_size=30)
+    picture = panel_rows([panels, panels], panel_size=30)
     assert picture.size == (2 * 36 + 6, 2 * (30 + 22 + 6) + 6)
 
 

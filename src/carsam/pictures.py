@@ -57,7 +57,7 @@ def draw_prompt(
     return np.array(canvas)
 
 
-def side_by_side(rows: Sequence[Sequence[Panel]], panel_size: int = 320) -> Image.Image:
+def panel_rows(rows: Sequence[Sequence[Panel]], panel_size: int = 320) -> Image.Image:
     """Return one picture of rows of panels; each image is shrunk to fit a square.
 
     Args:

@@ -1,0 +1,53 @@
+"""The command line. Commands are plain functions; `main` turns what they raise into exit codes."""
+
+import errno
+import sys
+from collections.abc import Sequence
+
+from cyclopts import App, CycloptsError
+
+from carsam.cli import evaluate, info, predict, quantize, quickstart
+from carsam.errors import UserError
+
+USER_ERROR = 2
+INTERRUPTED = 130
+
+app = App(
+    name="carsam",
+    help="Quantize Segment Anything models to 4 bits and run them on ordinary CPUs.",
+    help_format="plaintext",
+    suppress_keyboard_interrupt=False,
+    exit_on_error=False,
+    print_error=False,
+    result_action="return_value",
+)
+app.command(quickstart.quickstart, sort_key=0)
+app.command(quantize.quantize, sort_key=1)
+app.command(evaluate.evaluate, sort_key=2)
+app.command(predict.predict, sort_key=3)
+app.command(info.info, sort_key=4)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command and return its exit code: 0, 2 for a user's error, 130 after Ctrl-C.
+
+    Args:
+        arguments: what follows `carsam`; those of the process unless given.
+    """
+    try:
+        app(arguments)
+    except (UserError, CycloptsError) as error:
+        return _fail(str(error), USER_ERROR)
+    except KeyboardInterrupt:
+        return _fail("Interrupted; nothing half-written is left behind.", INTERRUPTED)
+    except OSError as error:
+        if error.errno != errno.ENOSPC:
+            raise
+        where = f" ({error.filename})" if error.filename else ""
+        return _fail(f"The disk is full{where}. Free some space and run again.", USER_ERROR)
+    return 0
+
+
+def _fail(message: str, code: int) -> int:
+    print(f"carsam: {message}", file=sys.stderr)
+    return code

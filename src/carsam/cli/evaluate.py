@@ -1,0 +1,117 @@
+"""`carsam evaluate`: COCO numbers of a model, beside those of the float model."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any
+
+from cyclopts import Parameter
+from rich.console import Console
+from rich.table import Table
+
+from carsam.checkpoint import MANIFEST_FILE, read_checkpoint, update_manifest
+from carsam.cli.options import Common, EngineName
+from carsam.engine import Engine
+from carsam.engines import load
+from carsam.errors import UserError
+from carsam.extras import require
+from carsam.progress import Progress
+
+
+def evaluate(
+    model: str,
+    /,
+    *,
+    coco: Path,
+    images: Path,
+    json: Path,
+    prompts: str = "boxes",
+    detections: Path | None = None,
+    score: str = "predicted-iou",
+    engine: EngineName = "auto",
+    compare: str = "auto",
+    limit: int | None = None,
+    record: Annotated[bool, Parameter(negative="")] = False,
+    common: Common | None = None,
+) -> None:
+    """Measure a model's masks against COCO annotations (needs the extra `quantize`).
+
+    Args:
+        model: folder of a quantized model, or a float model.
+        coco: COCO instances json.
+        images: folder of its images.
+        json: where the result goes.
+        prompts: boxes (ground truth), clicks, or detections.
+        detections: a detector's result json, for `--prompts detections`.
+        score: what ranks the masks: predicted-iou, constant, or detector-times-iou.
+        engine: the arithmetic to run the model with.
+        compare: float model to run beside it: auto takes the one MODEL was quantized from; none.
+        limit: evaluate only so many images.
+        record: also write the numbers into MODEL's carsam.json, where `carsam info` shows them.
+    """
+    require("quantize", "faster_coco_eval")
+    from carsam.evaluation.evaluate import evaluate as measure
+
+    options = common or Common()
+    options.limit_threads()
+    if record and not (Path(model) / MANIFEST_FILE).exists():
+        raise UserError(f"{model} is no quantized model, so --record has no place to write to.")
+    with options.progress() as progress:
+        result = measure(
+            load(model, engine, options.device),
+            coco,
+            images,
+            prompts=prompts,
+            score=score,
+            detections=detections,
+            float_engine=_float_engine(model, compare, options.device, progress),
+            model=model,
+            limit=limit,
+            seed=options.seed,
+            progress=progress,
+        )
+    result.save(json)
+    document = result.to_json()
+    if record:
+        keys = ("coco", "mean_iou", "engine", "mode", "images", "instances", "ids_sha256")
+        metrics = read_checkpoint(model).manifest.get("metrics", {})
+        numbers = {key: document[key] for key in keys}
+        update_manifest(model, {"metrics": {**metrics, f"{coco.stem}.{prompts}": numbers}})
+    Console().print(_table(document))
+    print(f"Result: {json}")
+
+
+def _float_engine(model: str, compare: str, device: str, progress: Progress) -> Engine | None:
+    """Return the float model to compare with, or None."""
+    if compare == "none":
+        return None
+    if compare != "auto":
+        return load(compare, "float", device)
+    if not (Path(model) / MANIFEST_FILE).exists():
+        return None
+    source = read_checkpoint(model).manifest["source"]
+    try:
+        return load(source, "float", device)
+    except UserError as error:
+        progress.warn(f"Not compared with the float model {source}. {error}")
+        return None
+
+
+def _table(document: Mapping[str, Any]) -> Table:
+    """Return the numbers, with 95 % intervals where there are any."""
+    floats = document["float"]
+    sides = [document, floats] if floats else [document]
+    title = f"{document['images']} images, {document['instances']} {document['prompts']}"
+    table = Table("", *(side["mode"] for side in sides), title=title)
+    for name in (*document["coco"], "mean_iou"):
+        table.add_row(name, *(_with_interval(side, name) for side in sides))
+    if floats:
+        table.add_row("mask IoU with float", f"{document['agreement']['mask_iou']:.3f}", "")
+    return table
+
+
+def _with_interval(side: Mapping[str, Any], name: str) -> str:
+    value = side[name] if name in side else side["coco"][name]
+    if value is None:
+        return "-"
+    interval = side["intervals"].get(name)
+    return f"{value:.3f}" + (f"  [{interval[0]:.3f}, {interval[1]:.3f}]" if interval else "")

@@ -1,0 +1,98 @@
+"""`carsam info`: what is inside a quantized model."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any
+
+from cyclopts import Parameter
+from rich.console import Console
+from rich.table import Table
+
+from carsam.checkpoint import Checkpoint, read_checkpoint
+from carsam.cli.options import Common
+from carsam.data.scenes import scene
+from carsam.extras import require
+from carsam.inventory import bits_by_kind, bytes_on_disk, float32_bytes
+
+CHECK_SCENES = 2
+
+
+def info(
+    run: Path,
+    /,
+    *,
+    check: Annotated[bool, Parameter(negative="")] = False,
+    common: Common | None = None,
+) -> None:
+    """State what a quantized model holds: origin, bits, size, calibration, recorded numbers.
+
+    Args:
+        run: folder of the quantized model.
+        check: also run it on procedural scenes and prove that weights and activations stay on
+            their grids (needs the extra `quantize`).
+    """
+    checkpoint = read_checkpoint(run)
+    for label, value in _statements(run, checkpoint):
+        print(f"{label:<15}{value}")
+    Console().print(_bits_table(checkpoint.manifest["sites"]))
+    print("All other weights are stored in 16 bits, and computed with in float32.")
+    for name, value in _leaves(checkpoint.manifest.get("metrics", {})):
+        print(f"{name}: {value:.4f}" if isinstance(value, float) else f"{name}: {value}")
+    if check:
+        _check(run, common or Common())
+
+
+def _check(run: Path, options: Common) -> None:
+    """Run the strict check on procedural scenes; a failure ends the command with exit code 1."""
+    require("quantize", "torch", "transformers")
+    from carsam.quant.model import load_simulated
+    from carsam.quant.strict import StrictError, assert_strict
+
+    options.limit_threads()
+    images = [scene(options.seed + number).image for number in range(CHECK_SCENES)]
+    try:
+        assert_strict(load_simulated(run), images)
+    except StrictError as error:
+        raise SystemExit(f"carsam: The strict check failed: {error}") from error
+    print(f"Strict check passed on {CHECK_SCENES} scenes: weights and activations are on grid.")
+
+
+def _statements(run: Path, checkpoint: Checkpoint) -> list[tuple[str, str]]:
+    manifest = checkpoint.manifest
+    recipe, calibration = manifest["recipe"], manifest["calibration"]
+    on_disk, original = bytes_on_disk(run), float32_bytes(checkpoint)
+    names = calibration["images"]
+    shown = ", ".join(names[:4]) + (", ..." if len(names) > 4 else "")
+    rules = ", ".join(recipe["rules"]) or "none"
+    versions = [f"{name} {version}" for name, version in manifest["versions"].items()]
+    return [
+        ("Model", f"{manifest['source']} (family {manifest['family']})"),
+        (
+            "Recipe",
+            f"{recipe['name']} {recipe['bits']}, rules: {rules}",
+        ),
+        ("Size", f"{on_disk / 1e6:.2f} MB on disk, {original / 1e6:.2f} MB as float32"),
+        ("Ratio", f"{original / on_disk:.1f} times smaller"),
+        ("Calibration", f"{len(names)} images ({shown})"),
+        ("Their SHA-256", calibration["sha256"]),
+        ("Seed", str(manifest["seed"])),
+        ("Versions", ", ".join(versions)),
+    ]
+
+
+def _bits_table(sites: Mapping[str, Mapping[str, Any]]) -> Table:
+    table = Table("Kind", "Weight bits", "Activation bits", "Sites")
+    for kind, (weights, activations, count) in bits_by_kind(sites).items():
+        table.add_row(kind, weights, activations, str(count))
+    return table
+
+
+def _leaves(values: Mapping[str, Any], prefix: str = "") -> list[tuple[str, Any]]:
+    """Return the leaves of nested mappings, with dotted names."""
+    leaves = []
+    for name, value in values.items():
+        if isinstance(value, Mapping):
+            leaves += _leaves(value, f"{prefix}{name}.")
+        else:
+            leaves.append((f"{prefix}{name}", value))
+    return leaves

@@ -1,0 +1,88 @@
+"""Options that commands share, and the parsing of prompts."""
+
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Annotated, Literal
+
+from cyclopts import Parameter
+from threadpoolctl import threadpool_limits
+
+from carsam.errors import UserError
+from carsam.progress import Mode, Progress, make_progress
+
+Device = Literal["auto", "cpu", "cuda"]
+EngineName = Literal["auto", "native", "simulated", "float"]
+
+
+@Parameter(name="*", group="Common options")
+@dataclass(frozen=True)
+class Common:
+    """Options of every command.
+
+    Args:
+        quiet: show warnings and results only.
+        json_progress: write progress as JSON lines.
+        seed: seed of everything random.
+        device: where torch computes; auto takes CUDA when there is one.
+        threads: threads to compute with; all cores unless given.
+    """
+
+    quiet: Annotated[bool, Parameter(negative="")] = False
+    json_progress: Annotated[bool, Parameter(negative="")] = False
+    seed: int = 0
+    device: Device = "auto"
+    threads: int | None = None
+
+    def limit_threads(self) -> None:
+        """Hold the libraries that are loaded, and torch when it will be, to `threads`."""
+        if self.threads is None:
+            return
+        if self.threads < 1:
+            raise UserError(f"Found --threads {self.threads}; expected at least 1.")
+        os.environ["OMP_NUM_THREADS"] = str(self.threads)
+        threadpool_limits(self.threads)
+        if "torch" in sys.modules:
+            sys.modules["torch"].set_num_threads(self.threads)
+
+    @contextmanager
+    def progress(self) -> Iterator[Progress]:
+        """Give the reporter these options ask for, and end its stage whatever happens."""
+        if self.quiet and self.json_progress:
+            raise UserError("Both --quiet and --json-progress are given; choose one.")
+        mode: Mode = "quiet" if self.quiet else "json" if self.json_progress else "auto"
+        if mode != "auto" or not sys.stderr.isatty():
+            os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")  # transformers draws its own
+        reporter = make_progress(mode)
+        try:
+            yield reporter
+        finally:
+            reporter.finish()
+
+
+def parse_box(text: str) -> tuple[float, float, float, float]:
+    """Read `x0,y0,x1,y1` in pixels of the photo."""
+    numbers = _numbers(text)
+    if len(numbers) != 4:
+        raise UserError(f'Box "{text}" is not understood; write x0,y0,x1,y1 in pixels.')
+    return numbers[0], numbers[1], numbers[2], numbers[3]
+
+
+def parse_point(text: str) -> tuple[float, float, int]:
+    """Read `x,y` or `x,y,label` in pixels of the photo; label 1 is foreground, 0 background."""
+    numbers = _numbers(text)
+    if len(numbers) not in (2, 3) or (len(numbers) == 3 and numbers[2] not in (0, 1)):
+        raise UserError(
+            f'Point "{text}" is not understood; write x,y in pixels, or x,y,0 for background.'
+        )
+    return numbers[0], numbers[1], int(numbers[2]) if len(numbers) == 3 else 1
+
+
+def _numbers(text: str) -> list[float]:
+    """Return the numbers of a comma-separated list, none when one of them is not a number."""
+    try:
+        return [float(part) for part in text.split(",")]
+    except ValueError:
+        return []

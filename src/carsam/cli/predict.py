@@ -1,0 +1,80 @@
+"""`carsam predict`: one mask of one photo."""
+
+from pathlib import Path
+from typing import Annotated
+
+import numpy as np
+from cyclopts import Parameter
+from PIL import Image
+
+from carsam.cli.options import Common, EngineName, parse_box, parse_point
+from carsam.data.images import read_image
+from carsam.engines import load
+from carsam.errors import UserError
+from carsam.pictures import (
+    check_picture_path,
+    draw_prompt,
+    mask_picture,
+    overlay_mask,
+    save_picture,
+)
+from carsam.predictor import SamPredictor
+
+
+def predict(
+    model: str,
+    photo: Path,
+    /,
+    *,
+    out: Path,
+    box: str | None = None,
+    point: Annotated[list[str] | None, Parameter(negative="")] = None,
+    overlay: Path | None = None,
+    engine: EngineName = "auto",
+    common: Common | None = None,
+) -> None:
+    """Predict the mask of a box or of points in a photo.
+
+    A single point is ambiguous: of its three candidate masks the one with the highest predicted
+    IoU is taken.
+
+    Args:
+        model: folder of a quantized model, or a float model.
+        photo: the image file.
+        out: where the mask goes, a picture of 0 and 255 as large as the photo.
+        box: x0,y0,x1,y1 in pixels of the photo.
+        point: x,y of the object, or x,y,0 of what is not; repeat for more points.
+        overlay: where a picture of photo, prompt and mask goes.
+        engine: the arithmetic to run the model with.
+    """
+    options = common or Common()
+    options.limit_threads()
+    corners = parse_box(box) if box is not None else None
+    points = [parse_point(text) for text in point or []]
+    if corners is None and not points:
+        raise UserError("Nothing to look for; give --box x0,y0,x1,y1 or --point x,y.")
+    for path in (out, overlay):
+        if path is not None:
+            _check_output(path, photo)
+    image = read_image(photo)
+    predictor = SamPredictor(load(model, engine, options.device))
+    predictor.set_image(image)
+    masks, ious, _ = predictor.predict(
+        point_coords=np.array([place[:2] for place in points]) if points else None,
+        point_labels=np.array([place[2] for place in points]) if points else None,
+        box=None if corners is None else np.array(corners),
+        multimask_output=corners is None and len(points) == 1,
+    )
+    best = int(ious.argmax())
+    mask = masks[best]
+    save_picture(mask_picture(mask), out)
+    if overlay is not None:
+        drawn = draw_prompt(overlay_mask(image, mask), corners, points)
+        save_picture(Image.fromarray(drawn), overlay)
+    print(f"{out}: {mask.mean():.1%} of the photo, predicted IoU {ious[best]:.3f}")
+
+
+def _check_output(path: Path, photo: Path) -> None:
+    check_picture_path(path)
+    if path.exists() and photo.exists() and path.samefile(photo):
+        raise UserError(f"{path} is the photo itself; choose another name for the output.")

@@ -1,0 +1,72 @@
+"""`carsam quantize`: a folder of photos in, a packed low-bit model out."""
+
+from pathlib import Path
+from typing import Annotated
+
+from cyclopts import Parameter
+
+from carsam.checkpoint import check_output_folder, read_checkpoint
+from carsam.cli.options import Common
+from carsam.extras import require
+from carsam.inventory import bytes_on_disk, float32_bytes
+
+Repeated = Annotated[list[str] | None, Parameter(negative="")]
+
+
+def quantize(
+    model: str,
+    /,
+    *,
+    images: Path,
+    out: Path,
+    recipe: str = "rtn",
+    bits: str = "w4a4",
+    rule: Repeated = None,
+    setting: Annotated[Repeated, Parameter(name="--set")] = None,
+    coco: Path | None = None,
+    count: int = 32,
+    exact: Annotated[bool, Parameter(negative="")] = False,
+    force: Annotated[bool, Parameter(negative="")] = False,
+    common: Common | None = None,
+) -> None:
+    """Quantize a model, calibrated on photos without labels (needs the extra `quantize`).
+
+    Args:
+        model: sam-mini, a Hugging Face id or folder, or a .pth file of segment-anything.
+        images: folder of photos to calibrate on.
+        out: folder that gets the quantized model.
+        recipe: name of the method.
+        bits: of weights and activations, as in w4a4; 32 means float.
+        rule: PATTERN=BITS, an exception for module paths or kinds, as in encoder.mlp=w8a8; repeat
+            for more, later ones win.
+        setting: step.parameter=value, a change to a step of the recipe; repeat for more.
+        coco: COCO instances json of the photos, whose boxes then prompt the decoder; otherwise
+            the float model finds boxes itself.
+        count: photos to use.
+        exact: refuse to use fewer.
+        force: replace a quantized model in OUT.
+    """
+    require("quantize", "torch", "transformers")
+    from carsam.calibration.quantize import quantize as run
+
+    check_output_folder(out, force)
+    options = common or Common()
+    options.limit_threads()
+    with options.progress() as progress:
+        quantized = run(
+            model,
+            images,
+            recipe,
+            bits,
+            rules=rule or (),
+            settings=setting or (),
+            coco=coco,
+            count=count,
+            exact=exact,
+            seed=options.seed,
+            device=options.device,
+            progress=progress,
+        )
+        quantized.save(out, force)
+    size, original = bytes_on_disk(out), float32_bytes(read_checkpoint(out))
+    print(f"{out}: {size / 1e6:.2f} MB, {original / size:.1f} times smaller than float32")

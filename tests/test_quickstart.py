@@ -1,0 +1,59 @@
+"""The quickstart, with a tiny random model in the place of sam-mini."""
+
+import json
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from carsam import quickstart
+from carsam.cli import main
+
+EXPECTED = {"run", "result.json", "scenes", "side_by_side.png", "summary.json", "summary.md"}
+
+
+@pytest.fixture(autouse=True)
+def small(monkeypatch, tiny_sam, tmp_path_factory) -> None:
+    folder = tmp_path_factory.mktemp("model")
+    tiny_sam.save_pretrained(folder)
+    monkeypatch.setattr(quickstart, "MODEL", str(folder))
+    monkeypatch.setattr(quickstart, "SCENE_SIZE", 64)
+    monkeypatch.setattr(quickstart, "CALIBRATION_IMAGES", 2)
+    monkeypatch.setattr(quickstart, "EVALUATION_IMAGES", 3)
+
+
+def test_quickstart_leaves_model_numbers_and_picture(tmp_path: Path, capsys) -> None:
+    out = tmp_path / "quickstart"
+    assert main(["quickstart", "--out", str(out), "--quiet"]) == 0
+    assert {path.name for path in out.iterdir()} == EXPECTED
+    assert Image.open(out / "side_by_side.png").width > 3 * 320
+    summary = json.loads((out / "summary.json").read_text())
+    assert summary["images"] == 3 and 0 <= summary["w4a4"]["mean_iou"] <= 1
+    said = capsys.readouterr().out
+    assert "COCO AP" in said and f"carsam info {out}/run" in said
+    recorded = json.loads((out / "run" / "carsam.json").read_text())["metrics"]["quickstart"]
+    assert recorded == summary["w4a4"]
+
+
+def test_an_earlier_quickstart_is_kept_unless_forced(tmp_path: Path, capsys) -> None:
+    (tmp_path / "summary.json").write_text("{}")
+    assert main(["quickstart", "--out", str(tmp_path)]) == 2
+    assert "--force" in capsys.readouterr().err
+
+
+def test_force_spares_folders_that_hold_something_else(tmp_path: Path, capsys) -> None:
+    (tmp_path / "photo.jpg").write_text("dear to me")
+    assert main(["quickstart", "--out", str(tmp_path), "--force"]) == 2
+    assert (tmp_path / "photo.jpg").exists()
+
+
+def test_photos_need_annotations(tmp_path: Path, capsys) -> None:
+    out = ["--out", str(tmp_path / "quickstart")]
+    assert main(["quickstart", *out, "--images", str(tmp_path)]) == 2
+    assert "--coco" in capsys.readouterr().err
+
+
+def test_nothing_is_left_when_it_fails(tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.setattr(quickstart, "MODEL", str(tmp_path))
+    assert main(["quickstart", "--out", str(tmp_path / "quickstart"), "--quiet"]) == 2
+    assert not list(tmp_path.iterdir())
