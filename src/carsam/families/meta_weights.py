@@ -129,8 +129,8 @@ def _read_state_dict(path: Path) -> Mapping[str, Tensor]:
         )
     except Exception as error:  # the unpickler raises almost any type on foreign bytes
         raise UserError(
-            f"Cannot read {path}: it is damaged, no torch file, or holds more than tensors, such as "
-            "a whole pickled model. Give the state dict of a SAM as saved by torch.save."
+            f"Cannot read {path}: it is damaged, no torch file, or holds more than tensors, "
+            "such as a whole model. Give the state dict of a SAM as saved by torch.save."
         ) from error
     if isinstance(content, Mapping):
         content = next((content[key] for key in WRAPPERS if key in content), content)
