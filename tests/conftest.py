@@ -11,6 +11,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # tiny models lose more to threads than they gain
+
 
 @pytest.fixture(scope="session")
 def coco_data() -> Path:

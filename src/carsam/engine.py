@@ -6,7 +6,7 @@ from typing import Protocol, runtime_checkable
 import numpy as np
 
 Embedding = tuple[np.ndarray, ...]
-"""Image embedding of one image: (C, h, w) float32 first, then what else the family's decoder reads."""
+"""Embedding of one image: (C, h, w) float32 first, then what else the decoder reads."""
 
 
 @dataclass(frozen=True)

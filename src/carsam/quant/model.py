@@ -206,13 +206,15 @@ def _float_parameter(tensors: Mapping[str, np.ndarray], name: str) -> Tensor:
 
 def _assign_(module: Any, sites: tuple[Site, ...], parameters: Mapping[str, Tensor]) -> None:
     """Replace the parameters of a module that was built on the meta device."""
-    own = {id(p): name for name, p in slots.quantized_parameters(module, sites).items()}
-    for holder in module.modules():
-        for name, parameter in holder.named_parameters(recurse=False):
-            value = parameters[own[id(parameter)]].contiguous()
-            if value.shape != parameter.shape:
-                raise UserError(
-                    f"{own[id(parameter)]} has shape {tuple(value.shape)} in the checkpoint, "
-                    f"{tuple(parameter.shape)} in its model."
-                )
-            holder.register_parameter(name, nn.Parameter(value, requires_grad=False))
+    replacements = {}
+    for name, parameter in slots.quantized_parameters(module, sites).items():
+        value = parameters[name].contiguous()
+        if value.shape != parameter.shape:
+            raise UserError(
+                f"{name} has shape {tuple(value.shape)} in the checkpoint, "
+                f"{tuple(parameter.shape)} in its model."
+            )
+        replacements[id(parameter)] = nn.Parameter(value, requires_grad=False)
+    for holder in module.modules():  # a parameter that two modules share stays shared
+        for name, parameter in list(holder.named_parameters(recurse=False)):
+            holder.register_parameter(name, replacements[id(parameter)])

@@ -10,6 +10,11 @@ from carsam.quant.grids import scale_and_zero_point
 
 BINS = 4096
 SHRINK_STEPS = 80
+SEARCH_FACTORS = (
+    torch.logspace(0, -2, 32),
+    torch.logspace(0.2, -0.2, 24),
+    torch.linspace(1.06, 0.94, 24),
+)
 ELEMENTS_AT_ONCE = 1 << 24  # float32 counts are exact up to here
 
 
@@ -89,13 +94,15 @@ def percentile(statistics: Statistics, bits: int, fraction: float = 0.9999) -> t
 
 
 def mse(statistics: Statistics, bits: int) -> tuple[float, float]:
-    """Range of least mean squared error; both ends are searched, coarsely and then finely."""
-    low, high = min(0.0, min(statistics.lows)), max(0.0, max(statistics.highs))
-    for shrink in (torch.logspace(0, -2, 40), torch.linspace(1.12, 0.88, 25)):
-        lows = low * shrink if low < 0 else torch.zeros(1)
-        highs = high * shrink if high > 0 else torch.zeros(1)
-        low, high = _best_range(statistics, torch.cartesian_prod(lows, highs), bits)
-    return low, high
+    """Range of least mean squared error: one end after the other, ever more finely."""
+    ends = torch.tensor([min(0.0, *statistics.lows), max(0.0, *statistics.highs)])
+    for factors in SEARCH_FACTORS:
+        for end in (1, 0):
+            if ends[end] != 0:
+                ranges = ends.repeat(len(factors), 1)  # (candidates, 2)
+                ranges[:, end] *= factors
+                ends = _best_range(statistics, ranges, bits)
+    return float(ends[0]), float(ends[1])
 
 
 ACTIVATION_OBSERVERS: dict[str, Callable[[Statistics, int], tuple[float, float]]] = {
@@ -134,12 +141,11 @@ WEIGHT_OBSERVERS: dict[str, Callable[[Tensor, int], tuple[Tensor, Tensor]]] = {
 }
 
 
-def _best_range(statistics: Statistics, ranges: Tensor, bits: int) -> tuple[float, float]:
+def _best_range(statistics: Statistics, ranges: Tensor, bits: int) -> Tensor:
     """Return the range of `ranges` (candidates, 2) with the least error on the histogram."""
     counts, centres = _bins(statistics)
     errors = _squared_errors(centres.float().expand(len(ranges), -1), ranges, bits)
-    best = ranges[(errors @ counts.float()).argmin()]
-    return float(best[0]), float(best[1])
+    return ranges[(errors @ counts.float()).argmin()]
 
 
 def _bins(statistics: Statistics) -> tuple[Tensor, Tensor]:

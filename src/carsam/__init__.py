@@ -1,0 +1,26 @@
+"""CAR-SAM: Segment Anything with 4-bit weights and activations, measured and run on a CPU."""
+
+from importlib import import_module
+from typing import Any
+
+_HOMES = {
+    "Recipe": "carsam.recipe",
+    "SamPredictor": "carsam.predictor",
+    "evaluate": "carsam.evaluation",
+    "load": "carsam.engines",
+    "make_recipe": "carsam.methods",
+    "quantize": "carsam.calibration.quantize",
+}
+"""Public names and the modules they come from; only what is used is imported."""
+
+__all__ = sorted(_HOMES)
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'carsam' has no attribute {name!r}")
+    return getattr(import_module(_HOMES[name]), name)
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -1,0 +1,144 @@
+import json
+
+import numpy as np
+import pytest
+import torch
+
+from carsam.calibration.quantize import quantize
+from carsam.data.images import read_image
+from carsam.families import FAMILIES
+from carsam.preprocess import preprocess
+from carsam.quant import slots
+from carsam.quant.grids import UniformGrid
+from carsam.quant.model import prepare
+from carsam.quant.strict import assert_strict
+from carsam.recipe import FLOAT_KINDS
+
+
+def bits_by_kind(model):
+    found = {}
+    for path, site in model.to_checkpoint().manifest["sites"].items():
+        weight = site["weight"]["bits"] if site["weight"] else None
+        operands = {grid["bits"] for grid in site["operands"].values()}
+        found.setdefault(site["kind"], set()).add((weight, *operands))
+    return found
+
+
+def test_everything_but_the_papers_exceptions_is_quantized(tiny_sam, image_folder):
+    model = quantize(tiny_sam, image_folder, count=2)
+    kinds = {site.kind for site in model.sites}
+    assert set(bits_by_kind(model)) == kinds - set(FLOAT_KINDS)
+
+
+def test_rules_change_the_bits_of_kinds_and_paths(tiny_sam, image_folder):
+    rules = ["encoder.mlp=w8a8", "vision_encoder.layers.0.*=w3a5", "decoder.mlp=float"]
+    model = quantize(tiny_sam, image_folder, count=1, rules=rules)
+    sites = model.to_checkpoint().manifest["sites"]
+    assert sites["vision_encoder.layers.1.mlp.lin1"]["weight"]["bits"] == 8
+    assert sites["vision_encoder.layers.0.mlp.lin1"]["weight"]["bits"] == 3
+    assert sites["vision_encoder.layers.0.attn"]["operands"]["value"]["bits"] == 5
+    assert not any(site["kind"] == "decoder.mlp" for site in sites.values())
+
+
+def test_weights_and_activations_are_apart(tiny_sam, image_folder):
+    model = quantize(tiny_sam, image_folder, bits="w3a32", count=1)
+    for site in model.to_checkpoint().manifest["sites"].values():
+        assert site["weight"]["bits"] == 3
+        assert site["operands"] == {}
+
+
+@pytest.mark.parametrize("kind", FLOAT_KINDS)
+def test_every_float_kind_can_be_switched_on(tiny_sam, image_folder, photo, kind):
+    model = quantize(tiny_sam, image_folder, count=1, rules=[f"{kind}=w4a4"])
+    assert kind in bits_by_kind(model)
+    assert_strict(model, [photo])
+
+
+def test_a_rule_that_fits_nothing_is_refused(tiny_sam, image_folder):
+    with pytest.raises(ValueError, match=r'Rule "encoder.mpl=w8a8" fits no site'):
+        quantize(tiny_sam, image_folder, count=1, rules=["encoder.mpl=w8a8"])
+
+
+def test_the_model_given_is_not_changed(tiny_sam, image_folder):
+    before = {name: tensor.clone() for name, tensor in tiny_sam.state_dict().items()}
+    quantize(tiny_sam, image_folder, count=1)
+    after = tiny_sam.state_dict()
+    assert all(torch.equal(after[name], before[name]) for name in before)
+
+
+def test_the_same_seed_gives_the_same_bits(tiny_sam, image_folder):
+    first, second = (quantize(tiny_sam, image_folder, count=2, seed=3) for _ in range(2))
+    tensors = first.to_checkpoint().tensors, second.to_checkpoint().tensors
+    assert tensors[0].keys() == tensors[1].keys()
+    for name, tensor in tensors[0].items():
+        np.testing.assert_array_equal(tensor, tensors[1][name])
+
+
+def test_minmax_grids_span_what_the_float_model_computes(tiny_sam, image_folder):
+    settings = ["round-to-nearest.activations=minmax"]
+    model = quantize(tiny_sam, image_folder, count=4, settings=settings)
+    grid = model.module.vision_encoder.layers[0].attn.qkv.input_quantizer
+    assert isinstance(grid, UniformGrid)
+    span = grid.values(torch.tensor([0.0, grid.levels]))
+    prepared = prepare(FAMILIES["sam"], tiny_sam)
+    seen = []
+    layer = prepared.vision_encoder.layers[0].attn.qkv
+    layer.register_forward_pre_hook(lambda module, inputs: seen.append(inputs[0]))
+    for path in sorted(image_folder.iterdir()):
+        pixels, _ = preprocess(read_image(path), 64)
+        with torch.inference_mode():
+            prepared.get_image_embeddings(torch.from_numpy(pixels)[None])
+    low, high = float(min(s.min() for s in seen)), float(max(s.max() for s in seen))
+    assert float(span[0]) == pytest.approx(low, abs=float(grid.scale))
+    assert float(span[1]) == pytest.approx(high, abs=float(grid.scale))
+
+
+def test_annotated_boxes_limit_the_images(tiny_sam, image_folder, tmp_path):
+    square = [[10, 10, 40, 10, 40, 40, 10, 40]]
+    document = {
+        "images": [{"id": 1, "file_name": "2.jpg", "width": 120, "height": 90}],
+        "annotations": [
+            {
+                "id": 1,
+                "image_id": 1,
+                "category_id": 1,
+                "bbox": [10, 10, 30, 30],
+                "area": 900,
+                "iscrowd": 0,
+                "segmentation": square,
+            }
+        ],
+        "categories": [{"id": 1, "name": "thing"}],
+    }
+    path = tmp_path / "instances.json"
+    path.write_text(json.dumps(document))
+    model = quantize(tiny_sam, image_folder, coco=path, count=1)
+    assert model.provenance["calibration"]["images"] == ["2.jpg"]
+    assert model.provenance["calibration"]["boxes"] == 1
+
+
+def test_a_set_without_boxes_is_refused(tiny_sam, image_folder, tmp_path):
+    document = {
+        "images": [{"id": 1, "file_name": "2.jpg", "width": 120, "height": 90}],
+        "annotations": [],
+        "categories": [{"id": 1, "name": "thing"}],
+    }
+    path = tmp_path / "instances.json"
+    path.write_text(json.dumps(document))
+    with pytest.raises(ValueError, match="calibration needs prompts"):
+        quantize(tiny_sam, image_folder, coco=path)
+
+
+def test_an_activation_that_is_not_finite_is_named(tiny_sam, image_folder):
+    mlp = tiny_sam.vision_encoder.layers[1].mlp
+    mlp.act.register_forward_hook(lambda module, inputs, output: output / 0)
+    with pytest.raises(ValueError, match=r"vision_encoder\.layers\.1\.mlp\.lin2: input holds NaN"):
+        quantize(tiny_sam, image_folder, count=1)
+
+
+def test_quantizers_stand_in_every_slot_of_a_quantized_site(tiny_sam, image_folder):
+    model = quantize(tiny_sam, image_folder, count=1)
+    for site in model.sites:
+        if site.kind not in FLOAT_KINDS:
+            for operand in slots.operands(site):
+                assert isinstance(slots.quantizer(model.module, site, operand), UniformGrid)
