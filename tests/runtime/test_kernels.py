@@ -1,20 +1,45 @@
-"""The compiled kernels against their numpy references."""
+"""The switch between the C++ operators and numpy, and between instruction sets."""
 
-import numpy as np
+import os
+import subprocess
+import sys
+
 import pytest
 
-from carsam.quant.packing import unpack
-from carsam.runtime import _kernels
+from carsam.errors import UserError
+from carsam.runtime import kernels
 
 
-@pytest.mark.parametrize("columns", [1, 2, 7, 64, 255])
-def test_unpack_4bit_equals_the_reference(columns: int) -> None:
-    packed = np.random.default_rng(0).integers(0, 256, (5, (columns + 1) // 2), dtype=np.uint8)
-    codes = _kernels.unpack_4bit(packed, columns)
-    assert codes.dtype == np.uint8
-    np.testing.assert_array_equal(codes, unpack(packed, 4, columns))
+def run(program: str, **environment: str) -> str:
+    """Standard output of a Python program."""
+    variables = {**os.environ, **environment}
+    command = [sys.executable, "-c", program]
+    return subprocess.run(
+        command, env=variables, check=True, capture_output=True, text=True
+    ).stdout.strip()
 
 
-def test_unpack_4bit_refuses_columns_that_do_not_fit() -> None:
-    with pytest.raises(ValueError, match="columns does not fit"):
-        _kernels.unpack_4bit(np.zeros((2, 3), np.uint8), 7)
+def test_numpy_takes_over_without_the_extension() -> None:
+    program = (
+        "import sys; sys.modules['carsam.runtime._kernels'] = None\n"
+        "from carsam.runtime import kernels, reference\n"
+        "assert kernels.linear is reference.linear\n"
+        "print(kernels.instruction_set())"
+    )
+    assert run(program) == "numpy"
+
+
+def test_the_environment_forces_an_instruction_set() -> None:
+    pytest.importorskip("carsam.runtime._kernels")
+    program = "from carsam.runtime import kernels; print(kernels.instruction_set())"
+    assert run(program, CARSAM_ISA="portable") == "portable"
+
+
+def test_an_instruction_set_that_cannot_run_is_refused_by_name() -> None:
+    with pytest.raises(UserError, match="Instruction set abacus"):
+        kernels.use_instruction_set("abacus")
+
+
+def test_refuses_to_run_on_no_threads() -> None:
+    with pytest.raises(UserError, match="0 threads"):
+        kernels.set_threads(0)

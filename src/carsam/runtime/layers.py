@@ -4,12 +4,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from carsam.runtime import reference as kernels
+from carsam.runtime import kernels
 from carsam.runtime.functions import ACTIVATIONS
 from carsam.runtime.geometry import RelativePositions, TokenMap
 from carsam.runtime.grids import Codes, ColumnGrids, Grid, Tensor, values_of
 from carsam.runtime.matrices import PackedMatrix
-from carsam.runtime.reference_attention import attention
 
 
 @dataclass(frozen=True)
@@ -110,7 +109,7 @@ class AttentionProduct:
         output: Grid | None = None,
     ) -> Tensor:
         """Attend; operands are values, or codes on their grid, of shape (rows, channels)."""
-        result = attention(
+        result = kernels.attention(
             _quantized(query, self.query),
             _quantized(key, self.key),
             _quantized(value, self.value),

@@ -1,0 +1,58 @@
+// Driver of attention: heads prepared a few at a time, then blocks of their queries.
+
+#include <algorithm>
+
+#include "dispatch.h"
+#include "drivers.h"
+#include "scratch.h"
+#include "threads.h"
+
+namespace carsam {
+namespace {
+
+constexpr std::size_t PREPARED_BYTES = 8 << 20;  // of keys and values that exist at a time
+
+struct HeadLayout {
+    std::size_t panel_bytes, constant_bytes, bytes;
+
+    explicit HeadLayout(const Attention& op) {
+        panel_bytes = rounded_up(op.padded_keys() * op.padded_head(), ALIGNMENT);
+        constant_bytes = (op.padded_keys() + op.padded_head()) * sizeof(std::int32_t);
+        bytes = 2 * panel_bytes + rounded_up(constant_bytes, ALIGNMENT);
+    }
+
+    PreparedHead at(const Attention& op, std::uint8_t* memory) const {
+        auto* constants = reinterpret_cast<std::int32_t*>(memory + 2 * panel_bytes);
+        return {reinterpret_cast<std::int8_t*>(memory),
+                reinterpret_cast<std::int8_t*>(memory + panel_bytes), constants,
+                constants + op.padded_keys()};
+    }
+};
+
+}  // namespace
+
+void run_attention(const Attention& op) {
+    const Kernels& set = kernels();
+    const HeadLayout layout(op);
+    const std::size_t heads = op.groups * op.heads;
+    const std::size_t at_once =
+        std::max<std::size_t>(1, std::min(heads, PREPARED_BYTES / layout.bytes));
+    const std::size_t blocks = (op.queries + set.query_block - 1) / set.query_block;
+    auto* memory = scratch_of<std::uint8_t>(Scratch::panels, at_once * layout.bytes);
+    for (std::size_t first = 0; first < heads; first += at_once) {
+        const std::size_t count = std::min(at_once, heads - first);
+        parallel_for(count, [&](std::size_t index) {
+            const std::size_t head = first + index;
+            set.prepare_head(op, layout.at(op, memory + index * layout.bytes), head / op.heads,
+                             head % op.heads);
+        });
+        parallel_for(count * blocks, [&](std::size_t index) {
+            const std::size_t head = first + index / blocks;
+            const std::size_t query = index % blocks * set.query_block;
+            set.attend(op, layout.at(op, memory + index / blocks * layout.bytes), head / op.heads,
+                       head % op.heads, query, std::min(op.queries, query + set.query_block));
+        });
+    }
+}
+
+}  // namespace carsam

@@ -1,0 +1,290 @@
+// Attention in codes for a block of queries: scores, softmax, quantized probabilities, values.
+// The scores of one block exist at a time; see carsam/runtime/reference_attention.py.
+#pragma once
+
+#include <math.h>
+
+#include "linear_kernel.h"
+
+namespace CARSAM_NAMESPACE {
+
+using carsam::Attention;
+using carsam::Grid;
+using carsam::PreparedHead;
+
+constexpr std::size_t QUERY_BLOCK = rounded_up(12, TILE_ROWS);
+
+static CARSAM_INLINE std::int32_t signed_offset(const Grid& grid) { return (grid.maximum + 1) / 2; }
+
+// Row of key or value that stands at a padded place, or -1 beyond the end of a line.
+static CARSAM_INLINE std::int32_t row_at(const Attention& op, const std::int32_t* rows,
+                                         std::size_t place) {
+    const std::size_t line = place / op.padded_line(), column = place % op.padded_line();
+    return column < op.line_length ? rows[line * op.line_length + column] : -1;
+}
+
+static void prepare_keys(const Attention& op, const PreparedHead& head, const std::int32_t* rows,
+                         std::size_t first_channel) {
+    const std::int32_t offset = signed_offset(op.key_grid), channels = op.head_dim;
+    const std::int32_t zero = op.key_grid.zero_point - offset;
+    std::memset(head.key_panels, 0, op.padded_keys() * op.padded_head());
+    for (std::size_t place = 0; place < op.padded_keys(); ++place) {
+        const std::int32_t row = row_at(op, rows, place);
+        head.key_constant[place] = 0;
+        if (row < 0) continue;
+        const std::uint8_t* source = op.key + row * op.key_stride + first_channel;
+        std::int8_t* target =
+            head.key_panels + place / PANEL * PANEL * op.padded_head() + place % PANEL * STEP;
+        std::int32_t sum = 0;
+        for (std::size_t channel = 0; channel < op.head_dim; ++channel) {
+            const std::int32_t code = source[channel] - offset;
+            target[channel / STEP * PANEL * STEP + channel % STEP] = static_cast<std::int8_t>(code);
+            sum += code;
+        }
+        head.key_constant[place] = op.query_grid.zero_point * (channels * zero - sum);
+    }
+}
+
+static void prepare_values(const Attention& op, const PreparedHead& head, const std::int32_t* rows,
+                           std::size_t first_channel) {
+    const std::size_t keys = op.padded_keys();
+    const std::int32_t offset = signed_offset(op.value_grid);
+    const std::int32_t zero = op.value_grid.zero_point - offset;
+    std::memset(head.value_panels, 0, keys * op.padded_head());
+    std::memset(head.value_constant, 0, op.padded_head() * sizeof(std::int32_t));
+    for (std::size_t place = 0; place < keys; ++place) {
+        const std::int32_t row = row_at(op, rows, place);
+        if (row < 0) continue;
+        const std::uint8_t* source = op.value + row * op.value_stride + first_channel;
+        std::int8_t* target = head.value_panels + place / STEP * PANEL * STEP + place % STEP;
+        for (std::size_t channel = 0; channel < op.head_dim; ++channel) {
+            const std::int32_t code = source[channel] - offset;
+            target[channel / PANEL * PANEL * keys + channel % PANEL * STEP] =
+                static_cast<std::int8_t>(code);
+            head.value_constant[channel] -= code;
+        }
+    }
+    const std::int32_t count = static_cast<std::int32_t>(op.keys);
+    for (std::size_t channel = 0; channel < op.head_dim; ++channel) {
+        head.value_constant[channel] =
+            op.probability_grid.zero_point * (head.value_constant[channel] + count * zero);
+    }
+}
+
+static void prepare_head(const Attention& op, const PreparedHead& prepared, std::size_t group,
+                         std::size_t head) {
+    const std::int32_t* rows = op.key_rows + group * op.keys;
+    prepare_keys(op, prepared, rows, head * op.head_dim);
+    prepare_values(op, prepared, rows, head * op.head_dim);
+}
+
+// What one thread needs for a block of queries.
+struct QueryBlock {
+    std::size_t count;                    // queries in use
+    std::size_t places[QUERY_BLOCK];      // of the query in its group
+    std::int32_t sums[QUERY_BLOCK];       // of codes
+    std::uint8_t* codes;                  // (QUERY_BLOCK, padded_head)
+    std::uint8_t* split;                  // for `split_rows`
+    float* logits;                        // (QUERY_BLOCK, padded_keys)
+    std::uint8_t* probabilities;          // (QUERY_BLOCK, padded_keys)
+    float* by_line;                       // (QUERY_BLOCK, padded_lines)
+    float* by_column;                     // (QUERY_BLOCK, padded_line)
+    float maxima[QUERY_BLOCK * LANES];
+    std::size_t padded_lines;
+};
+
+static QueryBlock make_block(const Attention& op) {
+    QueryBlock block{};
+    const std::size_t keys = op.padded_keys(), head = op.padded_head();
+    block.padded_lines = rounded_up(op.lines, PANEL);
+    const std::size_t widest = keys > head ? keys : head;
+    block.codes = carsam::scratch_of<std::uint8_t>(
+        carsam::Scratch::rows, QUERY_BLOCK * (head + keys) + split_bytes(QUERY_BLOCK, widest));
+    block.probabilities = block.codes + QUERY_BLOCK * head;
+    block.split = block.probabilities + QUERY_BLOCK * keys;
+    block.logits = carsam::scratch_of<float>(
+        carsam::Scratch::scores, QUERY_BLOCK * (keys + block.padded_lines + op.padded_line()));
+    block.by_line = block.logits + QUERY_BLOCK * keys;
+    block.by_column = block.by_line + QUERY_BLOCK * block.padded_lines;
+    return block;
+}
+
+// Copies the codes of the queries in use among [first, last).
+static void gather_queries(const Attention& op, QueryBlock& block, const std::int32_t* rows,
+                           std::size_t first_channel, std::size_t first, std::size_t last) {
+    block.count = 0;
+    for (std::size_t place = first; place < last; ++place) {
+        if (rows[place] < 0) continue;
+        std::uint8_t* target = block.codes + block.count * op.padded_head();
+        std::memcpy(target, op.query + rows[place] * op.query_stride + first_channel, op.head_dim);
+        std::memset(target + op.head_dim, 0, op.padded_head() - op.head_dim);
+        block.sums[block.count] = sum_codes(target, op.head_dim);
+        block.places[block.count++] = place;
+    }
+}
+
+// Products of a query with `length` entries of a reversed table from `first` on.
+static void relative_scores(const Attention& op, const std::uint8_t* codes, const float* table,
+                            std::size_t first, std::size_t length, float* result) {
+    const Floats zero = broadcast(static_cast<float>(op.query_grid.zero_point));
+    for (std::size_t place = 0; place < length; place += LANES) {
+        Floats sum = broadcast(0.0f);
+        for (std::size_t channel = 0; channel < op.head_dim; ++channel) {
+            const Floats number = broadcast(static_cast<float>(codes[channel])) - zero;
+            sum = sum + number * load(table + channel * op.relative_stride + first + place);
+        }
+        store(result + place, sum * broadcast(op.relative_scale));
+    }
+}
+
+static void find_positions(const Attention& op, QueryBlock& block) {
+    for (std::size_t query = 0; query < block.count; ++query) {
+        const std::size_t place = block.places[query];
+        const std::uint8_t* codes = block.codes + query * op.padded_head();
+        relative_scores(op, codes, op.relative_rows, op.lines - 1 - place / op.line_length,
+                        op.lines, block.by_line + query * block.padded_lines);
+        relative_scores(op, codes, op.relative_columns, op.line_length - 1 - place % op.line_length,
+                        op.line_length, block.by_column + query * op.padded_line());
+    }
+}
+
+static void find_logits(const Attention& op, const PreparedHead& head, QueryBlock& block) {
+    CodeRows codes{block.codes, nullptr, op.padded_head(), op.query_grid.bits()};
+    if (is_split(codes.bits, op.key_grid.bits())) {
+        codes = split_rows(block.codes, op.padded_head(), block.count, op.padded_head(),
+                           block.split);
+    }
+    const std::int32_t zero = op.key_grid.zero_point - signed_offset(op.key_grid);
+    const std::size_t keys = op.padded_keys(), line = op.padded_line();
+    const Floats scale = broadcast(op.score_scale);
+    alignas(64) float beyond[PANEL];  // -infinity for places beyond the end of a line
+    for (std::size_t lane = 0; lane < PANEL; ++lane) {
+        const bool used = line - PANEL + lane < op.line_length;
+        beyond[lane] = used ? 0.0f : -INFINITY;
+    }
+    alignas(64) std::int32_t tile[TILE_ROWS * TILE_COLUMNS];
+    for (std::size_t i = 0; i < block.count * LANES; ++i) {
+        block.maxima[i] = -INFINITY;
+    }
+    for (std::size_t place = 0; place < keys; place += TILE_COLUMNS) {
+        const std::size_t panels =
+            keys - place < TILE_COLUMNS ? (keys - place) / PANEL : TILE_PANELS;
+        for (std::size_t row = 0; row < block.count; row += TILE_ROWS) {
+            const std::size_t rows =
+                block.count - row < TILE_ROWS ? block.count - row : TILE_ROWS;
+            product(codes, row, rows, head.key_panels + place * op.padded_head(),
+                    PANEL * op.padded_head(), panels, op.padded_head() / STEP,
+                    op.key_grid.bits(), tile);
+            for (std::size_t i = 0; i < panels; ++i) {
+                const std::size_t first = place + i * PANEL, column = first % line;
+                const Ints constant = load(head.key_constant + first);
+                const bool ends = column + PANEL > op.line_length;
+                for (std::size_t r = 0; r < rows; ++r) {
+                    const std::size_t query = row + r;
+                    const Ints sum = load(tile + r * TILE_COLUMNS + i * PANEL) + constant -
+                                     broadcast(zero * block.sums[query]);
+                    Floats logit = to_floats(sum) * scale;
+                    if (op.relative_rows) {
+                        const float by_line =
+                            block.by_line[query * block.padded_lines + first / line];
+                        logit = logit + (broadcast(by_line) +
+                                         load(block.by_column + query * line + column));
+                    }
+                    if (ends) logit = logit + load(beyond);
+                    float* maxima = block.maxima + query * LANES;
+                    store(maxima, maximum(load(maxima), logit));
+                    store(block.logits + query * keys + first, logit);
+                }
+            }
+        }
+    }
+}
+
+// Softmax of one query and its codes; returns the sum of the codes.
+static std::int32_t find_probabilities(const Attention& op, QueryBlock& block, std::size_t query) {
+    const std::size_t keys = op.padded_keys(), line = op.padded_line();
+    float* logits = block.logits + query * keys;
+    const Floats highest = broadcast(fold_maximum(load(block.maxima + query * LANES)));
+    Floats total = broadcast(0.0f);
+    for (std::size_t place = 0; place < keys; place += LANES) {
+        const Floats power = exp2(load(logits + place) - highest);
+        total = total + power;
+        store(logits + place, power);
+    }
+    const Grid& grid = op.probability_grid;
+    const Floats factor = broadcast(grid.inverse_scale / fold_sum(total));
+    const Floats zero = broadcast(static_cast<float>(grid.zero_point));
+    const Floats limit = broadcast(static_cast<float>(grid.maximum)) - zero;
+    std::uint8_t* codes = block.probabilities + query * keys;
+    for (std::size_t place = 0; place < keys; place += LANES) {
+        const Floats scaled = minimum(load(logits + place) * factor, limit);
+        store_bytes(codes + place, to_ints(round_to_even(scaled) + zero));
+    }
+    if (op.line_length < line) {
+        for (std::size_t end = op.line_length; end < keys; end += line) {
+            std::memset(codes + end, 0, line - op.line_length);
+        }
+    }
+    return sum_codes(codes, keys);
+}
+
+static void find_output(const Attention& op, const PreparedHead& head, QueryBlock& block,
+                        const std::int32_t* output_rows, std::size_t first_channel) {
+    const std::size_t keys = op.padded_keys(), channels = op.heads * op.head_dim;
+    CodeRows codes{block.probabilities, nullptr, keys, op.probability_grid.bits()};
+    if (is_split(codes.bits, op.value_grid.bits())) {
+        codes = split_rows(block.probabilities, keys, block.count, keys, block.split);
+    }
+    const std::int32_t zero = op.value_grid.zero_point - signed_offset(op.value_grid);
+    const Floats scale = broadcast(op.value_scale);
+    const Grid& grid = op.output_grid;
+    alignas(64) std::int32_t tile[TILE_ROWS * TILE_COLUMNS];
+    for (std::size_t channel = 0; channel < op.head_dim; channel += TILE_COLUMNS) {
+        const std::size_t left = op.head_dim - channel;
+        const std::size_t panels = left < TILE_COLUMNS ? (left + PANEL - 1) / PANEL : TILE_PANELS;
+        for (std::size_t row = 0; row < block.count; row += TILE_ROWS) {
+            const std::size_t rows =
+                block.count - row < TILE_ROWS ? block.count - row : TILE_ROWS;
+            product(codes, row, rows, head.value_panels + channel * keys, PANEL * keys, panels,
+                    keys / STEP, op.value_grid.bits(), tile);
+            for (std::size_t i = 0; i < panels * rows; ++i) {
+                const std::size_t query = row + i / panels, panel = i % panels;
+                const std::size_t first = channel + panel * PANEL;
+                const std::size_t count =
+                    op.head_dim - first < PANEL ? op.head_dim - first : PANEL;
+                const Ints sum = load(tile + i / panels * TILE_COLUMNS + panel * PANEL) +
+                                 load(head.value_constant + first) -
+                                 broadcast(zero * block.sums[query]);
+                const Floats value = to_floats(sum) * scale;
+                const std::size_t position =
+                    output_rows[block.places[query]] * channels + first_channel + first;
+                if (op.output) {
+                    const Ints result =
+                        codes_on_grid(value, broadcast(grid.inverse_scale),
+                                      broadcast(static_cast<float>(grid.zero_point)),
+                                      broadcast(static_cast<float>(grid.maximum)));
+                    store_bytes_some(op.output + position, result, count);
+                } else {
+                    store_some(op.values + position, value, count);
+                }
+            }
+        }
+    }
+}
+
+static void attend(const Attention& op, const PreparedHead& prepared, std::size_t group,
+                   std::size_t head, std::size_t first_query, std::size_t last_query) {
+    const std::size_t first_channel = head * op.head_dim;
+    QueryBlock block = make_block(op);
+    gather_queries(op, block, op.query_rows + group * op.queries, first_channel, first_query,
+                   last_query);
+    if (block.count == 0) return;
+    if (op.relative_rows) find_positions(op, block);
+    find_logits(op, prepared, block);
+    for (std::size_t query = 0; query < block.count; ++query) {
+        block.sums[query] = find_probabilities(op, block, query);
+    }
+    find_output(op, prepared, block, op.output_rows + group * op.queries, first_channel);
+}
+
+}  // namespace CARSAM_NAMESPACE

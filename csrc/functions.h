@@ -1,0 +1,46 @@
+// Elementary functions, operation by operation as in carsam/runtime/functions.py.
+#pragma once
+
+#include "lanes.h"
+
+namespace CARSAM_NAMESPACE {
+
+template <int COUNT>
+static CARSAM_INLINE Floats polynomial(const Floats& x, const float (&coefficients)[COUNT]) {
+    Floats result = broadcast(coefficients[0]);
+    for (int i = 1; i < COUNT; ++i) result = result * x + broadcast(coefficients[i]);
+    return result;
+}
+
+static CARSAM_INLINE Floats erf(const Floats& value) {
+    constexpr float NUMERATOR[] = {-2.72614225801306e-10f, 2.77068142495902e-08f,
+                                   -2.10102402082508e-06f, -5.69250639462346e-05f,
+                                   -7.34990630326855e-04f, -2.95459980854025e-03f,
+                                   -1.60960333262415e-02f};
+    constexpr float DENOMINATOR[] = {-1.45660718464996e-05f, -2.13374055278905e-04f,
+                                     -1.68282697438203e-03f, -7.37332916720468e-03f,
+                                     -1.42647390514189e-02f};
+    const Floats x = minimum(maximum(value, broadcast(-4.0f)), broadcast(4.0f));
+    const Floats square = x * x;
+    return x * polynomial(square, NUMERATOR) / polynomial(square, DENOMINATOR);
+}
+
+static CARSAM_INLINE Floats gelu(const Floats& x) {
+    const Floats upper = broadcast(1.0f) + erf(x * broadcast(0.7071067811865476f));
+    return (x * broadcast(0.5f)) * upper;
+}
+
+static CARSAM_INLINE Floats relu(const Floats& x) { return maximum(x, broadcast(0.0f)); }
+
+// 2^value for value <= 0; exponents below -126 count as -126.
+static CARSAM_INLINE Floats exp2(const Floats& value) {
+    constexpr float COEFFICIENTS[] = {0.0001534581242594868f, 0.0013399930903688073f,
+                                      0.009618489071726799f,  0.05550328642129898f,
+                                      0.24022646248340607f,   0.6931471824645996f,
+                                      1.0f};
+    const Floats x = maximum(value, broadcast(-126.0f));
+    const Floats whole = round_to_even(x);
+    return polynomial(x - whole, COEFFICIENTS) * power_of_two(to_ints(whole));
+}
+
+}  // namespace CARSAM_NAMESPACE

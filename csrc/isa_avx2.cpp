@@ -1,0 +1,85 @@
+// AVX2: vpmaddubsw makes pairs of products, vpaddw adds them in 16 bits for as long as they fit.
+
+#define CARSAM_NAMESPACE carsam_avx2
+#define CARSAM_NAME "avx2"
+
+#include "lanes.h"
+
+namespace CARSAM_NAMESPACE {
+
+constexpr std::size_t TILE_ROWS = 6;
+constexpr std::size_t TILE_PANELS = 1;
+
+// Largest magnitude of the sum of two products.
+static constexpr int largest_pair(int code_bits, int weight_bits) {
+    return 2 * ((1 << code_bits) - 1) * (1 << (weight_bits - 1));
+}
+
+static constexpr bool fits_tile(int code_bits, int weight_bits) {
+    return largest_pair(code_bits, weight_bits) <= 32767;
+}
+
+static inline __m256i broadcast_step(const std::uint8_t* codes) {
+    std::int32_t step;
+    std::memcpy(&step, codes, sizeof step);
+    return _mm256_set1_epi32(step);
+}
+
+template <int ROWS>
+static void multiply_rows(const std::uint8_t* codes, std::size_t stride, const std::int8_t* panel,
+                          std::size_t steps, std::size_t steps_at_once, std::int32_t* result) {
+    const __m256i ones = _mm256_set1_epi16(1);
+    for (std::size_t first = 0; first < steps; first += steps_at_once) {
+        const std::size_t last = steps - first < steps_at_once ? steps : first + steps_at_once;
+        __m256i sums[ROWS][2];
+#pragma GCC unroll 8
+        for (int row = 0; row < ROWS; ++row) {
+            sums[row][0] = _mm256_setzero_si256();
+            sums[row][1] = _mm256_setzero_si256();
+        }
+        for (std::size_t step = first; step < last; ++step) {
+            const auto* weights = reinterpret_cast<const __m256i*>(panel + 64 * step);
+            const __m256i left = _mm256_loadu_si256(weights);
+            const __m256i right = _mm256_loadu_si256(weights + 1);
+#pragma GCC unroll 8
+            for (int row = 0; row < ROWS; ++row) {
+                const __m256i code = broadcast_step(codes + row * stride + 4 * step);
+                sums[row][0] = _mm256_add_epi16(sums[row][0], _mm256_maddubs_epi16(code, left));
+                sums[row][1] = _mm256_add_epi16(sums[row][1], _mm256_maddubs_epi16(code, right));
+            }
+        }
+#pragma GCC unroll 8
+        for (int row = 0; row < ROWS; ++row) {
+#pragma GCC unroll 2
+            for (int half = 0; half < 2; ++half) {
+                auto* target = reinterpret_cast<__m256i*>(result + 16 * row + 8 * half);
+                __m256i wide = _mm256_madd_epi16(sums[row][half], ones);
+                if (first > 0) wide = _mm256_add_epi32(wide, _mm256_loadu_si256(target));
+                _mm256_storeu_si256(target, wide);
+            }
+        }
+    }
+}
+
+static void multiply_tile(const std::uint8_t* codes, std::size_t stride, std::size_t rows,
+                          const std::int8_t* panel, std::size_t, std::size_t, std::size_t steps,
+                          int code_bits, int weight_bits, std::int32_t* result) {
+    const std::size_t at_once = 32767 / largest_pair(code_bits, weight_bits);
+    switch (rows) {
+        case 1: return multiply_rows<1>(codes, stride, panel, steps, at_once, result);
+        case 2: return multiply_rows<2>(codes, stride, panel, steps, at_once, result);
+        case 3: return multiply_rows<3>(codes, stride, panel, steps, at_once, result);
+        case 4: return multiply_rows<4>(codes, stride, panel, steps, at_once, result);
+        case 5: return multiply_rows<5>(codes, stride, panel, steps, at_once, result);
+        default: return multiply_rows<6>(codes, stride, panel, steps, at_once, result);
+    }
+}
+
+}  // namespace CARSAM_NAMESPACE
+
+#include "table.h"
+
+namespace carsam {
+extern const Kernels avx2_kernels;
+const Kernels avx2_kernels = CARSAM_NAMESPACE::TABLE;
+}  // namespace carsam

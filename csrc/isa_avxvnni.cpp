@@ -1,0 +1,65 @@
+// AVX-VNNI: vpdpbusd adds four products in 32 bits, 8 columns at a time.
+
+#define CARSAM_NAMESPACE carsam_avxvnni
+#define CARSAM_NAME "avxvnni"
+
+#include "lanes.h"
+
+namespace CARSAM_NAMESPACE {
+
+constexpr std::size_t TILE_ROWS = 6;
+constexpr std::size_t TILE_PANELS = 1;
+
+static constexpr bool fits_tile(int, int) { return true; }
+
+template <int ROWS>
+static void multiply_rows(const std::uint8_t* codes, std::size_t stride, const std::int8_t* panel,
+                          std::size_t steps, std::int32_t* result) {
+    __m256i sums[ROWS][2];
+#pragma GCC unroll 8
+    for (int row = 0; row < ROWS; ++row) {
+        sums[row][0] = _mm256_setzero_si256();
+        sums[row][1] = _mm256_setzero_si256();
+    }
+    for (std::size_t step = 0; step < steps; ++step) {
+        const auto* weights = reinterpret_cast<const __m256i*>(panel + 64 * step);
+        const __m256i left = _mm256_loadu_si256(weights);
+        const __m256i right = _mm256_loadu_si256(weights + 1);
+#pragma GCC unroll 8
+        for (int row = 0; row < ROWS; ++row) {
+            std::int32_t step_codes;
+            std::memcpy(&step_codes, codes + row * stride + 4 * step, sizeof step_codes);
+            const __m256i code = _mm256_set1_epi32(step_codes);
+            sums[row][0] = _mm256_dpbusd_avx_epi32(sums[row][0], code, left);
+            sums[row][1] = _mm256_dpbusd_avx_epi32(sums[row][1], code, right);
+        }
+    }
+#pragma GCC unroll 8
+    for (int row = 0; row < ROWS; ++row) {
+        auto* target = reinterpret_cast<__m256i*>(result + 16 * row);
+        _mm256_storeu_si256(target, sums[row][0]);
+        _mm256_storeu_si256(target + 1, sums[row][1]);
+    }
+}
+
+static void multiply_tile(const std::uint8_t* codes, std::size_t stride, std::size_t rows,
+                          const std::int8_t* panel, std::size_t, std::size_t, std::size_t steps,
+                          int, int, std::int32_t* result) {
+    switch (rows) {
+        case 1: return multiply_rows<1>(codes, stride, panel, steps, result);
+        case 2: return multiply_rows<2>(codes, stride, panel, steps, result);
+        case 3: return multiply_rows<3>(codes, stride, panel, steps, result);
+        case 4: return multiply_rows<4>(codes, stride, panel, steps, result);
+        case 5: return multiply_rows<5>(codes, stride, panel, steps, result);
+        default: return multiply_rows<6>(codes, stride, panel, steps, result);
+    }
+}
+
+}  // namespace CARSAM_NAMESPACE
+
+#include "table.h"
+
+namespace carsam {
+extern const Kernels avxvnni_kernels;
+const Kernels avxvnni_kernels = CARSAM_NAMESPACE::TABLE;
+}  // namespace carsam

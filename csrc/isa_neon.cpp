@@ -1,0 +1,63 @@
+// NEON with dot product: sdot adds four products in 32 bits, 4 columns at a time.
+
+#define CARSAM_NAMESPACE carsam_neon
+#define CARSAM_NAME "neon"
+
+#include <arm_neon.h>
+
+#include "lanes.h"
+
+namespace CARSAM_NAMESPACE {
+
+constexpr std::size_t TILE_ROWS = 6;
+constexpr std::size_t TILE_PANELS = 1;
+
+// sdot takes signed codes.
+static constexpr bool fits_tile(int code_bits, int) { return code_bits < 8; }
+
+template <int ROWS>
+static void multiply_rows(const std::uint8_t* codes, std::size_t stride, const std::int8_t* panel,
+                          std::size_t steps, std::int32_t* result) {
+    int32x4_t sums[ROWS][4];
+    for (int row = 0; row < ROWS; ++row) {
+        for (int quarter = 0; quarter < 4; ++quarter) sums[row][quarter] = vdupq_n_s32(0);
+    }
+    for (std::size_t step = 0; step < steps; ++step) {
+        const int8x16x4_t weights = vld1q_s8_x4(panel + 64 * step);
+        for (int row = 0; row < ROWS; ++row) {
+            std::int32_t step_codes;
+            std::memcpy(&step_codes, codes + row * stride + 4 * step, sizeof step_codes);
+            const int8x16_t code = vreinterpretq_s8_s32(vdupq_n_s32(step_codes));
+            for (int quarter = 0; quarter < 4; ++quarter) {
+                sums[row][quarter] = vdotq_s32(sums[row][quarter], weights.val[quarter], code);
+            }
+        }
+    }
+    for (int row = 0; row < ROWS; ++row) {
+        for (int quarter = 0; quarter < 4; ++quarter) {
+            vst1q_s32(result + 16 * row + 4 * quarter, sums[row][quarter]);
+        }
+    }
+}
+
+static void multiply_tile(const std::uint8_t* codes, std::size_t stride, std::size_t rows,
+                          const std::int8_t* panel, std::size_t, std::size_t, std::size_t steps,
+                          int, int, std::int32_t* result) {
+    switch (rows) {
+        case 1: return multiply_rows<1>(codes, stride, panel, steps, result);
+        case 2: return multiply_rows<2>(codes, stride, panel, steps, result);
+        case 3: return multiply_rows<3>(codes, stride, panel, steps, result);
+        case 4: return multiply_rows<4>(codes, stride, panel, steps, result);
+        case 5: return multiply_rows<5>(codes, stride, panel, steps, result);
+        default: return multiply_rows<6>(codes, stride, panel, steps, result);
+    }
+}
+
+}  // namespace CARSAM_NAMESPACE
+
+#include "table.h"
+
+namespace carsam {
+extern const Kernels neon_kernels;
+const Kernels neon_kernels = CARSAM_NAMESPACE::TABLE;
+}  // namespace carsam

@@ -1,0 +1,136 @@
+// What one instruction set offers. Drivers (linear.cpp, attention.cpp, rows.cpp) cut the work into
+// parts, spread them over threads and call these; they know no instruction set.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+#include "inline.h"
+
+namespace carsam {
+
+constexpr std::size_t PANEL = 16;  // output columns that are computed together
+constexpr std::size_t STEP = 4;    // numbers of K that are multiplied together
+
+constexpr CARSAM_INLINE std::size_t rounded_up(std::size_t value, std::size_t unit) {
+    return (value + unit - 1) / unit * unit;
+}
+
+// A uniform grid: code = clamp(rint(value * inverse_scale) + zero_point, 0, maximum).
+struct Grid {
+    float scale;
+    float inverse_scale;
+    std::int32_t zero_point;
+    std::int32_t maximum;
+
+    CARSAM_INLINE int bits() const {
+        int bits = 0;
+        while (maximum >> bits) ++bits;
+        return bits;
+    }
+};
+
+enum class Activation { none, relu, gelu };
+
+// Rows of packed codes, `bits` bits each, as carsam/quant/packing.py writes them.
+struct PackedRows {
+    const std::uint8_t* data;
+    std::size_t stride;  // bytes
+    std::size_t rows;
+    std::size_t columns;
+    int bits;
+};
+
+// activation(codes weight^T + bias) + residual. Arrays per output column are padded to whole
+// panels; a pointer that is not needed is null.
+struct Linear {
+    const std::uint8_t* codes;  // (rows, columns)
+    std::size_t rows;
+    std::size_t stride;
+    Grid grid;
+    PackedRows weight;
+    const std::int8_t* panels;  // [column / 16][k / 4][16][4] signed weight codes
+    const float* scale;         // grid.scale * weight scale
+    const float* bias;
+    const std::int32_t* weight_zero;  // zero point less 2^(bits - 1)
+    std::int32_t* constant;           // z_a (K z_w - sum of the column); written by `prepare`
+    Activation activation;
+    const float* residual;  // (rows, output columns)
+    float* values;          // result, or
+    std::uint8_t* output;   // result as codes on
+    const float* output_inverse_scale;
+    const float* output_zero;     // the zero point and
+    const float* output_maximum;  // the highest code, as floats
+};
+
+struct LayerNorm {
+    const float* values;  // (rows, columns)
+    std::size_t columns;
+    const float* weight;
+    const float* bias;
+    float epsilon;
+    float* result;         // or
+    std::uint8_t* output;  // codes on
+    Grid grid;
+};
+
+// Codes of values on one grid per column, or on a single grid (then the pointers are null).
+struct Quantize {
+    const float* values;  // (rows, columns)
+    std::size_t columns;
+    const float* inverse_scale;
+    const float* zero;
+    const float* maximum;
+    Grid grid;
+    std::uint8_t* output;
+};
+
+// Attention of many independent groups; see carsam/runtime/reference_attention.py.
+struct Attention {
+    const std::uint8_t *query, *key, *value;
+    std::size_t query_stride, key_stride, value_stride;  // bytes from row to row
+    Grid query_grid, key_grid, probability_grid, value_grid;
+    const std::int32_t *query_rows, *key_rows, *output_rows;  // (groups, queries or keys)
+    std::size_t groups, queries, keys, heads, head_dim;
+    float score_scale;  // query scale * key scale * scaling * log2(e)
+    float value_scale;  // probability scale * value scale
+    // Decomposed relative positions, null without: tables (head_dim, relative_stride).
+    const float *relative_rows, *relative_columns;
+    std::size_t relative_stride;
+    float relative_scale;  // query scale * log2(e)
+    // Keys form lines (of the image), each padded to whole panels; one line without positions.
+    std::size_t lines, line_length;
+    float* values;         // (outputs, heads * head_dim), or
+    std::uint8_t* output;  // codes on
+    Grid output_grid;
+
+    CARSAM_INLINE std::size_t padded_line() const { return rounded_up(line_length, PANEL); }
+    CARSAM_INLINE std::size_t padded_keys() const { return lines * padded_line(); }
+    CARSAM_INLINE std::size_t padded_head() const { return rounded_up(head_dim, PANEL); }
+};
+
+// Keys and values of one head of one group, prepared once for all its queries.
+struct PreparedHead {
+    std::int8_t* key_panels;    // [padded_keys / 16][padded_head / 4][16][4]
+    std::int8_t* value_panels;  // [padded_head / 16][padded_keys / 4][16][4]
+    std::int32_t* key_constant;    // (padded_keys) z_q (d z_k - sum of the key)
+    std::int32_t* value_constant;  // (padded_head) z_p (keys z_v - sum of the column)
+};
+
+struct Kernels {
+    const char* name;
+    std::size_t query_block;  // queries that attention treats together
+    // Unpack the weights of panels [first, last) and find their constants.
+    void (*prepare)(const Linear&, std::int8_t* panels, std::size_t first, std::size_t last);
+    // Rows [first_row, last_row) of panels [first, last).
+    void (*multiply)(const Linear&, std::size_t first_row, std::size_t last_row,
+                     std::size_t first, std::size_t last);
+    void (*layer_norm)(const LayerNorm&, std::size_t first_row, std::size_t last_row);
+    void (*quantize)(const Quantize&, std::size_t first_row, std::size_t last_row);
+    void (*prepare_head)(const Attention&, const PreparedHead&, std::size_t group,
+                         std::size_t head);
+    void (*attend)(const Attention&, const PreparedHead&, std::size_t group, std::size_t head,
+                   std::size_t first_query, std::size_t last_query);
+};
+
+}  // namespace carsam

@@ -1,0 +1,181 @@
+// Sixteen float or integer lanes, in as many native vectors as the instruction set needs.
+//
+// Every operation is one IEEE operation per lane, so that all instruction sets and the numpy
+// reference give the same bits. Compile with -ffp-contract=off. The namespace differs per
+// instruction set: the linker must never replace one set's inline code by another's.
+#pragma once
+
+#include <cstdint>
+#include <cstring>
+
+#include "inline.h"
+
+#if defined(__AVX2__)
+#include <immintrin.h>
+#endif
+
+namespace CARSAM_NAMESPACE {
+
+constexpr int LANES = 16;
+
+#if defined(__GNUC__)
+#if defined(__AVX512F__)
+constexpr int WIDTH = 16;
+#elif defined(__AVX__)
+constexpr int WIDTH = 8;
+#else
+constexpr int WIDTH = 4;
+#endif
+typedef float FloatVector __attribute__((vector_size(4 * WIDTH)));
+typedef std::int32_t IntVector __attribute__((vector_size(4 * WIDTH)));
+#define CARSAM_CONVERT(value, type) __builtin_convertvector(value, type)
+#define CARSAM_BITS(value, type) ((type)(value))
+#else
+constexpr int WIDTH = 1;
+typedef float FloatVector;
+typedef std::int32_t IntVector;
+#define CARSAM_CONVERT(value, type) static_cast<type>(value)
+#define CARSAM_BITS(value, type) bit_copy<type>(value)
+template <class To, class From> To bit_copy(From from) {
+    To to;
+    std::memcpy(&to, &from, sizeof to);
+    return to;
+}
+#endif
+
+constexpr int PARTS = LANES / WIDTH;
+
+struct Floats {
+    FloatVector part[PARTS];
+};
+
+struct Ints {
+    IntVector part[PARTS];
+};
+
+static CARSAM_INLINE Floats load(const float* source) {
+    Floats result;
+    std::memcpy(&result, source, sizeof result);
+    return result;
+}
+
+static CARSAM_INLINE Ints load(const std::int32_t* source) {
+    Ints result;
+    std::memcpy(&result, source, sizeof result);
+    return result;
+}
+
+static CARSAM_INLINE void store(float* target, const Floats& value) {
+    std::memcpy(target, &value, sizeof value);
+}
+
+static CARSAM_INLINE Floats broadcast(float value) {
+    Floats result;
+    for (int i = 0; i < PARTS; ++i) result.part[i] = value - FloatVector{};
+    return result;
+}
+
+static CARSAM_INLINE Ints broadcast(std::int32_t value) {
+    Ints result;
+    for (int i = 0; i < PARTS; ++i) result.part[i] = value - IntVector{};
+    return result;
+}
+
+#define CARSAM_LANEWISE(Type, symbol)                                                      \
+    static CARSAM_INLINE Type operator symbol(const Type& left, const Type& right) {       \
+        Type result;                                                                       \
+        for (int i = 0; i < PARTS; ++i) result.part[i] = left.part[i] symbol right.part[i]; \
+        return result;                                                                     \
+    }
+CARSAM_LANEWISE(Floats, +)
+CARSAM_LANEWISE(Floats, -)
+CARSAM_LANEWISE(Floats, *)
+CARSAM_LANEWISE(Floats, /)
+CARSAM_LANEWISE(Ints, +)
+CARSAM_LANEWISE(Ints, -)
+CARSAM_LANEWISE(Ints, *)
+CARSAM_LANEWISE(Ints, &)
+#undef CARSAM_LANEWISE
+
+static CARSAM_INLINE Floats maximum(const Floats& left, const Floats& right) {
+    Floats result;
+    for (int i = 0; i < PARTS; ++i) {
+        result.part[i] = left.part[i] > right.part[i] ? left.part[i] : right.part[i];
+    }
+    return result;
+}
+
+static CARSAM_INLINE Floats minimum(const Floats& left, const Floats& right) {
+    Floats result;
+    for (int i = 0; i < PARTS; ++i) {
+        result.part[i] = left.part[i] < right.part[i] ? left.part[i] : right.part[i];
+    }
+    return result;
+}
+
+static CARSAM_INLINE Floats to_floats(const Ints& value) {
+    Floats result;
+    for (int i = 0; i < PARTS; ++i) result.part[i] = CARSAM_CONVERT(value.part[i], FloatVector);
+    return result;
+}
+
+// Lanes must hold integers.
+static CARSAM_INLINE Ints to_ints(const Floats& value) {
+    Ints result;
+    for (int i = 0; i < PARTS; ++i) result.part[i] = CARSAM_CONVERT(value.part[i], IntVector);
+    return result;
+}
+
+// Half to even, for magnitudes below 2^22.
+static CARSAM_INLINE Floats round_to_even(const Floats& value) {
+    const Floats shift = broadcast(12582912.0f);  // 1.5 * 2^23
+    return (value + shift) - shift;
+}
+
+// 2^exponent for exponents -126 to 127.
+static CARSAM_INLINE Floats power_of_two(const Ints& exponent) {
+    Floats result;
+    for (int i = 0; i < PARTS; ++i) {
+        result.part[i] = CARSAM_BITS((exponent.part[i] + 127) << 23, FloatVector);
+    }
+    return result;
+}
+
+// Lanes must hold 0 to 255.
+static CARSAM_INLINE void store_bytes(std::uint8_t* target, const Ints& value) {
+#if defined(__AVX512F__)
+    const __m128i bytes = _mm512_cvtepi32_epi8((__m512i)value.part[0]);
+    _mm_storeu_si128(reinterpret_cast<__m128i*>(target), bytes);
+#elif defined(__AVX2__)
+    const __m256i words =  // 0-3 8-11 4-7 12-15
+        _mm256_packus_epi32((__m256i)value.part[0], (__m256i)value.part[1]);
+    const __m256i ordered = _mm256_permute4x64_epi64(words, 0xD8);
+    const __m128i bytes = _mm_packus_epi16(_mm256_castsi256_si128(ordered),
+                                           _mm256_extracti128_si256(ordered, 1));
+    _mm_storeu_si128(reinterpret_cast<__m128i*>(target), bytes);
+#else
+    std::int32_t lanes[LANES];
+    std::memcpy(lanes, &value, sizeof lanes);
+    for (int i = 0; i < LANES; ++i) target[i] = static_cast<std::uint8_t>(lanes[i]);
+#endif
+}
+
+// Folds the lanes in halves: 16, 8, 4, 2, 1.
+static CARSAM_INLINE float fold_sum(const Floats& value) {
+    float lanes[LANES];
+    store(lanes, value);
+    for (int half = LANES / 2; half > 0; half /= 2) {
+        for (int i = 0; i < half; ++i) lanes[i] += lanes[i + half];
+    }
+    return lanes[0];
+}
+
+static CARSAM_INLINE float fold_maximum(const Floats& value) {
+    float lanes[LANES];
+    store(lanes, value);
+    float result = lanes[0];
+    for (int i = 1; i < LANES; ++i) result = lanes[i] > result ? lanes[i] : result;
+    return result;
+}
+
+}  // namespace CARSAM_NAMESPACE

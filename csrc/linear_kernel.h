@@ -1,0 +1,198 @@
+// The integer linear layer: unpacking of weights, product, epilogue.
+#pragma once
+
+#include "functions.h"
+#include "product.h"
+#include "scratch.h"
+
+namespace CARSAM_NAMESPACE {
+
+using carsam::Activation;
+using carsam::Linear;
+using carsam::PackedRows;
+
+// Four codes from bit `4 * step * bits` of a row, one per byte, less 2^(bits - 1).
+static CARSAM_INLINE std::uint32_t unpack_step(const std::uint8_t* row, std::size_t bytes,
+                                               std::size_t step, int bits) {
+    const std::size_t first_bit = step * STEP * bits, first = first_bit / 8;
+    std::uint64_t window = 0;
+    std::memcpy(&window, row + first, bytes - first < 8 ? bytes - first : 8);
+    window >>= first_bit % 8;
+    const std::uint32_t mask = (1u << bits) - 1;
+    std::uint32_t codes = 0;
+    for (std::size_t i = 0; i < STEP; ++i) {
+        codes |= (static_cast<std::uint32_t>(window >> (i * bits)) & mask) << (8 * i);
+    }
+    if (bits == 8) return codes ^ 0x80808080u;
+    const std::uint32_t offset = (1u << (bits - 1)) * 0x01010101u;
+    return ((codes | 0x80808080u) - offset) ^ 0x80808080u;
+}
+
+static CARSAM_INLINE std::uint32_t unpack_step_4bit(const std::uint8_t* row, std::size_t step) {
+    std::uint16_t pair;
+    std::memcpy(&pair, row + 2 * step, sizeof pair);
+    std::uint32_t codes = pair;
+    codes = (codes | codes << 8) & 0x00FF00FFu;
+    codes = (codes | codes << 4) & 0x0F0F0F0Fu;
+    return ((codes | 0x80808080u) - 0x08080808u) ^ 0x80808080u;
+}
+
+// One panel [k / 4][16][4]; what is beyond the matrix is 0.
+static void unpack_panel(const PackedRows& weight, std::size_t first_row, std::int8_t* panel) {
+    const std::size_t steps = rounded_up(weight.columns, STEP) / STEP;
+    const std::size_t whole = weight.columns / STEP;
+    for (std::size_t lane = 0; lane < PANEL; ++lane) {
+        std::int8_t* target = panel + lane * STEP;
+        if (first_row + lane >= weight.rows) {
+            for (std::size_t step = 0; step < steps; ++step) {
+                std::memset(target + step * PANEL * STEP, 0, STEP);
+            }
+            continue;
+        }
+        const std::uint8_t* row = weight.data + (first_row + lane) * weight.stride;
+        for (std::size_t step = 0; step < whole; ++step) {
+            const std::uint32_t codes = weight.bits == 4
+                                            ? unpack_step_4bit(row, step)
+                                            : unpack_step(row, weight.stride, step, weight.bits);
+            std::memcpy(target + step * PANEL * STEP, &codes, STEP);
+        }
+        if (whole < steps) {
+            const std::uint32_t codes = unpack_step(row, weight.stride, whole, weight.bits);
+            std::memset(target + whole * PANEL * STEP, 0, STEP);
+            std::memcpy(target + whole * PANEL * STEP, &codes, weight.columns % STEP);
+        }
+    }
+}
+
+static void prepare(const Linear& op, std::int8_t* panels, std::size_t first, std::size_t last) {
+    const std::size_t width = rounded_up(op.weight.columns, STEP);
+    std::uint8_t* ones = carsam::scratch_of<std::uint8_t>(carsam::Scratch::rows, width);
+    std::memset(ones, 1, width);
+    alignas(64) std::int32_t sums[TILE_ROWS * TILE_COLUMNS];
+    for (std::size_t panel = first; panel < last; ++panel) {
+        std::int8_t* target = panels + panel * PANEL * width;
+        unpack_panel(op.weight, panel * PANEL, target);
+        multiply_tile(ones, width, 1, target, 0, 1, width / STEP, 1, op.weight.bits, sums);
+        for (std::size_t lane = 0; lane < PANEL; ++lane) {
+            const std::size_t column = panel * PANEL + lane;
+            const std::int32_t columns = static_cast<std::int32_t>(op.weight.columns);
+            op.constant[column] =
+                op.grid.zero_point * (columns * op.weight_zero[column] - sums[lane]);
+        }
+    }
+}
+
+static CARSAM_INLINE Ints codes_on_grid(const Floats& value, const Floats& inverse_scale,
+                                        const Floats& zero, const Floats& maximum_code) {
+    const Floats scaled = value * inverse_scale;
+    const Floats low = broadcast(0.0f) - zero;
+    const Floats clamped = minimum(maximum(scaled, low), maximum_code - zero);
+    return to_ints(round_to_even(clamped) + zero);
+}
+
+static CARSAM_INLINE Floats load_some(const float* source, std::size_t count) {
+    if (count == PANEL) return load(source);
+    float lanes[PANEL] = {};
+    std::memcpy(lanes, source, count * sizeof(float));
+    return load(lanes);
+}
+
+static CARSAM_INLINE void store_some(float* target, const Floats& value, std::size_t count) {
+    if (count == PANEL) return store(target, value);
+    float lanes[PANEL];
+    store(lanes, value);
+    std::memcpy(target, lanes, count * sizeof(float));
+}
+
+static CARSAM_INLINE void store_bytes_some(std::uint8_t* target, const Ints& value,
+                                           std::size_t count) {
+    if (count == PANEL) return store_bytes(target, value);
+    std::uint8_t lanes[PANEL];
+    store_bytes(lanes, value);
+    std::memcpy(target, lanes, count);
+}
+
+// One panel of a tile: integers to results.
+template <Activation ACTIVATION>
+static inline void finish(const Linear& op, const std::int32_t* tile, std::size_t first_row,
+                          std::size_t rows, const std::int32_t* row_sums, std::size_t panel) {
+    const std::size_t columns = op.weight.rows, column = panel * PANEL;
+    const std::size_t count = columns - column < PANEL ? columns - column : PANEL;
+    const Ints constant = load(op.constant + column), weight_zero = load(op.weight_zero + column);
+    const Floats scale = load(op.scale + column);
+    const Floats bias = op.bias ? load(op.bias + column) : broadcast(0.0f);
+    for (std::size_t row = 0; row < rows; ++row) {
+        const Ints correction = constant - weight_zero * broadcast(row_sums[row]);
+        Floats value = to_floats(load(tile + row * TILE_COLUMNS) + correction) * scale + bias;
+        if (ACTIVATION == Activation::relu) value = relu(value);
+        if (ACTIVATION == Activation::gelu) value = gelu(value);
+        const std::size_t position = (first_row + row) * columns + column;
+        if (op.residual) value = value + load_some(op.residual + position, count);
+        if (op.output) {
+            const Ints codes = codes_on_grid(value, load(op.output_inverse_scale + column),
+                                             load(op.output_zero + column),
+                                             load(op.output_maximum + column));
+            store_bytes_some(op.output + position, codes, count);
+        } else {
+            store_some(op.values + position, value, count);
+        }
+    }
+}
+
+template <Activation ACTIVATION>
+static void multiply_with(const Linear& op, const CodeRows& codes, std::size_t first_row,
+                          std::size_t rows, const std::int32_t* row_sums, std::size_t first,
+                          std::size_t last) {
+    const std::size_t width = rounded_up(op.weight.columns, STEP);
+    alignas(64) std::int32_t tile[TILE_ROWS * TILE_COLUMNS];
+    for (std::size_t panel = first; panel < last; panel += TILE_PANELS) {
+        const std::size_t panels = last - panel < TILE_PANELS ? last - panel : TILE_PANELS;
+        for (std::size_t row = 0; row < rows; row += TILE_ROWS) {
+            const std::size_t tile_rows = rows - row < TILE_ROWS ? rows - row : TILE_ROWS;
+            product(codes, row, tile_rows, op.panels + panel * PANEL * width, PANEL * width,
+                    panels, width / STEP, op.weight.bits, tile);
+            for (std::size_t i = 0; i < panels; ++i) {
+                finish<ACTIVATION>(op, tile + i * PANEL, first_row + row, tile_rows,
+                                   row_sums + row, panel + i);
+            }
+        }
+    }
+}
+
+static void multiply(const Linear& op, std::size_t first_row, std::size_t last_row,
+                     std::size_t first, std::size_t last) {
+    const std::size_t rows = last_row - first_row, columns = op.weight.columns;
+    const std::uint8_t* source = op.codes + first_row * op.stride;
+    std::int32_t* row_sums = carsam::scratch_of<std::int32_t>(carsam::Scratch::products, rows);
+    for (std::size_t row = 0; row < rows; ++row) {
+        row_sums[row] = sum_codes(source + row * op.stride, columns);
+    }
+    CodeRows codes{source, nullptr, op.stride, op.grid.bits()};
+    if (is_split(codes.bits, op.weight.bits)) {
+        codes = split_rows(source, op.stride, rows, columns,
+                           carsam::scratch_of<std::uint8_t>(carsam::Scratch::rows,
+                                                            split_bytes(rows, columns)));
+    } else if (columns % STEP) {  // the tile reads whole steps
+        const std::size_t width = rounded_up(columns, STEP);
+        auto* padded = carsam::scratch_of<std::uint8_t>(carsam::Scratch::rows, rows * width);
+        for (std::size_t row = 0; row < rows; ++row) {
+            std::memcpy(padded + row * width, source + row * op.stride, columns);
+            std::memset(padded + row * width + columns, 0, width - columns);
+        }
+        codes.low = padded;
+        codes.stride = width;
+    }
+    switch (op.activation) {
+        case Activation::none:
+            return multiply_with<Activation::none>(op, codes, first_row, rows, row_sums, first,
+                                                   last);
+        case Activation::relu:
+            return multiply_with<Activation::relu>(op, codes, first_row, rows, row_sums, first,
+                                                   last);
+        case Activation::gelu:
+            return multiply_with<Activation::gelu>(op, codes, first_row, rows, row_sums, first,
+                                                   last);
+    }
+}
+
+}  // namespace CARSAM_NAMESPACE

@@ -1,0 +1,64 @@
+// Drivers of the row-wise operators.
+
+#include <algorithm>
+
+#include "dispatch.h"
+#include "drivers.h"
+#include "scratch.h"
+#include "threads.h"
+
+namespace carsam {
+namespace {
+
+constexpr std::size_t ROW_BLOCK = 96;       // rows whose codes stay in cache over all panels
+constexpr std::size_t NUMBERS_AT_ONCE = 1 << 15;  // of a row-wise operator's part
+constexpr std::size_t PARTS_PER_THREAD = 4;
+
+void for_row_blocks(std::size_t rows, std::size_t block,
+                    const std::function<void(std::size_t, std::size_t)>& part) {
+    parallel_for((rows + block - 1) / block, [&](std::size_t index) {
+        part(index * block, std::min(rows, (index + 1) * block));
+    });
+}
+
+std::size_t rows_at_once(std::size_t columns) {
+    return std::max<std::size_t>(1, NUMBERS_AT_ONCE / std::max<std::size_t>(columns, 1));
+}
+
+}  // namespace
+
+void run_linear(Linear op) {
+    const Kernels& set = kernels();
+    const std::size_t panels = rounded_up(op.weight.rows, PANEL) / PANEL;
+    const std::size_t width = rounded_up(op.weight.columns, STEP);
+    auto* unpacked = scratch_of<std::int8_t>(Scratch::panels, panels * PANEL * width);
+    op.panels = unpacked;
+    op.constant = scratch_of<std::int32_t>(Scratch::columns, panels * PANEL);
+    const std::size_t parts = std::min(panels, PARTS_PER_THREAD * threads());
+    const std::size_t panels_at_once = (panels + parts - 1) / parts;
+    const bool one_block = op.rows <= ROW_BLOCK;  // then multiply what was just unpacked
+    for_row_blocks(panels, panels_at_once, [&](std::size_t first, std::size_t last) {
+        set.prepare(op, unpacked, first, last);
+        if (one_block) set.multiply(op, 0, op.rows, first, last);
+    });
+    if (one_block) return;
+    for_row_blocks(op.rows, ROW_BLOCK, [&](std::size_t first, std::size_t last) {
+        set.multiply(op, first, last, 0, panels);
+    });
+}
+
+void run_layer_norm(const LayerNorm& op, std::size_t rows) {
+    const Kernels& set = kernels();
+    for_row_blocks(rows, rows_at_once(op.columns), [&](std::size_t first, std::size_t last) {
+        set.layer_norm(op, first, last);
+    });
+}
+
+void run_quantize(const Quantize& op, std::size_t rows) {
+    const Kernels& set = kernels();
+    for_row_blocks(rows, rows_at_once(op.columns), [&](std::size_t first, std::size_t last) {
+        set.quantize(op, first, last);
+    });
+}
+
+}  // namespace carsam

@@ -1,0 +1,76 @@
+// Row by row: layer normalisation and quantization.
+#pragma once
+
+#include <math.h>
+
+#include "linear_kernel.h"
+
+namespace CARSAM_NAMESPACE {
+
+// Sum of f(16 values) over a row; what is beyond the row adds 0.
+template <class Function>
+static CARSAM_INLINE float lane_sum(const float* row, std::size_t columns, Function function) {
+    Floats sum = broadcast(0.0f);
+    std::size_t column = 0;
+    for (; column + LANES <= columns; column += LANES) sum = sum + function(load(row + column));
+    if (column < columns) {
+        float lanes[LANES] = {};
+        store(lanes, function(load_some(row + column, columns - column)));
+        sum = sum + load_some(lanes, columns - column);
+    }
+    return fold_sum(sum);
+}
+
+static void layer_norm(const carsam::LayerNorm& op, std::size_t first_row, std::size_t last_row) {
+    const std::size_t columns = op.columns;
+    const float count = static_cast<float>(columns);
+    for (std::size_t row = first_row; row < last_row; ++row) {
+        const float* values = op.values + row * columns;
+        const float mean = lane_sum(values, columns, [](const Floats& x) { return x; }) / count;
+        const Floats means = broadcast(mean);
+        const float variance = lane_sum(values, columns, [&](const Floats& x) {
+                                   const Floats centred = x - means;
+                                   return centred * centred;
+                               }) / count;
+        const Floats inverse_deviation = broadcast(1.0f / sqrtf(variance + op.epsilon));
+        for (std::size_t column = 0; column < columns; column += LANES) {
+            const std::size_t left = columns - column, width = left < LANES ? left : LANES;
+            const Floats centred = load_some(values + column, width) - means;
+            const Floats result =
+                (centred * inverse_deviation) * load_some(op.weight + column, width) +
+                load_some(op.bias + column, width);
+            const std::size_t position = row * columns + column;
+            if (op.output) {
+                const Ints codes = codes_on_grid(
+                    result, broadcast(op.grid.inverse_scale),
+                    broadcast(static_cast<float>(op.grid.zero_point)),
+                    broadcast(static_cast<float>(op.grid.maximum)));
+                store_bytes_some(op.output + position, codes, width);
+            } else {
+                store_some(op.result + position, result, width);
+            }
+        }
+    }
+}
+
+static void quantize(const carsam::Quantize& op, std::size_t first_row, std::size_t last_row) {
+    const Floats inverse_scale = broadcast(op.grid.inverse_scale);
+    const Floats zero = broadcast(static_cast<float>(op.grid.zero_point));
+    const Floats highest = broadcast(static_cast<float>(op.grid.maximum));
+    for (std::size_t row = first_row; row < last_row; ++row) {
+        for (std::size_t column = 0; column < op.columns; column += LANES) {
+            const std::size_t left = op.columns - column, width = left < LANES ? left : LANES;
+            const std::size_t position = row * op.columns + column;
+            const Floats value = load_some(op.values + position, width);
+            const Ints codes =
+                op.inverse_scale
+                    ? codes_on_grid(value, load_some(op.inverse_scale + column, width),
+                                    load_some(op.zero + column, width),
+                                    load_some(op.maximum + column, width))
+                    : codes_on_grid(value, inverse_scale, zero, highest);
+            store_bytes_some(op.output + position, codes, width);
+        }
+    }
+}
+
+}  // namespace CARSAM_NAMESPACE

@@ -1,0 +1,133 @@
+#include "threads.h"
+
+#include <algorithm>
+#include <atomic>
+#include <condition_variable>
+#include <exception>
+#include <mutex>
+#include <thread>
+#include <vector>
+
+#if defined(__unix__) || defined(__APPLE__)
+#include <pthread.h>
+#endif
+
+namespace carsam {
+namespace {
+
+constexpr int SPINS = 2000;  // looks for the next job before sleeping; some microseconds
+
+class Pool {
+  public:
+    explicit Pool(std::size_t workers) {
+        for (std::size_t i = 0; i < workers; ++i) workers_.emplace_back([this] { work(); });
+    }
+
+    ~Pool() {
+        {
+            std::lock_guard<std::mutex> lock(mutex_);
+            stopping_ = true;
+            ++job_;
+        }
+        wake_.notify_all();
+        for (std::thread& worker : workers_) worker.join();
+    }
+
+    void run(std::size_t count, const std::function<void(std::size_t)>& part) {
+        {
+            std::lock_guard<std::mutex> lock(mutex_);
+            part_ = &part;
+            count_ = count;
+            error_ = nullptr;
+            next_.store(0, std::memory_order_relaxed);
+            busy_.store(workers_.size(), std::memory_order_relaxed);
+            job_.fetch_add(1, std::memory_order_release);
+        }
+        wake_.notify_all();
+        do_parts();
+        while (busy_.load(std::memory_order_acquire) != 0) std::this_thread::yield();
+        if (error_) std::rethrow_exception(error_);
+    }
+
+    std::size_t size() const { return workers_.size() + 1; }
+
+  private:
+    void work() {
+        std::size_t seen = 0;
+        for (;;) {
+            for (int spin = 0; spin < SPINS && job_.load(std::memory_order_acquire) == seen;) {
+                ++spin;
+            }
+            {
+                std::unique_lock<std::mutex> lock(mutex_);
+                wake_.wait(lock, [&] { return job_.load() != seen; });
+                seen = job_.load();
+                if (stopping_) return;
+            }
+            do_parts();
+            busy_.fetch_sub(1, std::memory_order_release);
+        }
+    }
+
+    void do_parts() {
+        try {
+            for (;;) {
+                const std::size_t index = next_.fetch_add(1, std::memory_order_relaxed);
+                if (index >= count_) return;
+                (*part_)(index);
+            }
+        } catch (...) {  // out of memory
+            std::lock_guard<std::mutex> lock(mutex_);
+            error_ = std::current_exception();
+        }
+    }
+
+    std::vector<std::thread> workers_;
+    std::mutex mutex_;
+    std::condition_variable wake_;
+    std::atomic<std::size_t> job_{0}, next_{0}, busy_{0};
+    std::size_t count_ = 0;
+    const std::function<void(std::size_t)>* part_ = nullptr;
+    std::exception_ptr error_;
+    bool stopping_ = false;
+};
+
+std::mutex* pool_mutex = new std::mutex;  // held while a job runs
+Pool* pool = nullptr;  // never destroyed: threads must not be joined while a process ends
+std::atomic<std::size_t> wanted_threads{0};
+
+// The child of a fork has none of its parent's threads.
+void forget_pool() {
+    pool_mutex = new std::mutex;
+    pool = nullptr;
+}
+
+}  // namespace
+
+void set_threads(std::size_t count) { wanted_threads = std::max<std::size_t>(count, 1); }
+
+std::size_t threads() {
+    const std::size_t wanted = wanted_threads;
+    return wanted ? wanted : std::max<std::size_t>(std::thread::hardware_concurrency(), 1);
+}
+
+void parallel_for(std::size_t count, const std::function<void(std::size_t)>& part) {
+    std::unique_lock<std::mutex> lock(*pool_mutex, std::try_to_lock);
+    const std::size_t size = threads();
+    if (count < 2 || size < 2 || !lock.owns_lock()) {
+        for (std::size_t index = 0; index < count; ++index) part(index);
+        return;
+    }
+#if defined(__unix__) || defined(__APPLE__)
+    static const int registered = pthread_atfork(nullptr, nullptr, forget_pool);
+    (void)registered;
+#endif
+    if (!pool || pool->size() != size) {
+        delete pool;
+        pool = nullptr;
+        pool = new Pool(size - 1);
+    }
+    pool->run(count, part);
+}
+
+}  // namespace carsam

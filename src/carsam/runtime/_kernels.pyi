@@ -1,0 +1,68 @@
+"""The C++ extension, built from `csrc/`. `carsam.runtime.native` is its only caller.
+
+A grid is (scale, inverse scale, zero point, highest code). Results are written into the arrays
+`values` (float32) or `output` (codes), of which one is None. Arrays per output column are padded to
+whole panels of 16.
+"""
+
+import numpy as np
+
+Grid = tuple[float, float, int, int]
+Array = np.ndarray
+
+def linear(
+    codes: Array,
+    grid: Grid,
+    packed: Array,
+    bits: int,
+    scale: Array,
+    weight_zero: Array,
+    bias: Array | None,
+    activation: int,
+    residual: Array | None,
+    values: Array | None,
+    output: Array | None,
+    output_inverse_scale: Array | None,
+    output_zero: Array | None,
+    output_maximum: Array | None,
+) -> None: ...
+def layer_norm(
+    values: Array,
+    weight: Array,
+    bias: Array,
+    epsilon: float,
+    result: Array | None,
+    output: Array | None,
+    grid: Grid | None,
+) -> None: ...
+def quantize(
+    values: Array,
+    grid: Grid | None,
+    inverse_scale: Array | None,
+    zero: Array | None,
+    maximum: Array | None,
+    output: Array,
+) -> None: ...
+def attention(
+    query: Array,
+    key: Array,
+    value: Array,
+    grids: tuple[Grid, Grid, Grid, Grid],
+    query_rows: Array,
+    key_rows: Array,
+    output_rows: Array,
+    heads: int,
+    scales: tuple[float, float, float],
+    relative_rows: Array | None,
+    relative_columns: Array | None,
+    lines: int,
+    values: Array | None,
+    output: Array | None,
+    output_grid: Grid | None,
+) -> None: ...
+def compiled_sets() -> list[str]: ...
+def usable_sets() -> list[str]: ...
+def current_set() -> str: ...
+def use_set(name: str) -> None: ...
+def threads() -> int: ...
+def set_threads(count: int) -> None: ...

@@ -1,0 +1,52 @@
+"""The operators in use: C++ where the extension is built, plain numpy otherwise."""
+
+import os
+
+from carsam.errors import UserError
+
+try:
+    from carsam.runtime import _kernels
+except ImportError:
+    from carsam.runtime.reference import layer_norm, linear, quantize
+    from carsam.runtime.reference_attention import attention
+
+    _kernels = None  # type: ignore[assignment]
+else:
+    from carsam.runtime.native import attention, layer_norm, linear, quantize
+
+__all__ = ["attention", "instruction_set", "layer_norm", "linear", "quantize", "set_threads"]
+
+INSTRUCTION_SET_VARIABLE = "CARSAM_ISA"
+
+
+def instruction_set() -> str:
+    """Name of the instruction set in use; `numpy` without the extension."""
+    return "numpy" if _kernels is None else str(_kernels.current_set())
+
+
+def use_instruction_set(name: str) -> None:
+    """Use another instruction set than the best one.
+
+    Raises:
+        UserError: this build or this machine does not have it.
+    """
+    usable = ["numpy"] if _kernels is None else _kernels.usable_sets()
+    if name not in usable:
+        raise UserError(
+            f"Instruction set {name} (from {INSTRUCTION_SET_VARIABLE}) cannot run here; "
+            f"choose one of {', '.join(usable)}."
+        )
+    if _kernels is not None:
+        _kernels.use_set(name)
+
+
+def set_threads(count: int) -> None:
+    """Let every operator run on `count` threads; by default, on one per processor."""
+    if count < 1:
+        raise UserError(f"{count} threads asked for; expected at least 1.")
+    if _kernels is not None:
+        _kernels.set_threads(count)
+
+
+if INSTRUCTION_SET_VARIABLE in os.environ:
+    use_instruction_set(os.environ[INSTRUCTION_SET_VARIABLE])

@@ -1,0 +1,155 @@
+"""The operators of `reference` and `reference_attention` in C++, with the same signatures."""
+
+import numpy as np
+
+import carsam.runtime._kernels as _kernels
+from carsam.runtime import reference_attention
+from carsam.runtime.functions import LANES, LOG2_E
+from carsam.runtime.geometry import RelativePositions, TokenMap
+from carsam.runtime.grids import Codes, ColumnGrids, Grid, Tensor
+from carsam.runtime.matrices import PackedMatrix
+
+ACTIVATION_NUMBERS = {None: 0, "relu": 1, "gelu": 2}
+
+
+def quantize(values: np.ndarray, grid: Grid | ColumnGrids) -> np.ndarray:
+    """See `carsam.runtime.reference.quantize`."""
+    rows = _contiguous(values).reshape(-1, values.shape[-1])
+    codes = np.empty(rows.shape, np.uint8)
+    if isinstance(grid, Grid):
+        _kernels.quantize(rows, _grid(grid), None, None, None, codes)
+    else:
+        inverse_scale, zero, highest = _column_grids(grid, rows.shape[1])
+        _kernels.quantize(rows, None, inverse_scale, zero, highest, codes)
+    return codes.reshape(values.shape)
+
+
+def layer_norm(
+    values: np.ndarray,
+    weight: np.ndarray,
+    bias: np.ndarray,
+    epsilon: float,
+    output: Grid | None = None,
+) -> np.ndarray:
+    """See `carsam.runtime.reference.layer_norm`."""
+    floats, codes = _result(values.shape, output)
+    grid = None if output is None else _grid(output)
+    _kernels.layer_norm(_contiguous(values), weight, bias, epsilon, floats, codes, grid)
+    return _one_of(floats, codes)
+
+
+def linear(
+    tensor: Codes,
+    weight: PackedMatrix,
+    bias: np.ndarray | None = None,
+    activation: str | None = None,
+    residual: np.ndarray | None = None,
+    output: Grid | ColumnGrids | None = None,
+) -> np.ndarray:
+    """See `carsam.runtime.reference.linear`."""
+    rows, columns = len(tensor.array), weight.rows
+    floats, codes = _result((rows, columns), output)
+    _kernels.linear(
+        tensor.array,
+        _grid(tensor.grid),
+        weight.packed,
+        weight.bits,
+        _padded(np.float32(tensor.grid.scale) * weight.scale, columns),
+        _padded(weight.signed_zero_point(), columns),
+        None if bias is None else _padded(bias, columns),
+        ACTIVATION_NUMBERS[activation],
+        None if residual is None else _contiguous(residual),
+        floats,
+        codes,
+        *_column_grids(output, columns),
+    )
+    return _one_of(floats, codes)
+
+
+def attention(
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    tokens: TokenMap,
+    heads: int,
+    scaling: float,
+    probabilities: Grid | None,
+    relative: RelativePositions | None = None,
+    output: Grid | None = None,
+) -> np.ndarray:
+    """See `carsam.runtime.reference_attention.attention`, which also does float operands."""
+    if not (
+        isinstance(query, Codes)
+        and isinstance(key, Codes)
+        and isinstance(value, Codes)
+        and probabilities is not None
+    ):
+        return reference_attention.attention(
+            query, key, value, tokens, heads, scaling, probabilities, relative, output
+        )
+    floats, codes = _result((tokens.outputs, query.shape[1]), output)
+    query_scale = float(query.grid.scale)
+    scales = (
+        query_scale * float(key.grid.scale) * (scaling * LOG2_E),
+        float(probabilities.scale) * float(value.grid.scale),
+        query_scale * LOG2_E,
+    )
+    _kernels.attention(
+        query.array,
+        key.array,
+        value.array,
+        (_grid(query.grid), _grid(key.grid), _grid(probabilities), _grid(value.grid)),
+        tokens.query_rows,
+        tokens.key_rows,
+        tokens.output_rows,
+        heads,
+        scales,
+        relative.rows if relative else None,
+        relative.columns if relative else None,
+        relative.size if relative else 1,
+        floats,
+        codes,
+        None if output is None else _grid(output),
+    )
+    return _one_of(floats, codes)
+
+
+def _grid(grid: Grid) -> tuple[float, float, int, int]:
+    return float(grid.scale), float(grid.inverse_scale), grid.zero_point, grid.maximum
+
+
+def _column_grids(
+    grid: Grid | ColumnGrids | None, columns: int
+) -> tuple[np.ndarray, np.ndarray, np.ndarray] | tuple[None, None, None]:
+    """Inverse scale, zero point and highest code of every column, as padded float32."""
+    if grid is None:
+        return None, None, None
+    inverse_scale, zero, highest = (
+        _padded(np.broadcast_to(np.asarray(number, np.float32), columns), columns)
+        for number in (grid.inverse_scale, grid.zero_point, grid.maximum)
+    )
+    return inverse_scale, zero, highest
+
+
+def _padded(numbers: np.ndarray, columns: int) -> np.ndarray:
+    """A copy of (columns,) `numbers` with zeros up to whole panels."""
+    return np.pad(numbers, (0, -columns % LANES))
+
+
+def _contiguous(values: np.ndarray) -> np.ndarray:
+    return np.ascontiguousarray(values, np.float32)
+
+
+def _result(
+    shape: tuple[int, ...], output: Grid | ColumnGrids | None
+) -> tuple[np.ndarray | None, np.ndarray | None]:
+    """An array for float results or one for codes."""
+    if output is None:
+        return np.zeros(shape, np.float32), None
+    return None, np.zeros(shape, np.uint8)
+
+
+def _one_of(floats: np.ndarray | None, codes: np.ndarray | None) -> np.ndarray:
+    result = codes if floats is None else floats
+    assert result is not None
+    return result

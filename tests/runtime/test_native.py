@@ -1,0 +1,175 @@
+"""The C++ operators against the numpy reference, bit by bit, on every usable instruction set."""
+
+import threading
+from collections.abc import Iterator
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from carsam.runtime import reference, reference_attention
+from carsam.runtime.geometry import RelativePositions, TokenMap
+from carsam.runtime.grids import Codes, ColumnGrids, Grid
+from carsam.runtime.matrices import PackedMatrix
+
+_kernels = pytest.importorskip("carsam.runtime._kernels")
+native = pytest.importorskip("carsam.runtime.native")
+
+
+@pytest.fixture(params=_kernels.compiled_sets(), scope="module", autouse=True)
+def instruction_set(request) -> Iterator[str]:
+    if request.param not in _kernels.usable_sets():
+        pytest.skip(f"this machine cannot execute {request.param}")
+    before = _kernels.current_set()
+    _kernels.use_set(request.param)
+    yield request.param
+    _kernels.use_set(before)
+
+
+def codes(random: np.random.Generator, rows: int, columns: int, bits: int, extreme: str) -> Codes:
+    grid = Grid(np.float32(random.uniform(0.01, 0.1)), int(random.integers(1 << bits)), bits)
+    array = random.integers(0, 1 << bits, (rows, columns), dtype=np.uint8)
+    return Codes({"zero": array * 0, "full": array | grid.maximum}.get(extreme, array), grid)
+
+
+def matrix(
+    random: np.random.Generator, rows: int, columns: int, bits: int, extreme: str = ""
+) -> PackedMatrix:
+    scale = random.uniform(0.01, 0.1, rows).astype(np.float32)
+    zero = random.integers(0, 1 << bits, rows, dtype=np.uint8)
+    return PackedMatrix.from_codes(
+        codes(random, rows, columns, bits, extreme).array, bits, scale, zero
+    )
+
+
+@given(
+    seed=st.integers(0, 2**32 - 1),
+    code_bits=st.integers(1, 8),
+    weight_bits=st.integers(1, 8),
+    shape=st.tuples(st.integers(1, 40), st.integers(1, 70), st.integers(1, 40)),
+    extremes=st.tuples(
+        st.sampled_from(["", "zero", "full"]), st.sampled_from(["", "zero", "full"])
+    ),
+)
+def test_linear_equals_the_reference(seed, code_bits, weight_bits, shape, extremes) -> None:
+    random = np.random.default_rng(seed)
+    rows, columns, outputs = shape
+    tensor = codes(random, rows, columns, code_bits, extremes[0])
+    weight = matrix(random, outputs, columns, weight_bits, extremes[1])
+    np.testing.assert_array_equal(native.linear(tensor, weight), reference.linear(tensor, weight))
+
+
+@pytest.mark.parametrize("columns", [768, 3072, 5121])
+@pytest.mark.parametrize("bits", [(4, 4), (4, 8), (8, 4), (6, 6), (7, 8), (8, 7), (8, 8)])
+@pytest.mark.parametrize("extreme", ["zero", "full"])
+def test_linear_does_not_saturate(columns, bits, extreme) -> None:
+    random = np.random.default_rng(0)
+    tensor = codes(random, 7, columns, bits[0], "full")
+    weight = matrix(random, 17, columns, bits[1], extreme)
+    np.testing.assert_array_equal(native.linear(tensor, weight), reference.linear(tensor, weight))
+
+
+@pytest.mark.parametrize("activation", [None, "relu", "gelu"])
+@pytest.mark.parametrize("has_residual", [False, True])
+@pytest.mark.parametrize("grids", ["none", "one", "per column"])
+@pytest.mark.parametrize("rows", [1, 97, 200])
+def test_linear_epilogues_equal_the_reference(activation, has_residual, grids, rows) -> None:
+    random = np.random.default_rng(rows)
+    tensor, weight = codes(random, rows, 64, 4, ""), matrix(random, 45, 64, 4)
+    bias = random.normal(size=45).astype(np.float32)
+    residual = random.normal(size=(rows, 45)).astype(np.float32) if has_residual else None
+    parts = tuple(
+        (Grid(np.float32(random.uniform(0.1, 1)), int(random.integers(1 << bits)), bits), 15)
+        for bits in (4, 8, 2)
+    )
+    output = {"none": None, "one": parts[0][0], "per column": ColumnGrids(parts)}[grids]
+    arguments = (tensor, weight, bias, activation, residual, output)
+    np.testing.assert_array_equal(native.linear(*arguments), reference.linear(*arguments))
+
+
+@given(seed=st.integers(0, 2**32 - 1), rows=st.integers(1, 9), columns=st.integers(1, 70))
+def test_layer_norm_equals_the_reference(seed, rows, columns) -> None:
+    random = np.random.default_rng(seed)
+    values = random.normal(3, 2, (rows, columns)).astype(np.float32)
+    weight, bias = random.normal(size=(2, columns)).astype(np.float32)
+    for output in (None, Grid(np.float32(0.3), 7, 4)):
+        arguments = (values, weight, bias, 1e-6, output)
+        np.testing.assert_array_equal(
+            native.layer_norm(*arguments), reference.layer_norm(*arguments)
+        )
+
+
+@given(seed=st.integers(0, 2**32 - 1), rows=st.integers(1, 9), columns=st.integers(1, 70))
+def test_quantize_equals_the_reference(seed, rows, columns) -> None:
+    random = np.random.default_rng(seed)
+    values = (random.normal(0, 2, (rows, columns)) * 10.0 ** random.integers(-3, 9)).astype("f4")
+    grid = Grid(np.float32(0.3), 7, 4)
+    np.testing.assert_array_equal(native.quantize(values, grid), reference.quantize(values, grid))
+
+
+@pytest.mark.parametrize("bits", [(4, 4, 4, 4), (8, 8, 8, 8), (8, 4, 8, 4), (2, 3, 5, 7)])
+@pytest.mark.parametrize(
+    "extremes", [("", "", ""), ("full", "full", "full"), ("zero", "full", "zero")]
+)
+@pytest.mark.parametrize("shape", [(1, 9, 7, 16), (3, 14, 5, 32), (2, 1, 100, 6), (1, 40, 16, 17)])
+@pytest.mark.parametrize("to_codes", [False, True])
+def test_attention_equals_the_reference(bits, extremes, shape, to_codes) -> None:
+    random = np.random.default_rng(0)
+    groups, queries, keys, head_dim = shape
+    query = codes(random, groups * queries, 2 * head_dim, bits[0], extremes[0])
+    key = codes(random, keys, 2 * head_dim, bits[1], extremes[1])
+    value = codes(random, keys, 2 * head_dim, bits[3], extremes[2])
+    tokens = TokenMap.of_groups(groups, (groups, queries), (1, keys))
+    probabilities = Grid(np.float32(0.02), int(random.integers(3)), bits[2])
+    output = Grid(np.float32(0.05), 5, 4) if to_codes else None
+    arguments = (query, key, value, tokens, 2, 0.3, probabilities, None, output)
+    np.testing.assert_array_equal(
+        native.attention(*arguments), reference_attention.attention(*arguments)
+    )
+
+
+@pytest.mark.parametrize("size, window", [(5, 3), (16, 14), (17, 17), (16, 16), (3, 4)])
+@pytest.mark.parametrize("bits", [4, 8])
+def test_attention_with_relative_positions_equals_the_reference(size, window, bits) -> None:
+    random = np.random.default_rng(size)
+    joint = codes(random, size * size + 1, 3 * 24, bits, "")
+    query, key, value = (Codes(joint.array[:, 24 * i : 24 * i + 24], joint.grid) for i in range(3))
+    tables = random.normal(size=(2, 2 * window - 1, 12)).astype(np.float32)
+    relative = RelativePositions.from_tables(*tables)
+    tokens = TokenMap.of_windows(size, window)
+    probabilities = Grid(np.float32(0.05), 1, bits)
+    arguments = (query, key, value, tokens, 2, 0.3, probabilities, relative, None)
+    np.testing.assert_array_equal(
+        native.attention(*arguments), reference_attention.attention(*arguments)
+    )
+
+
+@pytest.mark.parametrize("threads", [1, 2, 5])
+def test_threads_do_not_change_results(threads: int) -> None:
+    random = np.random.default_rng(0)
+    tensor, weight = codes(random, 300, 64, 4, ""), matrix(random, 45, 64, 4)
+    before = _kernels.threads()
+    _kernels.set_threads(threads)
+    found = native.linear(tensor, weight)
+    _kernels.set_threads(before)
+    np.testing.assert_array_equal(found, reference.linear(tensor, weight))
+
+
+def test_callers_in_several_threads_do_not_disturb_each_other() -> None:
+    random = np.random.default_rng(0)
+    jobs = [(codes(random, 300, 64, 4, ""), matrix(random, 45, 64, 4)) for _ in range(4)]
+    wrong = []
+
+    def work(tensor: Codes, weight: PackedMatrix) -> None:
+        expected = reference.linear(tensor, weight)
+        for _ in range(20):
+            if not np.array_equal(native.linear(tensor, weight), expected):
+                wrong.append(weight)
+
+    workers = [threading.Thread(target=work, args=job) for job in jobs]
+    for worker in workers:
+        worker.start()
+    for worker in workers:
+        worker.join()
+    assert not wrong
