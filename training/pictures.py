@@ -1,0 +1,92 @@
+"""Photographs and scenes in memory: small enough to keep, ready to be cut into training windows."""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+from pycocotools.coco import COCO
+
+LONGEST_SIDE = 640  # 1.25 times the model's input
+
+
+@dataclass(frozen=True)
+class Cutout:
+    """One object's mask, kept as the part inside its box.
+
+    Attributes:
+        left, top: pixel position of the part.
+        mask: uint8, height x width, 0 or 255 (between them where resized).
+    """
+
+    left: int
+    top: int
+    mask: np.ndarray
+
+
+@dataclass(frozen=True)
+class Picture:
+    """An image, uint8 height x width x 3, at most 640 pixels long, with its objects."""
+
+    image: np.ndarray
+    objects: tuple[Cutout, ...]
+
+
+def read_photographs(data: Path, held_back_every: int) -> list[Picture]:
+    """What is trained on: train (less those held back), train_partial, val_dev_person, ECSSD."""
+    annotations = data / "coco" / "annotations"
+    held_back = set(held_back_ids(data, held_back_every))
+    pictures = []
+    for name in ("train", "train_partial", "val_dev_person"):
+        pictures += read_coco(annotations / f"{name}.json", data / "coco", held_back)
+    for path in sorted((data / "extra" / "ecssd100" / "images").glob("*.jpg")):
+        mask = (
+            np.asarray(Image.open(path.parents[1] / "masks" / f"{path.stem}.png").convert("L"))
+            >= 128
+        )
+        pictures.append(_picture(path, [mask]))
+    return pictures
+
+
+def held_back_ids(data: Path, held_back_every: int) -> list[int]:
+    """Ids of the images of train.json that are never trained on: choices are made on them."""
+    document = json.loads((data / "coco" / "annotations" / "train.json").read_text())
+    return sorted(image["id"] for image in document["images"])[::held_back_every]
+
+
+def read_coco(path: Path, root: Path, excluded_ids: set[int]) -> list[Picture]:
+    """The images of a COCO json with their non-crowd objects; images without any are left out.
+
+    Args:
+        path: the json; its `info.image_folder` is a folder below `root`.
+        root: folder of the image folders.
+        excluded_ids: ids of images to leave out.
+    """
+    coco = COCO(str(path))
+    folder = root / coco.dataset["info"]["image_folder"]
+    pictures = []
+    for image_id in sorted(set(coco.getImgIds()) - excluded_ids):
+        annotations = coco.loadAnns(coco.getAnnIds(image_id, iscrowd=False))
+        if annotations:
+            masks = [coco.annToMask(annotation) > 0 for annotation in annotations]
+            pictures.append(_picture(folder / coco.loadImgs(image_id)[0]["file_name"], masks))
+    return pictures
+
+
+def _picture(path: Path, masks: list[np.ndarray]) -> Picture:
+    """Read an image; shrink it and its masks (bool, H x W) to the longest side that is kept."""
+    image = Image.open(path).convert("RGB")
+    ratio = min(1.0, LONGEST_SIDE / max(image.size))
+    size = round(image.width * ratio), round(image.height * ratio)
+    objects = []
+    for mask in masks:
+        mask = Image.fromarray(mask.astype(np.uint8) * 255)
+        mask = mask if mask.size == size else mask.resize(size, Image.BOX)
+        box = mask.getbbox()
+        if box:
+            objects.append(Cutout(box[0], box[1], np.asarray(mask.crop(box))))
+    return Picture(
+        np.asarray(image if image.size == size else image.resize(size, Image.BILINEAR)),
+        tuple(objects),
+    )

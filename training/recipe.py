@@ -1,0 +1,91 @@
+"""The recipe of sam-mini: what is trained on, for how many steps, at what size."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Stage:
+    """A run of optimizer steps with one kind of batch.
+
+    Attributes:
+        steps: number of optimizer steps.
+        window: height and width in pixels of the part of the 512 x 512 canvas that is trained on.
+        batch: windows per step.
+        prompts: prompts per window, of which `boxes` are boxes and the others single clicks.
+        boxes: box prompts per window.
+        scene_share: share of windows cut from procedural scenes, the others come from photographs.
+        paste_probability: share of windows onto which objects of other photographs are pasted.
+        zoom: limits of the random scale, relative to "longest side 512 pixels".
+        correction_probability: share of steps with a second round (corrective click, mask prompt).
+        learning_rates: at the stage's first and last step; linear between them.
+    """
+
+    steps: int
+    window: int
+    batch: int
+    prompts: int
+    boxes: int
+    scene_share: float
+    paste_probability: float
+    zoom: tuple[float, float]
+    correction_probability: float
+    learning_rates: tuple[float, float]
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """Stages in order, and the settings that they share.
+
+    Attributes:
+        held_back_every: every so many images of train.json one is not trained on, for choosing.
+        rate_of_others: learning rate of embeddings, norms and convolutions, relative to that of
+            the matrices.
+        warm_up: steps over which the learning rate rises.
+        average_decay: of the moving average of the weights, which is what is exported.
+    """
+
+    stages: tuple[Stage, ...]
+    seed: int = 0
+    scenes: int = 320
+    held_back_every: int = 7
+    rate_of_others: float = 0.3
+    warm_up: int = 100
+    weight_decay: float = 0.05
+    gradient_norm: float = 1.0
+    average_decay: float = 0.998
+
+    @property
+    def steps(self) -> int:
+        """Number of optimizer steps of all stages."""
+        return sum(stage.steps for stage in self.stages)
+
+    def stage(self, step: int) -> Stage:
+        """The stage that step, counted from 0, belongs to."""
+        return self._find(step)[0]
+
+    def learning_rate(self, step: int) -> float:
+        """The learning rate of a step, with a linear warm-up over the first `warm_up` steps."""
+        stage, done = self._find(step)
+        start, end = stage.learning_rates
+        return (start + (end - start) * done / stage.steps) * min(1.0, (step + 1) / self.warm_up)
+
+    def _find(self, step: int) -> tuple[Stage, int]:
+        """The stage of a step and how many steps of that stage lie before it."""
+        done = step
+        for stage in self.stages:
+            if done < stage.steps:
+                return stage, done
+            done -= stage.steps
+        raise ValueError(
+            f"step {step} is not one of the recipe's {self.steps} steps, counted from 0"
+        )
+
+
+SAM_MINI = Recipe(
+    stages=(
+        Stage(800, 128, 12, 8, 5, 0.6, 0.6, (0.3, 1.5), 0.1, (5e-3, 5e-3)),
+        Stage(2000, 128, 16, 8, 5, 0.2, 0.4, (0.25, 1.5), 0.15, (5e-3, 4e-3)),
+        Stage(700, 256, 8, 8, 5, 0.1, 0.4, (0.5, 2.0), 0.2, (4e-3, 1e-3)),
+        Stage(200, 512, 2, 16, 11, 0.1, 0.4, (0.7, 1.4), 0.2, (1e-3, 0.0)),
+    )
+)

@@ -1,0 +1,159 @@
+"""Train sam-mini from random weights:
+
+    python training/train.py --data DIR --out RUN [--device auto]
+
+Started again with the same RUN it continues from the last checkpoint.
+"""
+
+import argparse
+import json
+import time
+from pathlib import Path
+
+import torch
+from gradients import Gradients
+from pictures import read_coco, read_photographs
+from recipe import SAM_MINI, Recipe
+from samples import StepBatches
+from state import Average, load_state_, save_state
+from torch import nn
+from torch.utils.data import DataLoader, Subset
+from transformers import SamModel
+from transformers.models.sam.modeling_sam import SamAttention
+
+from carsam.data.scenes import write_scenes
+from carsam.families.mini import sam_mini_config
+
+SAVE_EVERY = 200
+LOG_EVERY = 25
+
+
+def train(data: Path, out: Path, device: torch.device, recipe: Recipe = SAM_MINI) -> None:
+    """Run the recipe, or what is left of it.
+
+    Args:
+        data: folder with `coco` and `extra`, see README.md.
+        out: folder of this run; holds `state.safetensors`, `log.jsonl` and the scenes.
+        device: where the model is trained.
+        recipe: stages and settings.
+    """
+    out.mkdir(parents=True, exist_ok=True)
+    torch.manual_seed(recipe.seed)
+    model = SamModel._from_config(
+        sam_mini_config(), attn_implementation="eager"
+    )  # twice as fast as sdpa here
+    initialise_(model)
+    model.to(device).train()
+    average = Average(model, recipe.average_decay)
+    optimizers = _optimizers(model, recipe)
+    state = out / "state.safetensors"
+    first = load_state_(state, model, average, optimizers) if state.exists() else 0
+    batches = StepBatches(
+        recipe, read_photographs(data, recipe.held_back_every), _scenes(out, recipe)
+    )
+    loader = DataLoader(
+        Subset(batches, range(first, recipe.steps)),
+        batch_size=None,
+        num_workers=1,
+        prefetch_factor=8,
+    )
+    gradients = Gradients(model, device)
+    started, sums = time.monotonic(), {}
+    with (out / "log.jsonl").open("a") as log:
+        for step, batch in enumerate(loader, first):
+            torch.manual_seed(recipe.seed + step)
+            correct = torch.rand(()).item() < recipe.stage(step).correction_probability
+            watched = gradients.compute_(
+                {name: tensor.to(device) for name, tensor in batch.items()}, correct
+            )
+            for group in (group for optimizer in optimizers for group in optimizer.param_groups):
+                group["lr"] = recipe.learning_rate(step) * group["rate_factor"]
+            nn.utils.clip_grad_norm_(model.parameters(), recipe.gradient_norm)
+            for optimizer in optimizers:
+                optimizer.step()
+            average.update_(model, step)
+            for name, value in watched.items():
+                total, count = sums.get(name, (0.0, 0))
+                sums[name] = total + value, count + 1
+            if (step + 1) % LOG_EVERY == 0:
+                line = {"step": step + 1, "seconds": round(time.monotonic() - started, 1)}
+                line |= {name: round(total / count, 4) for name, (total, count) in sums.items()}
+                log.write(json.dumps(line) + "\n")
+                log.flush()
+                sums = {}
+            if (step + 1) % SAVE_EVERY == 0 or step + 1 == recipe.steps:
+                save_state(state, step + 1, model, average, optimizers)
+
+
+def initialise_(model: SamModel) -> None:
+    """Weights of unit gain behind the encoder, and a sense of place.
+
+    With the default weights of 0.02 masks start, and stay long, at zero. With the default position
+    table of zeros the image embedding does not know where it is; it starts as the decoder's
+    position code. Queries and keys of the decoder's cross-attention start from the same projection,
+    so that at first everything attends to what is near. Otherwise prompts mean nothing for hundreds
+    of steps.
+    """
+    for part in (model.mask_decoder, model.prompt_encoder, model.vision_encoder.neck):
+        for module in part.modules():
+            if isinstance(module, (nn.Linear, nn.Conv2d, nn.ConvTranspose2d)):
+                nn.init.xavier_uniform_(module.weight)
+            elif isinstance(module, nn.Embedding):
+                nn.init.normal_(module.weight)
+    for module in model.mask_decoder.transformer.modules():
+        if isinstance(module, SamAttention):
+            module.k_proj.weight.data.copy_(module.q_proj.weight)
+    positions = model.get_image_wide_positional_embeddings().permute(
+        0, 2, 3, 1
+    )  # 1 x rows x columns x C'
+    with torch.no_grad():
+        model.vision_encoder.pos_embed[..., : positions.shape[-1]] = 0.5 * positions
+
+
+def _optimizers(model: SamModel, recipe: Recipe) -> list[torch.optim.Optimizer]:
+    """Muon for matrices, AdamW for the rest; the random Fourier features stay as they are."""
+    model.shared_image_embedding.positional_embedding.requires_grad_(False)
+    matrices = [module.weight for module in model.modules() if isinstance(module, nn.Linear)]
+    chosen = {id(matrix) for matrix in matrices}
+    others = [
+        parameter
+        for parameter in model.parameters()
+        if parameter.requires_grad and id(parameter) not in chosen
+    ]
+    return [
+        torch.optim.Muon(
+            [{"params": matrices, "rate_factor": 1.0}],
+            weight_decay=recipe.weight_decay,
+            adjust_lr_fn="match_rms_adamw",
+        ),
+        torch.optim.AdamW(
+            [{"params": others, "rate_factor": recipe.rate_of_others}],
+            betas=(0.9, 0.98),
+            weight_decay=0.0,
+            fused=True,
+        ),
+    ]
+
+
+def _scenes(out: Path, recipe: Recipe) -> list:
+    """The recipe's procedural scenes, drawn once."""
+    path = out / "scenes" / "instances.json"
+    if not path.exists():
+        write_scenes(out / "scenes", recipe.scenes, recipe.seed)
+    return read_coco(path, out / "scenes", set())
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--data", type=Path, required=True)
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--device", default="auto")
+    arguments = parser.parse_args()
+    device = arguments.device
+    if device == "auto":
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+    train(arguments.data, arguments.out, torch.device(device))
+
+
+if __name__ == "__main__":
+    main()
