@@ -46,6 +46,8 @@ static void multiply_rows(const std::uint8_t* codes, std::size_t stride, const s
                 const __m256i code = broadcast_step(codes + row * stride + 4 * step);
                 sums[row][0] = _mm256_add_epi16(sums[row][0], _mm256_maddubs_epi16(code, left));
                 sums[row][1] = _mm256_add_epi16(sums[row][1], _mm256_maddubs_epi16(code, right));
+                // Row after row: the compiler would gather the products first and spill the sums.
+                __asm__ volatile("" : "+x"(sums[row][0]), "+x"(sums[row][1]));
             }
         }
 #pragma GCC unroll 8

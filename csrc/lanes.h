@@ -20,20 +20,23 @@ constexpr int LANES = 16;
 
 #if defined(__GNUC__)
 #if defined(__AVX512F__)
-constexpr int WIDTH = 16;
+#define CARSAM_WIDTH 16
 #elif defined(__AVX__)
-constexpr int WIDTH = 8;
+#define CARSAM_WIDTH 8
 #else
-constexpr int WIDTH = 4;
+#define CARSAM_WIDTH 4
 #endif
-typedef float FloatVector __attribute__((vector_size(4 * WIDTH)));
-typedef std::int32_t IntVector __attribute__((vector_size(4 * WIDTH)));
+typedef float FloatVector __attribute__((vector_size(4 * CARSAM_WIDTH)));
+typedef std::int32_t IntVector __attribute__((vector_size(4 * CARSAM_WIDTH)));
+// The same in memory, of any alignment.
+typedef FloatVector StoredFloats __attribute__((aligned(4), may_alias));
+typedef IntVector StoredInts __attribute__((aligned(4), may_alias));
 #define CARSAM_CONVERT(value, type) __builtin_convertvector(value, type)
 #define CARSAM_BITS(value, type) ((type)(value))
 #else
-constexpr int WIDTH = 1;
-typedef float FloatVector;
-typedef std::int32_t IntVector;
+#define CARSAM_WIDTH 1
+typedef float FloatVector, StoredFloats;
+typedef std::int32_t IntVector, StoredInts;
 #define CARSAM_CONVERT(value, type) static_cast<type>(value)
 #define CARSAM_BITS(value, type) bit_copy<type>(value)
 template <class To, class From> To bit_copy(From from) {
@@ -43,7 +46,27 @@ template <class To, class From> To bit_copy(From from) {
 }
 #endif
 
-constexpr int PARTS = LANES / WIDTH;
+constexpr int PARTS = LANES / CARSAM_WIDTH;
+
+// Does `statement` for every part. Written out, not a loop: compilers keep parts in registers only
+// where every index is a constant from the start.
+#define CARSAM_PART(index, statement) \
+    {                                 \
+        constexpr int i = index;      \
+        statement;                    \
+    }
+#if CARSAM_WIDTH == 16
+#define CARSAM_PARTS(statement) CARSAM_PART(0, statement)
+#elif CARSAM_WIDTH == 8
+#define CARSAM_PARTS(statement) CARSAM_PART(0, statement) CARSAM_PART(1, statement)
+#elif CARSAM_WIDTH == 4
+#define CARSAM_PARTS(statement)                           \
+    CARSAM_PART(0, statement) CARSAM_PART(1, statement)   \
+    CARSAM_PART(2, statement) CARSAM_PART(3, statement)
+#else
+#define CARSAM_PARTS(statement) \
+    for (int i = 0; i < PARTS; ++i) statement;
+#endif
 
 struct Floats {
     FloatVector part[PARTS];
@@ -55,36 +78,39 @@ struct Ints {
 
 static CARSAM_INLINE Floats load(const float* source) {
     Floats result;
-    std::memcpy(&result, source, sizeof result);
+    const StoredFloats* stored = reinterpret_cast<const StoredFloats*>(source);
+    CARSAM_PARTS(result.part[i] = stored[i])
     return result;
 }
 
 static CARSAM_INLINE Ints load(const std::int32_t* source) {
     Ints result;
-    std::memcpy(&result, source, sizeof result);
+    const StoredInts* stored = reinterpret_cast<const StoredInts*>(source);
+    CARSAM_PARTS(result.part[i] = stored[i])
     return result;
 }
 
 static CARSAM_INLINE void store(float* target, const Floats& value) {
-    std::memcpy(target, &value, sizeof value);
+    StoredFloats* stored = reinterpret_cast<StoredFloats*>(target);
+    CARSAM_PARTS(stored[i] = value.part[i])
 }
 
 static CARSAM_INLINE Floats broadcast(float value) {
     Floats result;
-    for (int i = 0; i < PARTS; ++i) result.part[i] = value - FloatVector{};
+    CARSAM_PARTS(result.part[i] = value - FloatVector{})
     return result;
 }
 
 static CARSAM_INLINE Ints broadcast(std::int32_t value) {
     Ints result;
-    for (int i = 0; i < PARTS; ++i) result.part[i] = value - IntVector{};
+    CARSAM_PARTS(result.part[i] = value - IntVector{})
     return result;
 }
 
 #define CARSAM_LANEWISE(Type, symbol)                                                      \
     static CARSAM_INLINE Type operator symbol(const Type& left, const Type& right) {       \
         Type result;                                                                       \
-        for (int i = 0; i < PARTS; ++i) result.part[i] = left.part[i] symbol right.part[i]; \
+        CARSAM_PARTS(result.part[i] = left.part[i] symbol right.part[i]) \
         return result;                                                                     \
     }
 CARSAM_LANEWISE(Floats, +)
@@ -99,30 +125,26 @@ CARSAM_LANEWISE(Ints, &)
 
 static CARSAM_INLINE Floats maximum(const Floats& left, const Floats& right) {
     Floats result;
-    for (int i = 0; i < PARTS; ++i) {
-        result.part[i] = left.part[i] > right.part[i] ? left.part[i] : right.part[i];
-    }
+    CARSAM_PARTS(result.part[i] = left.part[i] > right.part[i] ? left.part[i] : right.part[i])
     return result;
 }
 
 static CARSAM_INLINE Floats minimum(const Floats& left, const Floats& right) {
     Floats result;
-    for (int i = 0; i < PARTS; ++i) {
-        result.part[i] = left.part[i] < right.part[i] ? left.part[i] : right.part[i];
-    }
+    CARSAM_PARTS(result.part[i] = left.part[i] < right.part[i] ? left.part[i] : right.part[i])
     return result;
 }
 
 static CARSAM_INLINE Floats to_floats(const Ints& value) {
     Floats result;
-    for (int i = 0; i < PARTS; ++i) result.part[i] = CARSAM_CONVERT(value.part[i], FloatVector);
+    CARSAM_PARTS(result.part[i] = CARSAM_CONVERT(value.part[i], FloatVector))
     return result;
 }
 
 // Lanes must hold integers.
 static CARSAM_INLINE Ints to_ints(const Floats& value) {
     Ints result;
-    for (int i = 0; i < PARTS; ++i) result.part[i] = CARSAM_CONVERT(value.part[i], IntVector);
+    CARSAM_PARTS(result.part[i] = CARSAM_CONVERT(value.part[i], IntVector))
     return result;
 }
 
@@ -135,9 +157,7 @@ static CARSAM_INLINE Floats round_to_even(const Floats& value) {
 // 2^exponent for exponents -126 to 127.
 static CARSAM_INLINE Floats power_of_two(const Ints& exponent) {
     Floats result;
-    for (int i = 0; i < PARTS; ++i) {
-        result.part[i] = CARSAM_BITS((exponent.part[i] + 127) << 23, FloatVector);
-    }
+    CARSAM_PARTS(result.part[i] = CARSAM_BITS((exponent.part[i] + 127) << 23, FloatVector))
     return result;
 }
 

@@ -65,7 +65,7 @@ static CARSAM_INLINE void product(const CodeRows& codes, std::size_t row, std::s
     multiply_tile(codes.low + offset, codes.stride, rows, panels, panel_stride, panel_count, steps,
                   codes.bits, weight_bits, result);
     if (codes.high) {
-        alignas(64) std::int32_t high[TILE_ROWS * TILE_COLUMNS];
+        alignas(64) std::int32_t high[TILE_ROWS * TILE_COLUMNS] = {};
         multiply_tile(codes.high + offset, codes.stride, rows, panels, panel_stride, panel_count,
                       steps, codes.bits, weight_bits, high);
         for (std::size_t i = 0; i < rows * TILE_COLUMNS; ++i) result[i] += 16 * high[i];
