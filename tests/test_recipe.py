@@ -16,7 +16,7 @@ def test_bits_read_what_they_print(weights, activations):
 
 @pytest.mark.parametrize("text", ["w4", "4a4", "w4a4x", "", "w1a4", "w4a9"])
 def test_bits_that_make_no_sense_are_refused(text):
-    with pytest.raises(ValueError, match="bits|Bits"):
+    with pytest.raises(ValueError, match=r"bits|Bits"):
         Bits.parse(text)
 
 

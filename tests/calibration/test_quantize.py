@@ -17,7 +17,7 @@ from carsam.recipe import FLOAT_KINDS
 
 def bits_by_kind(model):
     found = {}
-    for path, site in model.to_checkpoint().manifest["sites"].items():
+    for site in model.to_checkpoint().manifest["sites"].values():
         weight = site["weight"]["bits"] if site["weight"] else None
         operands = {grid["bits"] for grid in site["operands"].values()}
         found.setdefault(site["kind"], set()).add((weight, *operands))

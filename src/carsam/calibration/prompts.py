@@ -8,8 +8,8 @@ from carsam.engine import Engine, Prompts
 from carsam.errors import UserError
 from carsam.preprocess import preprocess
 
-GRID_SIDE = 6
-POINTS_AT_ONCE = 12
+GRID_SIDE = 4
+POINTS_AT_ONCE = 8
 OVERLAP_LIMIT = 0.7
 
 

@@ -36,18 +36,36 @@ State = dict[str, Tensor]
 """Activations of one image between two stages, by name."""
 
 
+class Role(StrEnum):
+    """What a stage does in its block; units are made of consecutive roles."""
+
+    ENCODER_ATTENTION = "encoder attention"
+    ENCODER_MLP = "encoder mlp"
+    SELF_ATTENTION = "decoder self-attention"
+    TOKEN_TO_IMAGE = "decoder token-to-image attention"
+    DECODER_MLP = "decoder mlp"
+    IMAGE_TO_TOKEN = "decoder image-to-token attention"
+    OTHER = "other"
+
+
 @dataclass(frozen=True)
 class Stage:
-    """A part of the model that is calibrated at once.
+    """The smallest part of the model that runs by itself, residual and norm included.
 
     Args:
         path: sites at or below this module path belong to the stage, unless another stage's
             path fits them more closely.
         run: takes the model and the state before the stage, returns the state after it.
+        outputs: names of the state's entries that the stage computes.
+        block: module path of the block that the stage is a part of.
+        role: what it does there.
     """
 
     path: str
     run: Callable[[Any, State], State]
+    outputs: tuple[str, ...]
+    block: str = ""
+    role: Role = Role.OTHER
 
 
 class Family(Protocol):

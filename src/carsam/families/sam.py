@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from carsam.families.base import Site, SiteType, Stage, State
+from carsam.families.sam_stages import encoder_stages, two_way_stages
 from carsam.quant.attention import INTERFACE, AttentionProduct, QuantizedVisionAttention
 from carsam.quant.layers import QuantizedLayer
 
@@ -37,20 +38,19 @@ class SamFamily:
         model.config.mask_decoder_config._attn_implementation = INTERFACE
 
     def stages(self, model: Any) -> tuple[Stage, ...]:
-        """Return the model cut into stages, in the order of execution."""
-        encoder = model.vision_encoder
-        layers = [f"vision_encoder.layers.{i}" for i in range(len(encoder.layers))]
-        blocks = range(len(model.mask_decoder.transformer.layers))
-        two_way = [f"mask_decoder.transformer.layers.{i}" for i in blocks]
+        """Return the model cut into its smallest stages, in the order of execution."""
         return (
-            Stage("vision_encoder.patch_embed", _run_patch_embedding),
-            *(Stage(path, partial(_run_encoder_module, path=path)) for path in layers),
-            Stage("vision_encoder.neck", partial(_run_encoder_module, path="vision_encoder.neck")),
-            Stage("mask_decoder.tokens", partial(_run_prompt_encoder, self.output_tokens(model))),
-            *(Stage(path, partial(_run_two_way_block, path=path)) for path in two_way),
-            Stage("mask_decoder.transformer.final_attn_token_to_image", _run_final_attention),
-            Stage("mask_decoder", _run_mask_head),
-            Stage("prompt_encoder", _run_mask_prompt),
+            Stage("vision_encoder.patch_embed", _run_patch_embedding, ("hidden",)),
+            *encoder_stages(model),
+            Stage("vision_encoder.neck", _run_neck, ("hidden",)),
+            Stage(
+                "mask_decoder.tokens",
+                partial(_run_prompt_encoder, self.output_tokens(model)),
+                ("tokens", "image"),
+            ),
+            *two_way_stages(model),
+            Stage("mask_decoder", _run_mask_head, ("masks", "ious")),
+            Stage("prompt_encoder", _run_mask_prompt, ("dense",)),
         )
 
     def output_tokens(self, model: Any) -> Tensor:
@@ -136,8 +136,8 @@ def _run_patch_embedding(model: Any, state: State) -> State:
     return {**state, "hidden": hidden}
 
 
-def _run_encoder_module(model: Any, state: State, path: str) -> State:
-    return {**state, "hidden": model.get_submodule(path)(state["hidden"])}
+def _run_neck(model: Any, state: State) -> State:
+    return {**state, "hidden": model.vision_encoder.neck(state["hidden"])}  # (1, C, h, w)
 
 
 def _run_prompt_encoder(output_tokens: Tensor, model: Any, state: State) -> State:
@@ -155,28 +155,6 @@ def _run_prompt_encoder(output_tokens: Tensor, model: Any, state: State) -> Stat
         "image": _as_tokens(state["hidden"] + dense),  # (1, 1, h * w, C)
         "image_positions": _as_tokens(positions),
     }
-
-
-def _run_two_way_block(model: Any, state: State, path: str) -> State:
-    tokens, image, _ = model.get_submodule(path)(
-        queries=state["tokens"],
-        keys=state["image"],
-        query_point_embedding=state["token_positions"],
-        key_point_embedding=state["image_positions"],
-        attention_similarity=None,
-    )
-    return {**state, "tokens": tokens, "image": image}
-
-
-def _run_final_attention(model: Any, state: State) -> State:
-    transformer = model.mask_decoder.transformer
-    attended, _ = transformer.final_attn_token_to_image(
-        query=state["tokens"] + state["token_positions"],
-        key=state["image"] + state["image_positions"],
-        value=state["image"],
-    )
-    tokens = transformer.layer_norm_final_attn(state["tokens"] + attended)
-    return {**state, "tokens": tokens}
 
 
 def _run_mask_head(model: Any, state: State) -> State:

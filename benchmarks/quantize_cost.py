@@ -1,0 +1,106 @@
+"""What round-to-nearest costs on full-size models: seconds and peak memory, one process each.
+
+    python benchmarks/quantize_cost.py [--threads 2]
+
+SAM-B goes through the whole of `quantize` with 4 procedural images at W4A4; SAM-H loads and has its
+weights quantized (W4A32, one image decides nothing there). Weights are random: cost does not depend
+on them. The numbers go to benchmarks/results/quantize_cost.json.
+"""
+
+import argparse
+import json
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import torch
+from provenance import provenance
+from transformers import SamConfig, SamModel
+
+from carsam.calibration.quantize import quantize
+from carsam.data.scenes import write_scenes
+from carsam.inventory import bytes_on_disk
+from carsam.progress import make_progress, peak_memory
+
+RESULT = Path(__file__).parent / "results" / "quantize_cost.json"
+GEOMETRY = {
+    "sam-vit-base": {"hidden_size": 768, "num_hidden_layers": 12, "num_attention_heads": 12},
+    "sam-vit-huge": {
+        "hidden_size": 1280,
+        "num_hidden_layers": 32,
+        "num_attention_heads": 16,
+        "global_attn_indexes": [7, 15, 23, 31],
+    },
+}
+JOBS = {
+    "sam-vit-base w4a4": {"model": "sam-vit-base", "bits": "w4a4", "images": 4, "limit_gb": 6},
+    "sam-vit-huge w4a32": {"model": "sam-vit-huge", "bits": "w4a32", "images": 1, "limit_gb": 12},
+}
+
+
+def random_model(name: str) -> SamModel:
+    """Return a SAM of full size; every weight is drawn anew, since the defaults are nearly 0."""
+    torch.manual_seed(0)
+    model = SamModel(SamConfig(vision_config=GEOMETRY[name])).eval()
+    with torch.no_grad():
+        for parameter in model.parameters():
+            if parameter.ndim > 1:
+                parameter.normal_(std=parameter[0].numel() ** -0.5)
+    return model
+
+
+def run_job(name: str) -> dict:
+    """Run one job in this process and return its cost."""
+    job = JOBS[name]
+    with tempfile.TemporaryDirectory() as folder:
+        scenes, run = Path(folder) / "scenes", Path(folder) / "run"
+        write_scenes(scenes, job["images"], seed=0, size=512)
+        model = random_model(job["model"])
+        loaded = peak_memory()
+        started = time.perf_counter()
+        quantized = quantize(
+            model,
+            scenes,
+            bits=job["bits"],
+            count=job["images"],
+            progress=make_progress("plain"),
+        )
+        seconds = time.perf_counter() - started
+        quantized.save(run)
+        return {
+            **job,
+            "seconds": round(seconds, 1),
+            "peak_gb": round(peak_memory() / 1e9, 2),
+            "peak_gb_after_loading": round(loaded / 1e9, 2),
+            "checkpoint_mb": round(bytes_on_disk(run) / 1e6, 1),
+        }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--job", choices=JOBS, help="run this one here and print its json")
+    arguments = parser.parse_args()
+    torch.set_num_threads(arguments.threads)
+    if arguments.job:
+        print(json.dumps(run_job(arguments.job)))
+        return
+    result = {**provenance("torch", "transformers", "numpy"), "threads": arguments.threads}
+    result["jobs"] = {}
+    for name in JOBS:
+        command = [sys.executable, __file__, "--job", name, "--threads", str(arguments.threads)]
+        output = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout
+        cost = json.loads(output.splitlines()[-1])
+        result["jobs"][name] = cost
+        print(
+            f"{name}: {cost['seconds']} s, peak {cost['peak_gb']} GB "
+            f"(limit {cost['limit_gb']} GB), checkpoint {cost['checkpoint_mb']} MB"
+        )
+    RESULT.parent.mkdir(exist_ok=True)
+    RESULT.write_text(json.dumps(result, indent=2) + "\n")
+
+
+if __name__ == "__main__":
+    main()

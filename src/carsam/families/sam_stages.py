@@ -1,0 +1,103 @@
+"""SAM's blocks, cut into attentions and MLPs that run one by one on a state.
+
+Each function repeats the order of operations of the block it cuts, with the block's own modules;
+tests compare the chain of all stages with the model's own forward pass.
+"""
+
+from collections.abc import Iterator
+from functools import partial
+from typing import Any
+
+from carsam.families.base import Role, Stage, State
+
+
+def encoder_stages(model: Any) -> Iterator[Stage]:
+    """Yield attention and MLP of every encoder block; the state's entry is `hidden`."""
+    for index in range(len(model.vision_encoder.layers)):
+        block = f"vision_encoder.layers.{index}"
+        attention = partial(_run_encoder_attention, block=block)
+        mlp = partial(_run_encoder_mlp, block=block)
+        yield Stage(f"{block}.attn", attention, ("hidden",), block, Role.ENCODER_ATTENTION)
+        yield Stage(f"{block}.mlp", mlp, ("hidden",), block, Role.ENCODER_MLP)
+
+
+def two_way_stages(model: Any) -> Iterator[Stage]:
+    """Yield the attentions and MLPs of the two-way transformer; entries `tokens` and `image`."""
+    parts = (
+        ("self_attn", _run_self_attention, "tokens", Role.SELF_ATTENTION),
+        ("cross_attn_token_to_image", _run_token_to_image, "tokens", Role.TOKEN_TO_IMAGE),
+        ("mlp", _run_decoder_mlp, "tokens", Role.DECODER_MLP),
+        ("cross_attn_image_to_token", _run_image_to_token, "image", Role.IMAGE_TO_TOKEN),
+    )
+    for index in range(len(model.mask_decoder.transformer.layers)):
+        block = f"mask_decoder.transformer.layers.{index}"
+        for name, run, output, role in parts:
+            yield Stage(f"{block}.{name}", partial(run, block=block), (output,), block, role)
+    final = "mask_decoder.transformer.final_attn_token_to_image"
+    yield Stage(final, _run_final_attention, ("tokens",), final, Role.TOKEN_TO_IMAGE)
+
+
+def _run_encoder_attention(model: Any, state: State, block: str) -> State:
+    layer, hidden = model.get_submodule(block), state["hidden"]
+    attended = layer.layer_norm1(hidden)
+    if layer.window_size > 0:
+        size = attended.shape[1:3]
+        attended, padded = layer.window_partition(attended, layer.window_size)
+        attended, _ = layer.attn(hidden_states=attended)
+        attended = layer.window_unpartition(attended, layer.window_size, padded, size)
+    else:
+        attended, _ = layer.attn(hidden_states=attended)
+    return {**state, "hidden": hidden + attended}
+
+
+def _run_encoder_mlp(model: Any, state: State, block: str) -> State:
+    layer, hidden = model.get_submodule(block), state["hidden"]
+    return {**state, "hidden": hidden + layer.mlp(layer.layer_norm2(hidden))}
+
+
+def _run_self_attention(model: Any, state: State, block: str) -> State:
+    layer, tokens = model.get_submodule(block), state["tokens"]
+    if layer.skip_first_layer_pe:  # the first block replaces the tokens, without a residual
+        tokens, _ = layer.self_attn(query=tokens, key=tokens, value=tokens)
+    else:
+        query = tokens + state["token_positions"]
+        attended, _ = layer.self_attn(query=query, key=query, value=tokens)
+        tokens = tokens + attended
+    return {**state, "tokens": layer.layer_norm1(tokens)}
+
+
+def _run_token_to_image(model: Any, state: State, block: str) -> State:
+    layer = model.get_submodule(block)
+    attended = _attend_to_image(layer.cross_attn_token_to_image, state)
+    return {**state, "tokens": layer.layer_norm2(state["tokens"] + attended)}
+
+
+def _run_decoder_mlp(model: Any, state: State, block: str) -> State:
+    layer, tokens = model.get_submodule(block), state["tokens"]
+    return {**state, "tokens": layer.layer_norm3(tokens + layer.mlp(tokens))}
+
+
+def _run_image_to_token(model: Any, state: State, block: str) -> State:
+    layer, image = model.get_submodule(block), state["image"]
+    attended, _ = layer.cross_attn_image_to_token(
+        query=image + state["image_positions"],
+        key=state["tokens"] + state["token_positions"],
+        value=state["tokens"],
+    )
+    return {**state, "image": layer.layer_norm4(image + attended)}
+
+
+def _run_final_attention(model: Any, state: State) -> State:
+    transformer = model.mask_decoder.transformer
+    attended = _attend_to_image(transformer.final_attn_token_to_image, state)
+    tokens = transformer.layer_norm_final_attn(state["tokens"] + attended)
+    return {**state, "tokens": tokens}
+
+
+def _attend_to_image(attention: Any, state: State) -> Any:
+    attended, _ = attention(
+        query=state["tokens"] + state["token_positions"],
+        key=state["image"] + state["image_positions"],
+        value=state["image"],
+    )
+    return attended
