@@ -13,7 +13,7 @@ from PIL import Image
 from without_torch import run_without_torch
 
 from carsam.cli import main
-from carsam.cli.options import parse_box, parse_point
+from carsam.cli.options import Common, parse_box, parse_point
 from carsam.data.scenes import write_scenes
 from carsam.errors import UserError
 
@@ -247,3 +247,18 @@ def test_points_carry_labels() -> None:
     assert parse_point("3,4,0") == (3, 4, 0)
     with pytest.raises(UserError, match="x,y"):
         parse_point("3,4,7")
+
+
+def test_threads_hold_torch_and_numpy(monkeypatch) -> None:
+    import threadpoolctl
+    import torch
+
+    monkeypatch.setenv("OMP_NUM_THREADS", "2")  # monkeypatch restores what prepare() sets
+    before = torch.get_num_threads()
+    try:
+        with threadpoolctl.threadpool_limits():
+            Common(threads=1).prepare()
+            assert torch.get_num_threads() == 1
+            assert {pool["num_threads"] for pool in threadpoolctl.threadpool_info()} == {1}
+    finally:
+        torch.set_num_threads(before)

@@ -23,7 +23,7 @@ from carsam.side_by_side import side_by_side
 
 MODEL = "sam-mini"
 CALIBRATION_IMAGES = 32
-EVALUATION_IMAGES = 32
+EVALUATION_IMAGES = 24
 SCENE_SIZE = 512
 EVALUATION_SEED = 1_000_000
 """Seed of the first scene to evaluate on; those to calibrate on count up from the user's seed."""
@@ -114,6 +114,7 @@ def title(summary: Mapping[str, Any]) -> str:
 def rows(summary: Mapping[str, Any]) -> list[tuple[str, str, str]]:
     """Return the rows of the summary table under `COLUMNS`."""
     lines = (
+        ("arithmetic", "mode", "{}"),
         ("COCO AP", "AP", "{:.3f}"),
         ("COCO AP50", "AP50", "{:.3f}"),
         ("mean IoU", "mean_iou", "{:.3f}"),
@@ -127,12 +128,12 @@ def rows(summary: Mapping[str, Any]) -> list[tuple[str, str, str]]:
     return [*table, ("mask IoU with float", "", f"{summary['mask_iou_with_float']:.3f}")]
 
 
-def next_commands(folder: Path, summary: Mapping[str, Any]) -> list[str]:
-    """Return commands that go on from the quickstart's folder."""
+def next_commands(folder: Path, command: str = "carsam") -> list[str]:
+    """Return commands that go on from the quickstart's folder; `command` calls carsam."""
     return [
-        f"carsam info {folder / RUN}",
-        f"carsam predict {folder / RUN} PHOTO.jpg --box 100,80,400,360 --out mask.png",
-        f"carsam quantize {MODEL} --images PHOTOS --bits w8a8 --out runs/w8a8",
+        f"{command} info {folder / RUN}",
+        f"{command} predict {folder / RUN} PHOTO.jpg --box 100,80,400,360 --out mask.png",
+        f"{command} quantize {MODEL} --images PHOTOS --bits w8a8 --out runs/w8a8",
     ]
 
 

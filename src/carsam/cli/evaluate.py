@@ -48,11 +48,11 @@ def evaluate(
         limit: evaluate only so many images.
         record: also write the numbers into MODEL's carsam.json, where `carsam info` shows them.
     """
+    options = common or Common()
+    options.prepare()
     require("quantize", "faster_coco_eval")
     from carsam.evaluation.evaluate import evaluate as measure
 
-    options = common or Common()
-    options.limit_threads()
     if record and not (Path(model) / MANIFEST_FILE).exists():
         raise UserError(f"{model} is no quantized model, so --record has no place to write to.")
     with options.progress() as progress:

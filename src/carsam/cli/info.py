@@ -44,11 +44,11 @@ def info(
 
 def _check(run: Path, options: Common) -> None:
     """Run the strict check on procedural scenes; a failure ends the command with exit code 1."""
+    options.prepare()
     require("quantize", "torch", "transformers")
     from carsam.quant.model import load_simulated
     from carsam.quant.strict import StrictError, assert_strict
 
-    options.limit_threads()
     images = [scene(options.seed + number).image for number in range(CHECK_SCENES)]
     try:
         assert_strict(load_simulated(run), images)

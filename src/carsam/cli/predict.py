@@ -48,7 +48,7 @@ def predict(
         engine: the arithmetic to run the model with.
     """
     options = common or Common()
-    options.limit_threads()
+    options.prepare()
     corners = parse_box(box) if box is not None else None
     points = [parse_point(text) for text in point or []]
     if corners is None and not points:

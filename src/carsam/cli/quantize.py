@@ -46,12 +46,12 @@ def quantize(
         exact: refuse to use fewer.
         force: replace a quantized model in OUT.
     """
+    options = common or Common()
+    options.prepare()
     require("quantize", "torch", "transformers")
     from carsam.calibration.quantize import quantize as run
 
     check_output_folder(out, force)
-    options = common or Common()
-    options.limit_threads()
     with options.progress() as progress:
         quantized = run(
             model,

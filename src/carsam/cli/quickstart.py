@@ -1,5 +1,8 @@
 """`carsam quickstart`: the whole way once, on the bundled model."""
 
+import os
+import shutil
+import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -29,11 +32,11 @@ def quickstart(
         coco: COCO instances json of the photos.
         force: replace the folder of an earlier quickstart.
     """
+    options = common or Common()
+    options.prepare()
     require("quantize")
     from carsam import quickstart as work
 
-    options = common or Common()
-    options.limit_threads()
     with options.progress() as progress:
         summary = work.quickstart(out, progress, images, coco, options.seed, options.device, force)
     table = Table(*work.COLUMNS, title=work.title(summary))
@@ -43,5 +46,10 @@ def quickstart(
     print(f"Picture:  {out / work.PICTURE}")
     print(f"Numbers:  {out / work.SUMMARY_TEXT}, {out / work.RESULT}")
     print("Next:")
-    for command in work.next_commands(out, summary):
+    for command in work.next_commands(out, _command()):
         print(f"  {command}")
+
+
+def _command() -> str:
+    """Return how to call carsam: by name where it is on the path, else where it was called."""
+    return "carsam" if shutil.which("carsam") else os.path.relpath(sys.argv[0])
