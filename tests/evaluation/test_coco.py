@@ -1,4 +1,5 @@
 import contextlib
+import dataclasses
 import io
 
 import numpy as np
@@ -94,8 +95,6 @@ def test_weighted_images_give_ap_of_repeated_images(coco_json):
 
 def repeat(data, predictions, counts):
     """Data in which each image stands as often as `counts` says, under new ids."""
-    import dataclasses
-
     images, annotations, copies = [], [], []
     for image, count in zip(data.images, counts, strict=True):
         for _ in range(count):

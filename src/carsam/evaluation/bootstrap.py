@@ -39,8 +39,8 @@ def weighted_means(values: np.ndarray, image: np.ndarray, weights: np.ndarray) -
 def centred_interval(resampled: np.ndarray, estimate: float | None) -> Interval | None:
     """Return the central `LEVEL` of resampled numbers (B,), moved so that their mean is `estimate`.
 
-    COCO AP of a resample is higher on average than AP of its images: AP is optimistic on few
-    images, and a resample has fewer different ones. Unmoved, the interval can miss the estimate.
+    COCO AP is optimistic on few images, and a resample has fewer different images than the sample:
+    unmoved, an interval of AP lies too high. `docs/evaluation.md` has measurements.
 
     Returns:
         Both ends, or None without an estimate or where all of `resampled` is nan.

@@ -192,13 +192,13 @@ def _check_segmentation(annotation: Annotation, image: CocoImage) -> None:
         valid = (
             isinstance(segmentation, list)
             and bool(segmentation)
-            and all(map(_is_polygon, segmentation))
+            and all(_is_polygon(polygon, image) for polygon in segmentation)
         )
     if not valid:
         raise UserError(
             f"Annotation {annotation.id} has segmentation {str(segmentation)[:80]}; expected "
-            "polygons of at least three points, or a complete run-length encoding of size "
-            f"[{image.height}, {image.width}]."
+            "polygons of at least three points in the image, or a complete run-length encoding "
+            f"of size [{image.height}, {image.width}]."
         )
 
 
@@ -215,10 +215,12 @@ def _decodes(segmentation: dict) -> bool:
     return isinstance(counts, str)
 
 
-def _is_polygon(polygon: Any) -> bool:
-    return (
-        isinstance(polygon, list)
-        and len(polygon) >= 6
-        and len(polygon) % 2 == 0
-        and all(map(is_finite_number, polygon))
+def _is_polygon(polygon: Any, image: CocoImage) -> bool:
+    """Three points or more, none farther outside the image than its size: drawing takes memory."""
+    if not isinstance(polygon, list) or len(polygon) < 6 or len(polygon) % 2:
+        return False
+    return all(map(is_finite_number, polygon)) and all(
+        -size <= coordinate <= 2 * size
+        for size, coordinates in ((image.width, polygon[::2]), (image.height, polygon[1::2]))
+        for coordinate in coordinates
     )

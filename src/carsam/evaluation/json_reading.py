@@ -1,7 +1,7 @@
 """Read json that a user wrote: every complaint names the file, the entry and the key."""
 
 import json
-import math
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -84,5 +84,6 @@ class Record:
 
 
 def is_finite_number(value: Any) -> bool:
-    """Return whether `value` is an int or float other than a bool, nan or infinity."""
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    """Return whether `value` is a number (no bool) that a float can hold."""
+    number = isinstance(value, int | float) and not isinstance(value, bool)
+    return number and abs(value) <= sys.float_info.max

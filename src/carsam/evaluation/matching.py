@@ -18,8 +18,11 @@ RECALLS = np.linspace(0.0, 1.0, 101)
 MOST_MASKS = 100
 """IoU thresholds, recalls at which precision is read, and masks per image and category: COCO's."""
 
-CELLS = 4_000_000
-"""Floats per array when resamples are computed together: bounds memory to about 200 MB."""
+NOTHING, OBJECT, CROWD = 0, 1, 2
+"""What a predicted mask finds."""
+
+CELLS = 250_000
+"""Floats per array when resamples are computed together: bounds memory, and fits the cache."""
 
 
 @dataclass(frozen=True)
@@ -125,9 +128,6 @@ def _category_matches(
     return CategoryMatches(
         np.concatenate(position_parts)[order], found == OBJECT, found == NOTHING, objects
     )
-
-
-NOTHING, OBJECT, CROWD = 0, 1, 2
 
 
 def _match(ious: np.ndarray, crowds: np.ndarray) -> np.ndarray:

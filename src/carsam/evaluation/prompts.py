@@ -21,7 +21,7 @@ class Request:
         category_id: the category under which the mask is scored.
         box: box prompt, or None.
         point: foreground click, x and y of a pixel, or None.
-        annotation: the object meant, where it is known, with its mask.
+        annotation: the object meant, where it is known.
         truth: the object's mask, where it is known.
         detector_score: where a detector made the box.
     """

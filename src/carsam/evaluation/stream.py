@@ -4,6 +4,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -144,7 +145,7 @@ def _chunks(requests: Sequence[Request], chunk: int) -> Iterator[Sequence[Reques
     return (requests[start : start + chunk] for start in range(0, len(requests), chunk))
 
 
-def _arrays(requests: Sequence[Request]) -> dict[str, np.ndarray]:
+def _arrays(requests: Sequence[Request]) -> dict[str, Any]:
     """Return the prompts of requests of one kind as the predictor's arguments."""
     if requests[0].box is not None:
         return {"boxes": np.array([request.box for request in requests], np.float32)}
