@@ -35,7 +35,9 @@ def bits_by_kind(sites: Mapping[str, Mapping[str, Any]]) -> dict[str, tuple[str,
     Args:
         sites: the manifest's, by path.
     """
-    weights, activations, counts = defaultdict(set), defaultdict(set), defaultdict(int)
+    weights: dict[str, set[int | None]] = defaultdict(set)
+    activations: dict[str, set[int | None]] = defaultdict(set)
+    counts: dict[str, int] = defaultdict(int)
     for site in sites.values():
         kind = site["kind"]
         counts[kind] += 1
