@@ -85,10 +85,12 @@ class Recipe:
     """A method (its steps, in order) and the bits it is applied with.
 
     Later rules override earlier ones; a rule that fits no site is an error when it is applied.
+    `units` names the merges of stages into units (`carsam.methods.units.MERGES`).
     """
 
     name: str
     steps: tuple[Step, ...]
+    units: tuple[str, ...] = ()
     bits: Bits = Bits(4, 4)
     rules: tuple[Rule, ...] = ()
 
@@ -135,6 +137,7 @@ class Recipe:
         return {
             "name": self.name,
             "steps": [asdict(step) for step in self.steps],
+            "units": list(self.units),
             "bits": str(self.bits),
             "rules": [str(rule) for rule in self.rules],
         }
@@ -148,6 +151,7 @@ class Recipe:
         return cls(
             name=data["name"],
             steps=tuple(Step(**step) for step in data["steps"]),
+            units=tuple(data["units"]),
             bits=Bits.parse(data["bits"]),
             rules=tuple(Rule.parse(rule) for rule in data["rules"]),
         )

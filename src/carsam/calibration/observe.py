@@ -1,10 +1,11 @@
-"""Watch the float activations of one stage while they are computed anyway."""
+"""Watch the float activations of one unit while they are computed anyway."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-from carsam.families.base import Site, Stage, State
+from carsam.families.base import Site, State
+from carsam.methods.units import UnitPlan
 from carsam.progress import Progress
 from carsam.quant import slots
 from carsam.quant.observers import Observer, Statistics
@@ -15,32 +16,31 @@ Observers = dict[tuple[str, str], Observer]
 
 def run_observed(
     model: Any,
-    stage: Stage,
-    sites: tuple[tuple[Site, Bits], ...],
-    inputs: tuple[State, ...],
+    plan: UnitPlan,
+    inputs: Sequence[State],
     histograms: bool,
     progress: Progress,
 ) -> tuple[tuple[State, ...], dict[tuple[str, str], Statistics]]:
-    """Run a float stage on every image.
+    """Run a unit, float still, on every image.
 
     Returns:
-        The states after the stage, and the statistics by site path and operand.
+        The states after the unit, and the statistics by site path and operand.
 
     Raises:
         ValueError: an activation is NaN or infinite; the site and operand are named.
     """
-    with _observers(model, sites) as observers:
+    with _observers(model, plan.sites) as observers:
         outputs = []
         for state in inputs:
-            outputs.append(stage.run(model, state))
+            outputs.append(plan.run(model, state))
             for observer in observers.values():
                 observer.end_image()
-            progress.advance(note=stage.path)
+            progress.advance(note=plan.name)
         if histograms and observers:
             for observer in observers.values():
                 observer.counting = True
             for state in inputs:
-                stage.run(model, state)
+                plan.run(model, state)
     return tuple(outputs), {key: observer.statistics for key, observer in observers.items()}
 
 

@@ -17,13 +17,14 @@ from carsam.calibration.prompts import annotated_boxes, found_boxes
 from carsam.data.images import ImageSample, sample_images
 from carsam.engines import resolve_device
 from carsam.families import load_model
-from carsam.families.base import Family, Site, State, sites_of_stages
+from carsam.families.base import Family, State
 from carsam.methods import make_recipe, make_steps
 from carsam.methods.base import Unit
+from carsam.methods.units import plan_units
 from carsam.preprocess import Frame, preprocess
 from carsam.progress import Progress, Silent, peak_memory
 from carsam.quant.model import QuantizedModel, prepare
-from carsam.recipe import Bits, Recipe
+from carsam.recipe import Recipe
 from carsam.torch_engine import TorchEngine
 
 
@@ -124,9 +125,9 @@ def quantize(
     del model
     torch.manual_seed(seed)
     calibration = CalibrationSet(sample, boxes, boxes_per_image, seed)
-    with torch.inference_mode():
+    with torch.no_grad():
         states = calibration.states(family, engine, progress)
-        _quantize_(family, engine.module, recipe, states, progress)
+        notes = _quantize_(family, engine.module, recipe, states, seed, progress)
     provenance = {
         "source": source if isinstance(source, str) else str(getattr(source, "name", "model")),
         "recipe": recipe.to_dict(),
@@ -140,6 +141,7 @@ def quantize(
             "seconds": round(time.monotonic() - started, 1),
             "peak_mb": round(peak_memory() / 1e6),
         },
+        "notes": notes,
         "versions": _versions(),
         "metrics": {},
     }
@@ -147,31 +149,46 @@ def quantize(
 
 
 def _quantize_(
-    family: Family, model: Any, recipe: Recipe, states: tuple[State, ...], progress: Progress
-) -> None:
-    """Quantize a prepared model stage by stage; only one stage's activations are kept."""
+    family: Family,
+    model: Any,
+    recipe: Recipe,
+    states: tuple[State, ...],
+    seed: int,
+    progress: Progress,
+) -> list[dict[str, Any]]:
+    """Quantize a prepared model unit by unit; only one unit's activations are kept.
+
+    Returns:
+        What the steps noted, in the order of execution.
+    """
     steps = make_steps(recipe)
     histograms = any(step.needs_histograms for step in steps)
-    stages = [
-        (stage, _active(recipe, sites))
-        for stage, sites in sites_of_stages(family.stages(model), family.sites(model))
-    ]
-    while stages and not stages[-1][1]:  # nothing to quantize from here on
-        stages.pop()
-    progress.start("Quantizing", len(stages) * len(states))
-    for stage, sites in stages:
-        outputs, statistics = run_observed(model, stage, sites, states, histograms, progress)
-        unit = Unit(model, stage, sites, states, statistics)
+    two_paths = any(step.needs_quantized_path for step in steps)
+    plans = plan_units(family.stages(model), family.sites(model), recipe)
+    quantized_states = states
+    notes: list[dict[str, Any]] = []
+    progress.start("Quantizing", len(plans) * len(states))
+    for index, plan in enumerate(plans):
+        # The unit is still float here: one pass gives targets and statistics.
+        targets, statistics = run_observed(model, plan, states, histograms, progress)
+        unit = Unit(
+            model,
+            plan,
+            inputs=states,
+            quantized_inputs=quantized_states,
+            targets=targets,
+            statistics=statistics,
+            seed=seed + index,
+            progress=progress,
+            notes=notes,
+        )
         for step in steps:
             step.run_(unit)
-        states = outputs
+        states = targets
+        if two_paths:
+            quantized_states = tuple(plan.run(model, state) for state in quantized_states)
     progress.finish()
-
-
-def _active(recipe: Recipe, sites: tuple[Site, ...]) -> tuple[tuple[Site, Bits], ...]:
-    """Return the sites that the recipe quantizes, with their bits."""
-    pairs = ((site, recipe.bits_of(site.path, site.kind)) for site in sites)
-    return tuple((site, bits) for site, bits in pairs if bits != Bits(None, None))
+    return notes
 
 
 def _versions() -> dict[str, str]:

@@ -1,18 +1,31 @@
 """Methods: named recipes, each a short list of steps, and the steps by name."""
 
-from dataclasses import fields
+from dataclasses import fields, replace
 from typing import Any
 
 from carsam.errors import UserError
 from carsam.methods.base import MethodStep
+from carsam.methods.reconstruction import Reconstruct
 from carsam.methods.rounding import RoundToNearest
 from carsam.recipe import Bits, Recipe, Rule, Step
 
-STEPS: dict[str, Any] = {"round-to-nearest": RoundToNearest}
+STEPS: dict[str, Any] = {
+    "reconstruct": Reconstruct,
+    "round-to-nearest": RoundToNearest,
+}
 """Steps by name; each is a frozen dataclass whose fields are its parameters."""
 
-RECIPES: dict[str, tuple[Step, ...]] = {"rtn": (Step("round-to-nearest"),)}
-"""Steps of the named recipes."""
+GRIDS_FIRST = Step("round-to-nearest", {"rounds_weights": False})
+
+RECIPES: dict[str, Recipe] = {
+    recipe.name: recipe
+    for recipe in (
+        Recipe("rtn", (Step("round-to-nearest"),)),
+        # QDrop (ICLR 2022): one joint pass over rounding and activation scales, by block.
+        Recipe("qdrop", (GRIDS_FIRST, Step("reconstruct")), ("encoder-block",)),
+    )
+}
+"""Recipes by name."""
 
 
 def make_recipe(
@@ -32,7 +45,7 @@ def make_recipe(
     if name not in RECIPES:
         raise UserError(f"Recipe {name} is not known; expected one of {', '.join(RECIPES)}.")
     parsed = tuple(Rule.parse(rule) for rule in rules)
-    recipe = Recipe(name, RECIPES[name], Bits.parse(bits), parsed).with_parameters(settings)
+    recipe = replace(RECIPES[name], bits=Bits.parse(bits), rules=parsed).with_parameters(settings)
     make_steps(recipe)
     return recipe
 

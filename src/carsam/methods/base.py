@@ -1,31 +1,46 @@
-"""What a step of a method is given: one stage of the model, its sites, what flows through it."""
+"""What a step of a method is given: one unit of the model, its sites, what flows through it."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-from carsam.families.base import Site, Stage, State
+from carsam.families.base import Site, State
+from carsam.methods.units import UnitPlan
+from carsam.progress import Progress, Silent
 from carsam.quant.observers import Statistics
 from carsam.recipe import Bits
 
 
 @dataclass(frozen=True)
 class Unit:
-    """One stage under quantization; its weights are still the float model's at the first step.
+    """One unit under quantization; its weights are still the float model's at the first step.
 
     Args:
-        model: the prepared model; the stages before this one are quantized already.
-        stage: runs this part of the model on a state.
-        sites: the stage's sites with their bits, those left in float not among them.
-        inputs: float activations before the stage, one state per image.
+        model: the prepared model; the units before this one are quantized already.
+        plan: stages and sites; `plan.run(model, state)` runs the unit.
+        inputs: float activations before the unit, one state per image.
+        quantized_inputs: the same along the quantized path.
+        targets: float activations after the unit.
         statistics: of the float activations, by site path and operand.
+        seed: for everything random in this unit.
+        progress: hears of steps and warnings.
+        notes: what steps found worth recording, for the manifest.
     """
 
     model: Any
-    stage: Stage
-    sites: tuple[tuple[Site, Bits], ...]
-    inputs: tuple[State, ...]
+    plan: UnitPlan
+    inputs: Sequence[State]
+    quantized_inputs: Sequence[State]
+    targets: Sequence[State]
     statistics: Mapping[tuple[str, str], Statistics]
+    seed: int = 0
+    progress: Progress = field(default_factory=Silent)
+    notes: list[dict[str, Any]] = field(default_factory=list)
+
+    @property
+    def sites(self) -> tuple[tuple[Site, Bits], ...]:
+        """The sites to quantize, with their bits."""
+        return self.plan.sites
 
 
 class MethodStep(Protocol):
@@ -34,6 +49,11 @@ class MethodStep(Protocol):
     @property
     def needs_histograms(self) -> bool:
         """Whether `Unit.statistics` must hold histograms, at the price of a second pass."""
+        ...
+
+    @property
+    def needs_quantized_path(self) -> bool:
+        """Whether `Unit.quantized_inputs` is read; it costs a pass through the quantized unit."""
         ...
 
     def run_(self, unit: Unit) -> None:

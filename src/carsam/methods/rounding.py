@@ -2,15 +2,17 @@
 
 from dataclasses import dataclass
 
-import torch
-
 from carsam.errors import UserError
-from carsam.families.base import Site, SiteType
 from carsam.methods.base import Unit
 from carsam.quant import slots
 from carsam.quant.grids import UniformGrid
 from carsam.quant.layers import weight_to_rows
-from carsam.quant.observers import ACTIVATION_OBSERVERS, NEED_HISTOGRAM, WEIGHT_OBSERVERS
+from carsam.quant.observers import (
+    ACTIVATION_OBSERVERS,
+    NEED_HISTOGRAM,
+    WEIGHT_OBSERVERS,
+    activation_grid,
+)
 
 
 @dataclass(frozen=True)
@@ -21,10 +23,13 @@ class RoundToNearest:
         weights: observer of the weights, per output channel: `minmax` or `mse`.
         activations: observer of the activations, per tensor: `minmax`, `averaged-minmax`,
             `percentile` or `mse`.
+        rounds_weights: False only sets the grids, for a step that rounds by itself.
     """
 
     weights: str = "mse"
     activations: str = "mse"
+    rounds_weights: bool = True
+    needs_quantized_path = False
 
     def __post_init__(self) -> None:
         for name, known in (
@@ -42,21 +47,18 @@ class RoundToNearest:
         return self.activations in NEED_HISTOGRAM
 
     def run_(self, unit: Unit) -> None:
-        """Quantize every site of the unit."""
+        """Give every site of the unit its grids, and round its weights."""
+        device = next(unit.model.parameters()).device
         for site, bits in unit.sites:
             if bits.activations is not None:
                 for operand in slots.operands(site):
-                    grid = self._activation_grid(unit, site, operand, bits.activations)
+                    statistics = unit.statistics[site.path, operand]
+                    grid = activation_grid(statistics, self.activations, bits.activations, device)
                     slots.set_quantizer_(unit.model, site, operand, grid)
-            if bits.weights is not None and site.type is not SiteType.ATTENTION:
-                layer = slots.layer(unit.model, site)
+            layer = slots.weight_layer(unit.model, site)
+            if bits.weights is not None and layer is not None:
                 rows = weight_to_rows(layer.layer, layer.layer.weight)
                 low, high = WEIGHT_OBSERVERS[self.weights](rows, bits.weights)
-                layer.quantize_weight_(UniformGrid.from_range(low, high, bits.weights))
-
-    def _activation_grid(self, unit: Unit, site: Site, operand: str, bits: int) -> UniformGrid:
-        observe = ACTIVATION_OBSERVERS[self.activations]
-        low, high = observe(unit.statistics[site.path, operand], bits)
-        device = next(unit.model.parameters()).device
-        ends = torch.tensor([low, high], device=device)
-        return UniformGrid.from_range(ends[:1], ends[1:], bits)
+                layer.weight_grid = UniformGrid.from_range(low, high, bits.weights)
+                if self.rounds_weights:
+                    layer.round_weight_()

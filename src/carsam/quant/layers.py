@@ -13,8 +13,8 @@ Layer = nn.Linear | nn.Conv2d | nn.ConvTranspose2d
 class QuantizedLayer(nn.Module):
     """One linear, convolution or transposed convolution as a quantized site.
 
-    `input_quantizer` is an identity (float), an observer, or a grid. Once the weight is
-    quantized, `layer.weight` holds values of `weight_grid` only.
+    `input_quantizer` is an identity (float), an observer, or a grid. `weight_grid` is None for a
+    float weight; once the weight is rounded, it holds values of that grid only.
     """
 
     def __init__(self, layer: Layer) -> None:
@@ -28,11 +28,11 @@ class QuantizedLayer(nn.Module):
         return cast(Tensor, self.layer(self.input_quantizer(inputs)))
 
     @torch.no_grad()
-    def quantize_weight_(self, grid: UniformGrid) -> None:
-        """Round the weight to `grid`, one grid per row of `weight_rows`."""
-        rows = grid(weight_to_rows(self.layer, self.layer.weight))
-        self.layer.weight.copy_(rows_to_weight(self.layer, rows))
-        self.weight_grid = grid
+    def round_weight_(self) -> None:
+        """Round the weight to the nearest values of its grid."""
+        assert self.weight_grid is not None
+        rows = self.weight_grid(weight_to_rows(self.layer, self.layer.weight))
+        self.layer.weight.copy_(rows_to_weight(self.layer, rows, self.layer.weight.shape))
 
 
 def weight_to_rows(layer: Layer, weight: Tensor) -> Tensor:
@@ -42,9 +42,8 @@ def weight_to_rows(layer: Layer, weight: Tensor) -> Tensor:
     return weight.flatten(1)
 
 
-def rows_to_weight(layer: Layer, rows: Tensor) -> Tensor:
-    """Undo `weight_to_rows`."""
-    shape = layer.weight.shape
+def rows_to_weight(layer: Layer, rows: Tensor, shape: torch.Size) -> Tensor:
+    """Undo `weight_to_rows` for a weight of the given shape."""
     if isinstance(layer, nn.ConvTranspose2d):
         return rows.view(shape[1], shape[0], *shape[2:]).transpose(0, 1)
     return rows.view(shape)

@@ -189,7 +189,8 @@ def _load_weight_(
     zero_point = torch.from_numpy(tensors[f"{site.path}.weight_zero_point"].copy())[:, None]
     layer = slots.layer(module, site)
     layer.weight_grid = _grid_class(weight["grid"])(scale, zero_point, weight["bits"])
-    return rows_to_weight(layer.layer, layer.weight_grid.values(torch.from_numpy(codes).float()))
+    rows = layer.weight_grid.values(torch.from_numpy(codes).float())
+    return rows_to_weight(layer.layer, rows, layer.layer.weight.shape)
 
 
 def _grid_class(name: str) -> type[UniformGrid]:

@@ -21,6 +21,11 @@ def layer(model: Any, site: Site) -> QuantizedLayer:
     return module
 
 
+def weight_layer(model: Any, site: Site) -> QuantizedLayer | None:
+    """Return the quantizable layer of a site, or None for an attention, which has no weight."""
+    return None if site.type is SiteType.ATTENTION else layer(model, site)
+
+
 def quantizer(model: Any, site: Site, operand: str) -> nn.Module:
     """Return what stands in the slot of an operand: an identity, an observer, or a grid."""
     if site.type is SiteType.ATTENTION:

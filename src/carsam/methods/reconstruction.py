@@ -1,0 +1,209 @@
+"""Reconstruction of one unit: rounding and activation scales trained against the float outputs."""
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from carsam.families.base import Site, State
+from carsam.methods.base import Unit
+from carsam.quant import slots
+from carsam.quant.layers import QuantizedLayer
+from carsam.quant.trainable import SoftRounding, trainable
+
+RECORDS = 20
+
+
+@dataclass(frozen=True)
+class Reconstruct:
+    """QDrop's joint pass (Wei et al. 2022): AdaRound, learned scales, quantization at random.
+
+    The loss of a unit is, for each of its outputs, the squared error summed over channels and
+    averaged over tokens, divided by the mean square of the float output, so that outputs of
+    different size weigh alike (JCAR's joint unit has two). One step takes one image with all its
+    boxes.
+
+    Args:
+        steps: optimiser steps; 20000 in the papers.
+        rounding_rate: Adam's rate of the rounding variables; 1e-3 in the papers.
+        scale_rate: Adam's rate of the activation scales, relative to their start, falling to 0
+            along a cosine.
+        keep: probability that an activation is quantized, and that an input comes from the
+            quantized path, during training; 1 switches QDrop's dropping off.
+        rounding_weight: weight of AdaRound's regulariser.
+        warm_up: share of the steps before the regulariser sets in.
+        first_exponent, last_exponent: of the regulariser, linear over the steps after warm-up.
+    """
+
+    steps: int = 300
+    rounding_rate: float = 1e-2
+    scale_rate: float = 2e-3
+    keep: float = 0.5
+    rounding_weight: float = 0.01
+    warm_up: float = 0.2
+    first_exponent: float = 20.0
+    last_exponent: float = 2.0
+    needs_histograms = False
+    needs_quantized_path = True
+
+    def run_(self, unit: Unit) -> None:
+        """Train the unit; it ends hard-rounded, on its grids, nothing dropped.
+
+        A unit whose loss grows is put back to its starting point, rounded to nearest.
+        """
+        if not unit.sites:
+            return
+        energies = _energies(unit)
+        start = UnitWeights(unit)
+        start.round_to_nearest_()
+        loss_before = final_loss(unit, energies)
+        start.restore_()
+        losses = self._train_(unit, energies)
+        loss_after = final_loss(unit, energies)
+        if loss_after > loss_before:
+            start.restore_()
+            start.round_to_nearest_()
+            unit.progress.warn(
+                f"{unit.plan.name}: reconstruction raised the loss from {loss_before:.4g} to "
+                f"{loss_after:.4g}; the unit is rounded to nearest instead."
+            )
+        unit.notes.append(
+            {
+                "step": "reconstruct",
+                "unit": unit.plan.name,
+                "loss_before": loss_before,
+                "loss_after": loss_after,
+                "kept": loss_after <= loss_before,
+                "loss_by_step": _averaged(losses, RECORDS),
+            }
+        )
+
+    def _train_(self, unit: Unit, energies: dict[str, Tensor]) -> list[float]:
+        """Optimise rounding and scales; return the loss of every step."""
+        generator = torch.Generator(_device(unit)).manual_seed(unit.seed)
+        sites = [site for site, _ in unit.sites]
+        losses = []
+        with torch.enable_grad(), trainable(unit.model, sites, self.keep, generator) as trained:
+            roundings, learned = trained
+            optimizers = self._optimizers(roundings, [grid.factor for grid in learned])
+            for step in range(self.steps):
+                index = int(torch.randint(len(unit.inputs), (), generator=generator))
+                mixed = self._mixed(unit.inputs[index], unit.quantized_inputs[index], generator)
+                outputs = unit.plan.run(unit.model, mixed)
+                loss = _loss(outputs, unit.targets[index], energies)
+                losses.append(float(loss.detach()))
+                if not math.isfinite(losses[-1]):
+                    raise ValueError(f"{unit.plan.name}: the loss is {losses[-1]} at step {step}.")
+                for optimizer in optimizers:
+                    optimizer.zero_grad(set_to_none=True)
+                (loss + self._regulariser(roundings, step)).backward()
+                for optimizer in optimizers:
+                    optimizer.step()
+                for group in optimizers[-1].param_groups:
+                    group["lr"] = (
+                        self.scale_rate * 0.5 * (1 + math.cos(math.pi * step / self.steps))
+                    )
+        return losses
+
+    def _optimizers(
+        self, roundings: list[SoftRounding], factors: list[torch.nn.Parameter]
+    ) -> list[torch.optim.Optimizer]:
+        optimizers: list[torch.optim.Optimizer] = []
+        if roundings:
+            alphas = [rounding.alpha for rounding in roundings]
+            optimizers.append(torch.optim.Adam(alphas, lr=self.rounding_rate))
+        if factors:
+            optimizers.append(torch.optim.Adam(factors, lr=self.scale_rate))
+        return optimizers
+
+    def _regulariser(self, roundings: list[SoftRounding], step: int) -> Tensor | float:
+        """Return the weighted regulariser, 0 during warm-up."""
+        begin = self.warm_up * self.steps
+        if step < begin or not roundings:
+            return 0.0
+        done = (step - begin) / (self.steps - begin)
+        exponent = self.first_exponent + (self.last_exponent - self.first_exponent) * done
+        return self.rounding_weight * torch.stack([r.undecided(exponent) for r in roundings]).sum()
+
+    def _mixed(self, inputs: State, quantized: State, generator: torch.Generator) -> State:
+        """Take each element from the quantized path with probability `keep`, else from float."""
+        mixed = {}
+        for name, values in inputs.items():
+            draw = torch.rand(values.shape, generator=generator, device=values.device)
+            mixed[name] = torch.where(draw < self.keep, quantized[name], values)
+        return mixed
+
+
+class UnitWeights:
+    """The float weights and the grids of a unit before it is trained."""
+
+    def __init__(self, unit: Unit) -> None:
+        self._unit = unit
+        self._weights = {
+            site: layer.layer.weight.detach().clone() for site, layer in self._layers()
+        }
+        self._grids = {
+            (site, operand): slots.quantizer(unit.model, site, operand)
+            for site, _ in unit.sites
+            for operand in slots.operands(site)
+        }
+
+    def restore_(self) -> None:
+        """Put the float weights and the grids back."""
+        for site, layer in self._layers():
+            layer.layer.weight.data.copy_(self._weights[site])
+        for (site, operand), grid in self._grids.items():
+            slots.set_quantizer_(self._unit.model, site, operand, grid)
+
+    def round_to_nearest_(self) -> None:
+        """Round every weight that has a grid."""
+        for _, layer in self._layers():
+            if layer.weight_grid is not None:
+                layer.round_weight_()
+
+    def _layers(self) -> Iterator[tuple[Site, QuantizedLayer]]:
+        for site, _ in self._unit.sites:
+            layer = slots.weight_layer(self._unit.model, site)
+            if layer is not None:
+                yield site, layer
+
+
+def final_loss(unit: Unit, energies: dict[str, Tensor]) -> float:
+    """Return the unit's loss over all images along the quantized path, as it is now."""
+    with torch.no_grad():
+        losses = [
+            float(_loss(unit.plan.run(unit.model, state), target, energies))
+            for state, target in zip(unit.quantized_inputs, unit.targets, strict=True)
+        ]
+    return sum(losses) / len(losses)
+
+
+def _loss(outputs: State, targets: State, energies: dict[str, Tensor]) -> Tensor:
+    """Return the error of every output, summed over its channels, relative to its float energy."""
+    parts = []
+    for name, energy in energies.items():
+        error = (outputs[name] - targets[name]).square().mean() / energy
+        parts.append(error * targets[name].shape[-1])
+    return torch.stack(parts).sum()
+
+
+def _energies(unit: Unit) -> dict[str, Tensor]:
+    """Return the mean square of each of the unit's float outputs."""
+    return {
+        name: torch.stack([target[name].square().mean() for target in unit.targets]).mean()
+        for name in unit.plan.outputs
+    }
+
+
+def _averaged(losses: Sequence[float], pieces: int) -> list[float]:
+    """Return the means of consecutive pieces of a curve."""
+    size = max(1, len(losses) // pieces)
+    parts = [losses[start : start + size] for start in range(0, len(losses), size)]
+    return [sum(part) / len(part) for part in parts]
+
+
+def _device(unit: Unit) -> torch.device:
+    device: torch.device = next(unit.model.parameters()).device
+    return device

@@ -1,0 +1,128 @@
+"""What reconstruction trains in place of fixed rounding: soft weight rounding, learned scales."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.utils import parametrize
+
+from carsam.families.base import Site
+from carsam.quant import slots
+from carsam.quant.grids import UniformGrid
+from carsam.quant.layers import Layer, rows_to_weight, weight_to_rows
+
+STRETCH_LOW, STRETCH_HIGH = -0.1, 1.1
+"""AdaRound's stretched sigmoid (Nagel et al. 2020, eq. 23) reaches 0 and 1 exactly."""
+
+
+class SoftRounding(nn.Module):
+    """AdaRound: each weight is rounded down plus a trained share h(alpha) of one step.
+
+    Starts at the float weight where that lies within the grid's range.
+
+    Args:
+        layer: whose weight is parametrized.
+        grid: of the weight's rows.
+    """
+
+    def __init__(self, layer: Layer, grid: UniformGrid) -> None:
+        super().__init__()
+        self._layer = [layer]  # in a list: not a child of this module
+        self.grid = grid
+        rows = weight_to_rows(layer, layer.weight.detach())
+        steps = rows / grid.scale
+        self.register_buffer("floor", torch.floor(steps))
+        share = (steps - steps.floor()).clamp(0.0, 1.0)
+        span = STRETCH_HIGH - STRETCH_LOW
+        self.alpha = nn.Parameter(-torch.log(span / (share - STRETCH_LOW) - 1))
+        self.hard = False
+
+    @property
+    def share(self) -> Tensor:
+        """h(alpha) in [0, 1]: how far each weight is rounded up."""
+        stretched = torch.sigmoid(self.alpha) * (STRETCH_HIGH - STRETCH_LOW) + STRETCH_LOW
+        return stretched.clamp(0.0, 1.0)
+
+    def forward(self, weight: Tensor) -> Tensor:
+        """Return the rounded weight; of the float `weight` only the shape is read."""
+        share = (self.alpha >= 0).float() if self.hard else self.share
+        grid: Any = self.grid
+        codes = (self.floor + share + grid.zero_point).clamp(0, grid.levels)
+        return rows_to_weight(self._layer[0], grid.values(codes), weight.shape)
+
+    def undecided(self, exponent: float) -> Tensor:
+        """Return AdaRound's regulariser: sum of 1 - |2 h - 1|**exponent (eq. 24)."""
+        return (1 - (2 * self.share - 1).abs().pow(exponent)).sum()
+
+
+class LearnedGrid(nn.Module):
+    """LSQ: a uniform activation grid whose scale is trained; QDrop lets some values through.
+
+    Args:
+        grid: the start; its zero point stays.
+        keep: probability of a value being quantized; the others pass in float (QDrop, eq. 8).
+        generator: draws which.
+    """
+
+    def __init__(self, grid: UniformGrid, keep: float, generator: torch.Generator) -> None:
+        super().__init__()
+        self.start = grid
+        self.factor = nn.Parameter(torch.ones_like(grid.scale))  # of the starting scale
+        self.keep, self._generator = keep, generator
+
+    @property
+    def scale(self) -> Tensor:
+        """The trained scale, positive."""
+        return self.start.scale * self.factor.abs().clamp(min=1e-3)
+
+    def forward(self, values: Tensor) -> Tensor:
+        """Quantize with gradients for values and scale; drop the quantization of some values."""
+        scale, zero_point = self.scale, self.start.zero_point
+        steps = values / scale
+        rounded = steps + (torch.round(steps) - steps).detach()  # straight through
+        quantized = ((rounded + zero_point).clamp(0, self.start.levels) - zero_point) * scale
+        if self.keep >= 1.0:
+            return quantized
+        draw = torch.rand(values.shape, generator=self._generator, device=values.device)
+        return torch.where(draw < self.keep, quantized, values)
+
+    def fixed(self) -> UniformGrid:
+        """Return the trained grid, without dropping."""
+        return UniformGrid(self.scale.detach(), self.start.zero_point, self.start.bits)
+
+
+@contextmanager
+def trainable(
+    model: Any, sites: list[Site], keep: float, generator: torch.Generator
+) -> Iterator[tuple[list[SoftRounding], list[LearnedGrid]]]:
+    """Train rounding and scales of some sites; on leaving everything is hard, fixed, undropped.
+
+    The sites must have their grids (weights may not be rounded yet).
+    """
+    roundings: dict[Site, SoftRounding] = {}
+    learned: dict[tuple[Site, str], LearnedGrid] = {}
+    for site in sites:
+        for operand in slots.operands(site):
+            grid = slots.quantizer(model, site, operand)
+            if isinstance(grid, UniformGrid):
+                learned[site, operand] = LearnedGrid(grid, keep, generator)
+                slots.set_quantizer_(model, site, operand, learned[site, operand])
+        layer = slots.weight_layer(model, site)
+        if layer is not None and layer.weight_grid is not None:
+            roundings[site] = SoftRounding(layer.layer, layer.weight_grid)
+            parametrize.register_parametrization(
+                layer.layer, "weight", roundings[site], unsafe=True
+            )
+    try:
+        yield list(roundings.values()), list(learned.values())
+    finally:
+        for (site, operand), trained in learned.items():
+            slots.set_quantizer_(model, site, operand, trained.fixed())
+        for site, rounding in roundings.items():
+            rounding.hard = True
+            layer = slots.layer(model, site)
+            with torch.no_grad():
+                parametrize.remove_parametrizations(layer.layer, "weight")
+            layer.layer.weight.requires_grad_(False)

@@ -1,0 +1,118 @@
+import math
+
+import pytest
+import torch
+
+from carsam.calibration.quantize import quantize
+from carsam.methods import make_recipe
+from carsam.quant import slots
+from carsam.quant.grids import UniformGrid
+from carsam.quant.layers import QuantizedLayer
+from carsam.quant.strict import assert_strict
+from carsam.quant.trainable import LearnedGrid, SoftRounding
+
+FAST = ["reconstruct.steps=40"]
+
+
+@pytest.fixture
+def linear():
+    torch.manual_seed(0)
+    layer = QuantizedLayer(torch.nn.Linear(16, 8))
+    rows = layer.layer.weight.detach()
+    layer.weight_grid = UniformGrid.from_range(1.2 * rows.amin(1, True), 1.2 * rows.amax(1, True), 4)
+    return layer
+
+
+def test_soft_rounding_starts_at_the_float_weight(linear):
+    weight = linear.layer.weight.detach()
+    rounding = SoftRounding(linear.layer, linear.weight_grid)
+    torch.testing.assert_close(rounding(weight), weight, atol=1e-5, rtol=0)
+
+
+def test_hard_rounding_lies_on_the_grid_within_one_step(linear):
+    weight = linear.layer.weight.detach()
+    rounding = SoftRounding(linear.layer, linear.weight_grid)
+    rounding.alpha.data.normal_()
+    rounding.hard = True
+    hard = rounding(weight)
+    assert torch.equal(linear.weight_grid(hard), hard)
+    assert ((hard - weight).abs() <= 1.001 * linear.weight_grid.scale).all()
+
+
+def test_the_regulariser_vanishes_when_every_weight_has_decided(linear):
+    rounding = SoftRounding(linear.layer, linear.weight_grid)
+    assert rounding.undecided(2.0) > 1
+    rounding.alpha.data.sign_().mul_(20)
+    assert float(rounding.undecided(2.0)) == 0
+
+
+def test_a_learned_grid_starts_as_the_grid():
+    grid = UniformGrid.from_range(torch.tensor([-1.0]), torch.tensor([2.0]), 4)
+    values = torch.randn(100)
+    learned = LearnedGrid(grid, 1.0, torch.Generator())
+    torch.testing.assert_close(learned(values), grid(values), atol=1e-6, rtol=0)
+
+
+def test_the_scales_gradient_is_that_of_lsq():
+    grid = UniformGrid(torch.tensor([0.5]), torch.tensor([0.0]), 2)
+    learned = LearnedGrid(grid, 1.0, torch.Generator())
+    learned(torch.tensor([0.7, 9.0])).sum().backward()
+    # Inside: round(v / s) - v / s; above: the highest code (LSQ, eq. 3), both times the start.
+    expected = 0.5 * ((1 - 1.4) + 3)
+    assert float(learned.factor.grad) == pytest.approx(expected, abs=1e-5)
+
+
+def test_keep_is_the_probability_of_being_quantized():
+    grid = UniformGrid.from_range(torch.tensor([-1.0]), torch.tensor([2.0]), 2)
+    values = torch.randn(20_000)
+    dropped = LearnedGrid(grid, 0.25, torch.Generator().manual_seed(0))(values)
+    assert float((dropped != values).float().mean()) == pytest.approx(0.25, abs=0.02)
+
+
+def test_the_reconstructed_model_is_strict(tiny_sam, image_folder, photo):
+    model = quantize(tiny_sam, image_folder, "qdrop", count=2, settings=FAST)
+    assert_strict(model, [photo])
+
+
+def test_every_unit_ends_below_round_to_nearest(tiny_sam, image_folder):
+    model = quantize(tiny_sam, image_folder, "qdrop", count=2, settings=FAST)
+    notes = [note for note in model.provenance["notes"] if note["step"] == "reconstruct"]
+    assert sum(note["kept"] for note in notes) > len(notes) / 2
+    for note in notes:
+        assert note["loss_after"] <= note["loss_before"] or not note["kept"]
+
+
+def test_the_same_seed_trains_the_same_bits(tiny_sam, image_folder):
+    models = [quantize(tiny_sam, image_folder, "qdrop", count=2, settings=FAST) for _ in range(2)]
+    first, second = (model.module.state_dict() for model in models)
+    assert all(torch.equal(first[name], second[name]) for name in first)
+
+
+def test_a_unit_whose_loss_grows_is_put_back(tiny_sam, image_folder):
+    settings = [*FAST, "reconstruct.scale_rate=50.0", "reconstruct.rounding_rate=0.0"]
+    with pytest.warns(UserWarning, match="reconstruction raised the loss"):
+        wild = quantize(tiny_sam, image_folder, "qdrop", count=2, settings=settings)
+    plain = quantize(tiny_sam, image_folder, "rtn", count=2)
+    put_back = {n["unit"] for n in wild.provenance["notes"] if not n["kept"]}
+    first = "vision_encoder.layers.0.attn + vision_encoder.layers.0.mlp"
+    assert first in put_back
+    site = next(s for s in wild.sites if s.path == "vision_encoder.layers.0.mlp.lin2")
+    grids = [slots.quantizer(model.module, site, "input") for model in (wild, plain)]
+    assert torch.equal(grids[0].scale, grids[1].scale)
+
+
+def test_units_follow_the_recipe(tiny_sam, image_folder):
+    model = quantize(tiny_sam, image_folder, "qdrop", count=1, settings=["reconstruct.steps=2"])
+    units = [note["unit"] for note in model.provenance["notes"]]
+    assert "vision_encoder.layers.0.attn + vision_encoder.layers.0.mlp" in units
+    assert "mask_decoder.transformer.layers.0.self_attn" in units
+
+
+def test_losses_are_finite_numbers(tiny_sam, image_folder):
+    model = quantize(tiny_sam, image_folder, "qdrop", count=1, settings=["reconstruct.steps=3"])
+    for note in model.provenance["notes"]:
+        assert all(math.isfinite(loss) for loss in note["loss_by_step"])
+
+
+def test_recipes_are_listed_by_name():
+    assert make_recipe("qdrop", "w4a4").units == ("encoder-block",)
