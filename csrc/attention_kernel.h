@@ -9,7 +9,6 @@
 namespace CARSAM_NAMESPACE {
 
 using carsam::Attention;
-using carsam::Grid;
 using carsam::PreparedHead;
 
 constexpr std::size_t QUERY_BLOCK = rounded_up(12, TILE_ROWS);
@@ -89,6 +88,7 @@ struct QueryBlock {
     std::uint8_t* probabilities;          // (QUERY_BLOCK, padded_keys)
     float* by_line;                       // (QUERY_BLOCK, padded_lines)
     float* by_column;                     // (QUERY_BLOCK, padded_line)
+    std::uint32_t* used_steps;            // (padded_keys / STEP)
     float maxima[QUERY_BLOCK * LANES];
     std::size_t padded_lines;
 };
@@ -104,6 +104,7 @@ static QueryBlock make_block(const Attention& op) {
     block.split = block.probabilities + QUERY_BLOCK * keys;
     block.logits = carsam::scratch_of<float>(
         carsam::Scratch::scores, QUERY_BLOCK * (keys + block.padded_lines + op.padded_line()));
+    block.used_steps = carsam::scratch_of<std::uint32_t>(carsam::Scratch::products, keys / STEP);
     block.by_line = block.logits + QUERY_BLOCK * keys;
     block.by_column = block.by_line + QUERY_BLOCK * block.padded_lines;
     return block;
@@ -118,7 +119,7 @@ static void gather_queries(const Attention& op, QueryBlock& block, const std::in
         std::uint8_t* target = block.codes + block.count * op.padded_head();
         std::memcpy(target, op.query + rows[place] * op.query_stride + first_channel, op.head_dim);
         std::memset(target + op.head_dim, 0, op.padded_head() - op.head_dim);
-        block.sums[block.count] = sum_codes(target, op.head_dim);
+        block.sums[block.count] = sum_bytes(target, op.head_dim);
         block.places[block.count++] = place;
     }
 }
@@ -173,7 +174,7 @@ static void find_logits(const Attention& op, const PreparedHead& head, QueryBloc
             const std::size_t rows =
                 block.count - row < TILE_ROWS ? block.count - row : TILE_ROWS;
             product(codes, row, rows, head.key_panels + place * op.padded_head(),
-                    PANEL * op.padded_head(), panels, op.padded_head() / STEP,
+                    PANEL * op.padded_head(), panels, Steps{op.padded_head() / STEP},
                     op.key_grid.bits(), tile);
             for (std::size_t i = 0; i < panels; ++i) {
                 const std::size_t first = place + i * PANEL, column = first % line;
@@ -213,19 +214,37 @@ static std::int32_t find_probabilities(const Attention& op, QueryBlock& block, s
     }
     const Grid& grid = op.probability_grid;
     const Floats factor = broadcast(grid.inverse_scale / fold_sum(total));
-    const Floats zero = broadcast(static_cast<float>(grid.zero_point));
-    const Floats limit = broadcast(static_cast<float>(grid.maximum)) - zero;
+    const Ints zero = broadcast(grid.zero_point - ROUNDING_BITS);
+    const Floats limit = broadcast(static_cast<float>(grid.maximum - grid.zero_point));
     std::uint8_t* codes = block.probabilities + query * keys;
     for (std::size_t place = 0; place < keys; place += LANES) {
         const Floats scaled = minimum(load(logits + place) * factor, limit);
-        store_bytes(codes + place, to_ints(round_to_even(scaled) + zero));
+        store_bytes(codes + place, round_to_ints(scaled) + zero);
     }
     if (op.line_length < line) {
         for (std::size_t end = op.line_length; end < keys; end += line) {
             std::memset(codes + end, 0, line - op.line_length);
         }
     }
-    return sum_codes(codes, keys);
+    return sum_bytes(codes, keys);
+}
+
+// The steps, four keys each, in which any of the rows has a code other than 0.
+static Steps used_steps(const std::uint8_t* codes, std::size_t stride, std::size_t rows,
+                        std::uint32_t* list) {
+    const std::size_t steps = stride / STEP;
+    std::size_t count = 0;
+    for (std::size_t step = 0; step < steps; ++step) {
+        std::uint32_t any = 0;
+        for (std::size_t row = 0; row < rows; ++row) {
+            std::uint32_t four;
+            std::memcpy(&four, codes + row * stride + STEP * step, STEP);
+            any |= four;
+        }
+        list[count] = static_cast<std::uint32_t>(step);
+        count += any != 0;
+    }
+    return {count, list};
 }
 
 static void find_output(const Attention& op, const PreparedHead& head, QueryBlock& block,
@@ -237,16 +256,18 @@ static void find_output(const Attention& op, const PreparedHead& head, QueryBloc
     }
     const std::int32_t zero = op.value_grid.zero_point - signed_offset(op.value_grid);
     const Floats scale = broadcast(op.value_scale);
-    const Grid& grid = op.output_grid;
+    const GridLanes grid = grid_lanes(op.output_grid);
     alignas(64) std::int32_t tile[TILE_ROWS * TILE_COLUMNS];
-    for (std::size_t channel = 0; channel < op.head_dim; channel += TILE_COLUMNS) {
-        const std::size_t left = op.head_dim - channel;
-        const std::size_t panels = left < TILE_COLUMNS ? (left + PANEL - 1) / PANEL : TILE_PANELS;
-        for (std::size_t row = 0; row < block.count; row += TILE_ROWS) {
-            const std::size_t rows =
-                block.count - row < TILE_ROWS ? block.count - row : TILE_ROWS;
+    for (std::size_t row = 0; row < block.count; row += TILE_ROWS) {
+        const std::size_t rows = block.count - row < TILE_ROWS ? block.count - row : TILE_ROWS;
+        const Steps steps =
+            used_steps(block.probabilities + row * keys, keys, rows, block.used_steps);
+        for (std::size_t channel = 0; channel < op.head_dim; channel += TILE_COLUMNS) {
+            const std::size_t left = op.head_dim - channel;
+            const std::size_t panels =
+                left < TILE_COLUMNS ? (left + PANEL - 1) / PANEL : TILE_PANELS;
             product(codes, row, rows, head.value_panels + channel * keys, PANEL * keys, panels,
-                    keys / STEP, op.value_grid.bits(), tile);
+                    steps, op.value_grid.bits(), tile);
             for (std::size_t i = 0; i < panels * rows; ++i) {
                 const std::size_t query = row + i / panels, panel = i % panels;
                 const std::size_t first = channel + panel * PANEL;
@@ -259,10 +280,7 @@ static void find_output(const Attention& op, const PreparedHead& head, QueryBloc
                 const std::size_t position =
                     output_rows[block.places[query]] * channels + first_channel + first;
                 if (op.output) {
-                    const Ints result =
-                        codes_on_grid(value, broadcast(grid.inverse_scale),
-                                      broadcast(static_cast<float>(grid.zero_point)),
-                                      broadcast(static_cast<float>(grid.maximum)));
+                    const Ints result = codes_on_grid(value, grid);
                     store_bytes_some(op.output + position, result, count);
                 } else {
                     store_some(op.values + position, value, count);

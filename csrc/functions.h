@@ -32,15 +32,15 @@ static CARSAM_INLINE Floats gelu(const Floats& x) {
 
 static CARSAM_INLINE Floats relu(const Floats& x) { return maximum(x, broadcast(0.0f)); }
 
-// 2^value for value <= 0; exponents below -126 count as -126.
+// 2^value for value <= 0; exponents below -125 count as -125.
 static CARSAM_INLINE Floats exp2(const Floats& value) {
-    constexpr float COEFFICIENTS[] = {0.0001534581242594868f, 0.0013399930903688073f,
-                                      0.009618489071726799f,  0.05550328642129898f,
-                                      0.24022646248340607f,   0.6931471824645996f,
-                                      1.0f};
-    const Floats x = maximum(value, broadcast(-126.0f));
-    const Floats whole = round_to_even(x);
-    return polynomial(x - whole, COEFFICIENTS) * power_of_two(to_ints(whole));
+    constexpr float COEFFICIENTS[] = {0.0013276472454890609f, 0.009675541892647743f,
+                                      0.05550713092088699f,   0.24022120237350464f,
+                                      0.6931469440460205f,    1.0000001192092896f};
+    const Floats x = maximum(value, broadcast(-125.0f));
+    const Floats shifted = x + broadcast(ROUNDING);
+    const Floats whole = shifted - broadcast(ROUNDING);
+    return scale_by_power(polynomial(x - whole, COEFFICIENTS), shifted);
 }
 
 }  // namespace CARSAM_NAMESPACE

@@ -4,6 +4,7 @@
 #define CARSAM_NAME "avx2"
 
 #include "lanes.h"
+#include "steps.h"
 
 namespace CARSAM_NAMESPACE {
 
@@ -25,19 +26,21 @@ static inline __m256i broadcast_step(const std::uint8_t* codes) {
     return _mm256_set1_epi32(step);
 }
 
-template <int ROWS>
+template <int ROWS, bool LISTED>
 static void multiply_rows(const std::uint8_t* codes, std::size_t stride, const std::int8_t* panel,
-                          std::size_t steps, std::size_t steps_at_once, std::int32_t* result) {
+                          const Steps& steps, std::size_t steps_at_once, std::int32_t* result) {
     const __m256i ones = _mm256_set1_epi16(1);
-    for (std::size_t first = 0; first < steps; first += steps_at_once) {
-        const std::size_t last = steps - first < steps_at_once ? steps : first + steps_at_once;
+    for (std::size_t first = 0; first < steps.count; first += steps_at_once) {
+        const std::size_t left = steps.count - first;
+        const std::size_t last = first + (left < steps_at_once ? left : steps_at_once);
         __m256i sums[ROWS][2];
 #pragma GCC unroll 8
         for (int row = 0; row < ROWS; ++row) {
             sums[row][0] = _mm256_setzero_si256();
             sums[row][1] = _mm256_setzero_si256();
         }
-        for (std::size_t step = first; step < last; ++step) {
+        for (std::size_t index = first; index < last; ++index) {
+            const std::size_t step = step_at<LISTED>(steps, index);
             const auto* weights = reinterpret_cast<const __m256i*>(panel + 64 * step);
             const __m256i left = _mm256_loadu_si256(weights);
             const __m256i right = _mm256_loadu_si256(weights + 1);
@@ -63,18 +66,26 @@ static void multiply_rows(const std::uint8_t* codes, std::size_t stride, const s
     }
 }
 
+template <bool LISTED>
+static void multiply_some(const std::uint8_t* codes, std::size_t stride, std::size_t rows,
+                          const std::int8_t* panel, const Steps& steps, std::size_t at_once,
+                          std::int32_t* result) {
+    switch (rows) {
+        case 1: return multiply_rows<1, LISTED>(codes, stride, panel, steps, at_once, result);
+        case 2: return multiply_rows<2, LISTED>(codes, stride, panel, steps, at_once, result);
+        case 3: return multiply_rows<3, LISTED>(codes, stride, panel, steps, at_once, result);
+        case 4: return multiply_rows<4, LISTED>(codes, stride, panel, steps, at_once, result);
+        case 5: return multiply_rows<5, LISTED>(codes, stride, panel, steps, at_once, result);
+        default: return multiply_rows<6, LISTED>(codes, stride, panel, steps, at_once, result);
+    }
+}
+
 static void multiply_tile(const std::uint8_t* codes, std::size_t stride, std::size_t rows,
-                          const std::int8_t* panel, std::size_t, std::size_t, std::size_t steps,
+                          const std::int8_t* panel, std::size_t, std::size_t, const Steps& steps,
                           int code_bits, int weight_bits, std::int32_t* result) {
     const std::size_t at_once = 32767 / largest_pair(code_bits, weight_bits);
-    switch (rows) {
-        case 1: return multiply_rows<1>(codes, stride, panel, steps, at_once, result);
-        case 2: return multiply_rows<2>(codes, stride, panel, steps, at_once, result);
-        case 3: return multiply_rows<3>(codes, stride, panel, steps, at_once, result);
-        case 4: return multiply_rows<4>(codes, stride, panel, steps, at_once, result);
-        case 5: return multiply_rows<5>(codes, stride, panel, steps, at_once, result);
-        default: return multiply_rows<6>(codes, stride, panel, steps, at_once, result);
-    }
+    if (steps.list) return multiply_some<true>(codes, stride, rows, panel, steps, at_once, result);
+    multiply_some<false>(codes, stride, rows, panel, steps, at_once, result);
 }
 
 }  // namespace CARSAM_NAMESPACE

@@ -4,6 +4,7 @@
 #define CARSAM_NAME "avx512vnni"
 
 #include "lanes.h"
+#include "steps.h"
 
 namespace CARSAM_NAMESPACE {
 
@@ -12,16 +13,17 @@ constexpr std::size_t TILE_PANELS = 2;
 
 static constexpr bool fits_tile(int, int) { return true; }
 
-template <int ROWS, int PANELS>
+template <int ROWS, int PANELS, bool LISTED>
 static void multiply_rows(const std::uint8_t* codes, std::size_t stride, const std::int8_t* panels,
-                          std::size_t panel_stride, std::size_t steps, std::int32_t* result) {
+                          std::size_t panel_stride, const Steps& steps, std::int32_t* result) {
     __m512i sums[ROWS][PANELS];
 #pragma GCC unroll 16
     for (int row = 0; row < ROWS; ++row) {
 #pragma GCC unroll 2
         for (int panel = 0; panel < PANELS; ++panel) sums[row][panel] = _mm512_setzero_si512();
     }
-    for (std::size_t step = 0; step < steps; ++step) {
+    for (std::size_t index = 0; index < steps.count; ++index) {
+        const std::size_t step = step_at<LISTED>(steps, index);
         __m512i weights[PANELS];
 #pragma GCC unroll 2
         for (int panel = 0; panel < PANELS; ++panel) {
@@ -47,28 +49,31 @@ static void multiply_rows(const std::uint8_t* codes, std::size_t stride, const s
     }
 }
 
-template <int PANELS>
+template <int PANELS, bool LISTED>
 static void multiply_panels(const std::uint8_t* codes, std::size_t stride, std::size_t rows,
-                            const std::int8_t* panels, std::size_t panel_stride, std::size_t steps,
+                            const std::int8_t* panels, std::size_t panel_stride, const Steps& steps,
                             std::int32_t* result) {
-    using Multiply = decltype(&multiply_rows<1, PANELS>);
+    using Multiply = decltype(&multiply_rows<1, PANELS, LISTED>);
     static constexpr Multiply MULTIPLY[] = {
-        multiply_rows<1, PANELS>,  multiply_rows<2, PANELS>,  multiply_rows<3, PANELS>,
-        multiply_rows<4, PANELS>,  multiply_rows<5, PANELS>,  multiply_rows<6, PANELS>,
-        multiply_rows<7, PANELS>,  multiply_rows<8, PANELS>,  multiply_rows<9, PANELS>,
-        multiply_rows<10, PANELS>, multiply_rows<11, PANELS>, multiply_rows<12, PANELS>};
+        multiply_rows<1, PANELS, LISTED>,  multiply_rows<2, PANELS, LISTED>,
+        multiply_rows<3, PANELS, LISTED>,  multiply_rows<4, PANELS, LISTED>,
+        multiply_rows<5, PANELS, LISTED>,  multiply_rows<6, PANELS, LISTED>,
+        multiply_rows<7, PANELS, LISTED>,  multiply_rows<8, PANELS, LISTED>,
+        multiply_rows<9, PANELS, LISTED>,  multiply_rows<10, PANELS, LISTED>,
+        multiply_rows<11, PANELS, LISTED>, multiply_rows<12, PANELS, LISTED>};
     MULTIPLY[rows - 1](codes, stride, panels, panel_stride, steps, result);
 }
 
 static void multiply_tile(const std::uint8_t* codes, std::size_t stride, std::size_t rows,
                           const std::int8_t* panels, std::size_t panel_stride,
-                          std::size_t panel_count, std::size_t steps, int, int,
+                          std::size_t panel_count, const Steps& steps, int, int,
                           std::int32_t* result) {
-    if (panel_count == 2) {
-        multiply_panels<2>(codes, stride, rows, panels, panel_stride, steps, result);
-    } else {
-        multiply_panels<1>(codes, stride, rows, panels, panel_stride, steps, result);
-    }
+    using Multiply = decltype(&multiply_panels<1, false>);
+    static constexpr Multiply MULTIPLY[2][2] = {
+        {multiply_panels<1, false>, multiply_panels<1, true>},
+        {multiply_panels<2, false>, multiply_panels<2, true>}};
+    MULTIPLY[panel_count - 1][steps.list != nullptr](codes, stride, rows, panels, panel_stride,
+                                                     steps, result);
 }
 
 }  // namespace CARSAM_NAMESPACE

@@ -4,6 +4,7 @@
 #define CARSAM_NAME "avxvnni"
 
 #include "lanes.h"
+#include "steps.h"
 
 namespace CARSAM_NAMESPACE {
 
@@ -12,16 +13,17 @@ constexpr std::size_t TILE_PANELS = 1;
 
 static constexpr bool fits_tile(int, int) { return true; }
 
-template <int ROWS>
+template <int ROWS, bool LISTED>
 static void multiply_rows(const std::uint8_t* codes, std::size_t stride, const std::int8_t* panel,
-                          std::size_t steps, std::int32_t* result) {
+                          const Steps& steps, std::int32_t* result) {
     __m256i sums[ROWS][2];
 #pragma GCC unroll 8
     for (int row = 0; row < ROWS; ++row) {
         sums[row][0] = _mm256_setzero_si256();
         sums[row][1] = _mm256_setzero_si256();
     }
-    for (std::size_t step = 0; step < steps; ++step) {
+    for (std::size_t index = 0; index < steps.count; ++index) {
+        const std::size_t step = step_at<LISTED>(steps, index);
         const auto* weights = reinterpret_cast<const __m256i*>(panel + 64 * step);
         const __m256i left = _mm256_loadu_si256(weights);
         const __m256i right = _mm256_loadu_si256(weights + 1);
@@ -42,17 +44,25 @@ static void multiply_rows(const std::uint8_t* codes, std::size_t stride, const s
     }
 }
 
-static void multiply_tile(const std::uint8_t* codes, std::size_t stride, std::size_t rows,
-                          const std::int8_t* panel, std::size_t, std::size_t, std::size_t steps,
-                          int, int, std::int32_t* result) {
+template <bool LISTED>
+static void multiply_some(const std::uint8_t* codes, std::size_t stride, std::size_t rows,
+                          const std::int8_t* panel, const Steps& steps,
+                          std::int32_t* result) {
     switch (rows) {
-        case 1: return multiply_rows<1>(codes, stride, panel, steps, result);
-        case 2: return multiply_rows<2>(codes, stride, panel, steps, result);
-        case 3: return multiply_rows<3>(codes, stride, panel, steps, result);
-        case 4: return multiply_rows<4>(codes, stride, panel, steps, result);
-        case 5: return multiply_rows<5>(codes, stride, panel, steps, result);
-        default: return multiply_rows<6>(codes, stride, panel, steps, result);
+        case 1: return multiply_rows<1, LISTED>(codes, stride, panel, steps, result);
+        case 2: return multiply_rows<2, LISTED>(codes, stride, panel, steps, result);
+        case 3: return multiply_rows<3, LISTED>(codes, stride, panel, steps, result);
+        case 4: return multiply_rows<4, LISTED>(codes, stride, panel, steps, result);
+        case 5: return multiply_rows<5, LISTED>(codes, stride, panel, steps, result);
+        default: return multiply_rows<6, LISTED>(codes, stride, panel, steps, result);
     }
+}
+
+static void multiply_tile(const std::uint8_t* codes, std::size_t stride, std::size_t rows,
+                          const std::int8_t* panel, std::size_t, std::size_t, const Steps& steps,
+                          int, int, std::int32_t* result) {
+    if (steps.list) return multiply_some<true>(codes, stride, rows, panel, steps, result);
+    multiply_some<false>(codes, stride, rows, panel, steps, result);
 }
 
 }  // namespace CARSAM_NAMESPACE

@@ -6,6 +6,7 @@
 #include <arm_neon.h>
 
 #include "lanes.h"
+#include "steps.h"
 
 namespace CARSAM_NAMESPACE {
 
@@ -15,14 +16,15 @@ constexpr std::size_t TILE_PANELS = 1;
 // sdot takes signed codes.
 static constexpr bool fits_tile(int code_bits, int) { return code_bits < 8; }
 
-template <int ROWS>
+template <int ROWS, bool LISTED>
 static void multiply_rows(const std::uint8_t* codes, std::size_t stride, const std::int8_t* panel,
-                          std::size_t steps, std::int32_t* result) {
+                          const Steps& steps, std::int32_t* result) {
     int32x4_t sums[ROWS][4];
     for (int row = 0; row < ROWS; ++row) {
         for (int quarter = 0; quarter < 4; ++quarter) sums[row][quarter] = vdupq_n_s32(0);
     }
-    for (std::size_t step = 0; step < steps; ++step) {
+    for (std::size_t index = 0; index < steps.count; ++index) {
+        const std::size_t step = step_at<LISTED>(steps, index);
         const int8x16x4_t weights = vld1q_s8_x4(panel + 64 * step);
         for (int row = 0; row < ROWS; ++row) {
             std::int32_t step_codes;
@@ -40,17 +42,25 @@ static void multiply_rows(const std::uint8_t* codes, std::size_t stride, const s
     }
 }
 
-static void multiply_tile(const std::uint8_t* codes, std::size_t stride, std::size_t rows,
-                          const std::int8_t* panel, std::size_t, std::size_t, std::size_t steps,
-                          int, int, std::int32_t* result) {
+template <bool LISTED>
+static void multiply_some(const std::uint8_t* codes, std::size_t stride, std::size_t rows,
+                          const std::int8_t* panel, const Steps& steps,
+                          std::int32_t* result) {
     switch (rows) {
-        case 1: return multiply_rows<1>(codes, stride, panel, steps, result);
-        case 2: return multiply_rows<2>(codes, stride, panel, steps, result);
-        case 3: return multiply_rows<3>(codes, stride, panel, steps, result);
-        case 4: return multiply_rows<4>(codes, stride, panel, steps, result);
-        case 5: return multiply_rows<5>(codes, stride, panel, steps, result);
-        default: return multiply_rows<6>(codes, stride, panel, steps, result);
+        case 1: return multiply_rows<1, LISTED>(codes, stride, panel, steps, result);
+        case 2: return multiply_rows<2, LISTED>(codes, stride, panel, steps, result);
+        case 3: return multiply_rows<3, LISTED>(codes, stride, panel, steps, result);
+        case 4: return multiply_rows<4, LISTED>(codes, stride, panel, steps, result);
+        case 5: return multiply_rows<5, LISTED>(codes, stride, panel, steps, result);
+        default: return multiply_rows<6, LISTED>(codes, stride, panel, steps, result);
     }
+}
+
+static void multiply_tile(const std::uint8_t* codes, std::size_t stride, std::size_t rows,
+                          const std::int8_t* panel, std::size_t, std::size_t, const Steps& steps,
+                          int, int, std::int32_t* result) {
+    if (steps.list) return multiply_some<true>(codes, stride, rows, panel, steps, result);
+    multiply_some<false>(codes, stride, rows, panel, steps, result);
 }
 
 }  // namespace CARSAM_NAMESPACE

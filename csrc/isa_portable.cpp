@@ -4,6 +4,7 @@
 #define CARSAM_NAME "portable"
 
 #include "lanes.h"
+#include "steps.h"
 
 namespace CARSAM_NAMESPACE {
 
@@ -13,11 +14,12 @@ constexpr std::size_t TILE_PANELS = 1;
 static constexpr bool fits_tile(int, int) { return true; }
 
 static void multiply_tile(const std::uint8_t* codes, std::size_t stride, std::size_t rows,
-                          const std::int8_t* panel, std::size_t, std::size_t, std::size_t steps,
+                          const std::int8_t* panel, std::size_t, std::size_t, const Steps& steps,
                           int, int, std::int32_t* result) {
     for (std::size_t row = 0; row < rows; ++row) {
         std::int32_t sums[16] = {};
-        for (std::size_t step = 0; step < steps; ++step) {
+        for (std::size_t index = 0; index < steps.count; ++index) {
+            const std::size_t step = steps.list ? steps.list[index] : index;
             const std::uint8_t* code = codes + row * stride + 4 * step;
             const std::int8_t* weight = panel + 64 * step;
             for (int lane = 0; lane < 16; ++lane) {

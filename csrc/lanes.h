@@ -5,6 +5,7 @@
 // instruction set: the linker must never replace one set's inline code by another's.
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 #include <cstring>
 
@@ -123,15 +124,30 @@ CARSAM_LANEWISE(Ints, *)
 CARSAM_LANEWISE(Ints, &)
 #undef CARSAM_LANEWISE
 
+// left > right ? left : right. Intrinsics because compilers do not always find the instruction.
 static CARSAM_INLINE Floats maximum(const Floats& left, const Floats& right) {
     Floats result;
+#if defined(__AVX512F__)
+    result.part[0] = (FloatVector)_mm512_max_ps((__m512)left.part[0], (__m512)right.part[0]);
+#elif defined(__AVX__)
+    CARSAM_PARTS(result.part[i] = (FloatVector)_mm256_max_ps((__m256)left.part[i],
+                                                             (__m256)right.part[i]))
+#else
     CARSAM_PARTS(result.part[i] = left.part[i] > right.part[i] ? left.part[i] : right.part[i])
+#endif
     return result;
 }
 
 static CARSAM_INLINE Floats minimum(const Floats& left, const Floats& right) {
     Floats result;
+#if defined(__AVX512F__)
+    result.part[0] = (FloatVector)_mm512_min_ps((__m512)left.part[0], (__m512)right.part[0]);
+#elif defined(__AVX__)
+    CARSAM_PARTS(result.part[i] = (FloatVector)_mm256_min_ps((__m256)left.part[i],
+                                                             (__m256)right.part[i]))
+#else
     CARSAM_PARTS(result.part[i] = left.part[i] < right.part[i] ? left.part[i] : right.part[i])
+#endif
     return result;
 }
 
@@ -148,16 +164,25 @@ static CARSAM_INLINE Ints to_ints(const Floats& value) {
     return result;
 }
 
-// Half to even, for magnitudes below 2^22.
-static CARSAM_INLINE Floats round_to_even(const Floats& value) {
-    const Floats shift = broadcast(12582912.0f);  // 1.5 * 2^23
-    return (value + shift) - shift;
+// Adding ROUNDING rounds magnitudes below 2^22 half to even and leaves the integer in the low bits
+// of the sum.
+constexpr float ROUNDING = 12582912.0f;              // 1.5 * 2^23
+constexpr std::int32_t ROUNDING_BITS = 0x4B400000;  // ROUNDING as an integer
+
+// The nearest integers, half to even, plus ROUNDING_BITS.
+static CARSAM_INLINE Ints round_to_ints(const Floats& value) {
+    const Floats sum = value + broadcast(ROUNDING);
+    Ints result;
+    CARSAM_PARTS(result.part[i] = CARSAM_BITS(sum.part[i], IntVector))
+    return result;
 }
 
-// 2^exponent for exponents -126 to 127.
-static CARSAM_INLINE Floats power_of_two(const Ints& exponent) {
+// value * 2^exponent, `exponent` being a number plus ROUNDING; the result must be a normal number.
+static CARSAM_INLINE Floats scale_by_power(const Floats& value, const Floats& exponent) {
     Floats result;
-    CARSAM_PARTS(result.part[i] = CARSAM_BITS((exponent.part[i] + 127) << 23, FloatVector))
+    CARSAM_PARTS(result.part[i] = CARSAM_BITS(CARSAM_BITS(value.part[i], IntVector) +
+                                                  (CARSAM_BITS(exponent.part[i], IntVector) << 23),
+                                              FloatVector))
     return result;
 }
 
@@ -178,6 +203,24 @@ static CARSAM_INLINE void store_bytes(std::uint8_t* target, const Ints& value) {
     std::memcpy(lanes, &value, sizeof lanes);
     for (int i = 0; i < LANES; ++i) target[i] = static_cast<std::uint8_t>(lanes[i]);
 #endif
+}
+
+static CARSAM_INLINE std::int32_t sum_bytes(const std::uint8_t* bytes, std::size_t count) {
+    std::int32_t sum = 0;
+    std::size_t place = 0;
+#if defined(__AVX2__)
+    __m256i sums = _mm256_setzero_si256();
+    for (; place + 32 <= count; place += 32) {
+        const auto* source = reinterpret_cast<const __m256i*>(bytes + place);
+        const __m256i eights = _mm256_sad_epu8(_mm256_loadu_si256(source), _mm256_setzero_si256());
+        sums = _mm256_add_epi64(sums, eights);
+    }
+    const __m128i half =
+        _mm_add_epi64(_mm256_castsi256_si128(sums), _mm256_extracti128_si256(sums, 1));
+    sum = _mm_cvtsi128_si32(half) + _mm_extract_epi32(half, 2);
+#endif
+    for (; place < count; ++place) sum += bytes[place];
+    return sum;
 }
 
 // Folds the lanes in halves: 16, 8, 4, 2, 1.

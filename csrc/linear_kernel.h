@@ -8,6 +8,7 @@
 namespace CARSAM_NAMESPACE {
 
 using carsam::Activation;
+using carsam::Grid;
 using carsam::Linear;
 using carsam::PackedRows;
 
@@ -72,7 +73,7 @@ static void prepare(const Linear& op, std::int8_t* panels, std::size_t first, st
     for (std::size_t panel = first; panel < last; ++panel) {
         std::int8_t* target = panels + panel * PANEL * width;
         unpack_panel(op.weight, panel * PANEL, target);
-        multiply_tile(ones, width, 1, target, 0, 1, width / STEP, 1, op.weight.bits, sums);
+        multiply_tile(ones, width, 1, target, 0, 1, Steps{width / STEP}, 1, op.weight.bits, sums);
         for (std::size_t lane = 0; lane < PANEL; ++lane) {
             const std::size_t column = panel * PANEL + lane;
             const std::int32_t columns = static_cast<std::int32_t>(op.weight.columns);
@@ -82,12 +83,27 @@ static void prepare(const Linear& op, std::int8_t* panels, std::size_t first, st
     }
 }
 
-static CARSAM_INLINE Ints codes_on_grid(const Floats& value, const Floats& inverse_scale,
-                                        const Floats& zero, const Floats& maximum_code) {
-    const Floats scaled = value * inverse_scale;
-    const Floats low = broadcast(0.0f) - zero;
-    const Floats clamped = minimum(maximum(scaled, low), maximum_code - zero);
-    return to_ints(round_to_even(clamped) + zero);
+// Grids of 16 columns.
+struct GridLanes {
+    Floats inverse_scale, low, high;  // low, high: extreme codes less the zero point
+    Ints zero;                        // zero point less ROUNDING_BITS
+};
+
+static CARSAM_INLINE GridLanes grid_lanes(const Floats& inverse_scale, const Floats& zero,
+                                          const Floats& highest) {
+    return {inverse_scale, broadcast(0.0f) - zero, highest - zero,
+            to_ints(zero) - broadcast(ROUNDING_BITS)};
+}
+
+static CARSAM_INLINE GridLanes grid_lanes(const Grid& grid) {
+    return grid_lanes(broadcast(grid.inverse_scale),
+                      broadcast(static_cast<float>(grid.zero_point)),
+                      broadcast(static_cast<float>(grid.maximum)));
+}
+
+static CARSAM_INLINE Ints codes_on_grid(const Floats& value, const GridLanes& grid) {
+    const Floats scaled = value * grid.inverse_scale;
+    return round_to_ints(minimum(maximum(scaled, grid.low), grid.high)) + grid.zero;
 }
 
 static CARSAM_INLINE Floats load_some(const float* source, std::size_t count) {
@@ -121,6 +137,11 @@ static inline void finish(const Linear& op, const std::int32_t* tile, std::size_
     const Ints constant = load(op.constant + column), weight_zero = load(op.weight_zero + column);
     const Floats scale = load(op.scale + column);
     const Floats bias = op.bias ? load(op.bias + column) : broadcast(0.0f);
+    GridLanes grid{};
+    if (op.output) {
+        grid = grid_lanes(load(op.output_inverse_scale + column), load(op.output_zero + column),
+                          load(op.output_maximum + column));
+    }
     for (std::size_t row = 0; row < rows; ++row) {
         const Ints correction = constant - weight_zero * broadcast(row_sums[row]);
         Floats value = to_floats(load(tile + row * TILE_COLUMNS) + correction) * scale + bias;
@@ -129,9 +150,7 @@ static inline void finish(const Linear& op, const std::int32_t* tile, std::size_
         const std::size_t position = (first_row + row) * columns + column;
         if (op.residual) value = value + load_some(op.residual + position, count);
         if (op.output) {
-            const Ints codes = codes_on_grid(value, load(op.output_inverse_scale + column),
-                                             load(op.output_zero + column),
-                                             load(op.output_maximum + column));
+            const Ints codes = codes_on_grid(value, grid);
             store_bytes_some(op.output + position, codes, count);
         } else {
             store_some(op.values + position, value, count);
@@ -150,7 +169,7 @@ static void multiply_with(const Linear& op, const CodeRows& codes, std::size_t f
         for (std::size_t row = 0; row < rows; row += TILE_ROWS) {
             const std::size_t tile_rows = rows - row < TILE_ROWS ? rows - row : TILE_ROWS;
             product(codes, row, tile_rows, op.panels + panel * PANEL * width, PANEL * width,
-                    panels, width / STEP, op.weight.bits, tile);
+                    panels, Steps{width / STEP}, op.weight.bits, tile);
             for (std::size_t i = 0; i < panels; ++i) {
                 finish<ACTIVATION>(op, tile + i * PANEL, first_row + row, tile_rows,
                                    row_sums + row, panel + i);
@@ -165,7 +184,7 @@ static void multiply(const Linear& op, std::size_t first_row, std::size_t last_r
     const std::uint8_t* source = op.codes + first_row * op.stride;
     std::int32_t* row_sums = carsam::scratch_of<std::int32_t>(carsam::Scratch::products, rows);
     for (std::size_t row = 0; row < rows; ++row) {
-        row_sums[row] = sum_codes(source + row * op.stride, columns);
+        row_sums[row] = sum_bytes(source + row * op.stride, columns);
     }
     CodeRows codes{source, nullptr, op.stride, op.grid.bits()};
     if (is_split(codes.bits, op.weight.bits)) {

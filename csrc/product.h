@@ -3,7 +3,9 @@
 // The including file defines, in CARSAM_NAMESPACE:
 //   TILE_ROWS, TILE_PANELS   size of the tile
 //   fits_tile(code_bits, weight_bits)   whether the tile multiplies such codes exactly
-//   multiply_tile(codes, stride, rows, panels, panel_stride, panel_count, steps, bits, result)
+//   multiply_tile(codes, stride, rows, panels, panel_stride, panel_count, steps, code_bits,
+//                 weight_bits, result)
+// and includes steps.h.
 #pragma once
 
 #include <cstddef>
@@ -59,8 +61,12 @@ static inline CodeRows split_rows(const std::uint8_t* codes, std::size_t stride,
 // panels: result (TILE_ROWS, TILE_COLUMNS).
 static CARSAM_INLINE void product(const CodeRows& codes, std::size_t row, std::size_t rows,
                                   const std::int8_t* panels, std::size_t panel_stride,
-                                  std::size_t panel_count, std::size_t steps, int weight_bits,
+                                  std::size_t panel_count, const Steps& steps, int weight_bits,
                                   std::int32_t* result) {
+    if (steps.count == 0) {
+        std::memset(result, 0, rows * TILE_COLUMNS * sizeof(std::int32_t));
+        return;
+    }
     const std::size_t offset = row * codes.stride;
     multiply_tile(codes.low + offset, codes.stride, rows, panels, panel_stride, panel_count, steps,
                   codes.bits, weight_bits, result);
@@ -70,12 +76,6 @@ static CARSAM_INLINE void product(const CodeRows& codes, std::size_t row, std::s
                       steps, codes.bits, weight_bits, high);
         for (std::size_t i = 0; i < rows * TILE_COLUMNS; ++i) result[i] += 16 * high[i];
     }
-}
-
-static inline std::int32_t sum_codes(const std::uint8_t* codes, std::size_t count) {
-    std::int32_t sum = 0;
-    for (std::size_t k = 0; k < count; ++k) sum += codes[k];
-    return sum;
 }
 
 }  // namespace CARSAM_NAMESPACE

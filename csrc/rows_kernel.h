@@ -24,6 +24,7 @@ static CARSAM_INLINE float lane_sum(const float* row, std::size_t columns, Funct
 static void layer_norm(const carsam::LayerNorm& op, std::size_t first_row, std::size_t last_row) {
     const std::size_t columns = op.columns;
     const float count = static_cast<float>(columns);
+    const GridLanes grid = grid_lanes(op.grid);
     for (std::size_t row = first_row; row < last_row; ++row) {
         const float* values = op.values + row * columns;
         const float mean = lane_sum(values, columns, [](const Floats& x) { return x; }) / count;
@@ -41,10 +42,7 @@ static void layer_norm(const carsam::LayerNorm& op, std::size_t first_row, std::
                 load_some(op.bias + column, width);
             const std::size_t position = row * columns + column;
             if (op.output) {
-                const Ints codes = codes_on_grid(
-                    result, broadcast(op.grid.inverse_scale),
-                    broadcast(static_cast<float>(op.grid.zero_point)),
-                    broadcast(static_cast<float>(op.grid.maximum)));
+                const Ints codes = codes_on_grid(result, grid);
                 store_bytes_some(op.output + position, codes, width);
             } else {
                 store_some(op.result + position, result, width);
@@ -54,9 +52,7 @@ static void layer_norm(const carsam::LayerNorm& op, std::size_t first_row, std::
 }
 
 static void quantize(const carsam::Quantize& op, std::size_t first_row, std::size_t last_row) {
-    const Floats inverse_scale = broadcast(op.grid.inverse_scale);
-    const Floats zero = broadcast(static_cast<float>(op.grid.zero_point));
-    const Floats highest = broadcast(static_cast<float>(op.grid.maximum));
+    const GridLanes grid = grid_lanes(op.grid);
     for (std::size_t row = first_row; row < last_row; ++row) {
         for (std::size_t column = 0; column < op.columns; column += LANES) {
             const std::size_t left = op.columns - column, width = left < LANES ? left : LANES;
@@ -64,10 +60,11 @@ static void quantize(const carsam::Quantize& op, std::size_t first_row, std::siz
             const Floats value = load_some(op.values + position, width);
             const Ints codes =
                 op.inverse_scale
-                    ? codes_on_grid(value, load_some(op.inverse_scale + column, width),
-                                    load_some(op.zero + column, width),
-                                    load_some(op.maximum + column, width))
-                    : codes_on_grid(value, inverse_scale, zero, highest);
+                    ? codes_on_grid(value,
+                                    grid_lanes(load_some(op.inverse_scale + column, width),
+                                               load_some(op.zero + column, width),
+                                               load_some(op.maximum + column, width)))
+                    : codes_on_grid(value, grid);
             store_bytes_some(op.output + position, codes, width);
         }
     }

@@ -129,6 +129,18 @@ def test_attention_equals_the_reference(bits, extremes, shape, to_codes) -> None
     )
 
 
+@pytest.mark.parametrize("scale, zero", [(4.0, 0), (4.0, 3), (0.3, 0), (0.1, 0)])
+def test_attention_with_rare_probabilities_equals_the_reference(scale, zero) -> None:
+    random = np.random.default_rng(0)
+    query, key, value = (codes(random, rows, 32, 4, "") for rows in (30, 200, 200))
+    arguments = (query, key, value, TokenMap.of_groups(1, (1, 30), (1, 200)), 2, 0.3)
+    probabilities = Grid(np.float32(scale), zero, 4)
+    np.testing.assert_array_equal(
+        native.attention(*arguments, probabilities),
+        reference_attention.attention(*arguments, probabilities),
+    )
+
+
 @pytest.mark.parametrize("size, window", [(5, 3), (16, 14), (17, 17), (16, 16), (3, 4)])
 @pytest.mark.parametrize("bits", [4, 8])
 def test_attention_with_relative_positions_equals_the_reference(size, window, bits) -> None:

@@ -36,13 +36,12 @@ _ERF_DENOMINATOR = np.array(
 )
 _EXP2_COEFFICIENTS = np.array(
     [
-        0.0001534581242594868,
-        0.0013399930903688073,
-        0.009618489071726799,
-        0.05550328642129898,
-        0.24022646248340607,
-        0.6931471824645996,
-        1.0,
+        0.0013276472454890609,
+        0.009675541892647743,
+        0.05550713092088699,
+        0.24022120237350464,
+        0.6931469440460205,
+        1.0000001192092896,
     ],
     np.float32,
 )
@@ -65,8 +64,8 @@ def relu(x: np.ndarray) -> np.ndarray:
 
 
 def exp2(x: np.ndarray) -> np.ndarray:
-    """2**x for x <= 0; exponents below -126 count as -126."""
-    x = np.maximum(x, np.float32(-126))
+    """2**x for x <= 0, to 3e-7; exponents below -125 count as -125."""
+    x = np.maximum(x, np.float32(-125))
     whole = np.rint(x)
     power = ((whole.astype(np.int32) + 127) << 23).view(np.float32)
     return _polynomial(x - whole, _EXP2_COEFFICIENTS) * power

@@ -145,8 +145,8 @@ def _result(
 ) -> tuple[np.ndarray | None, np.ndarray | None]:
     """An array for float results or one for codes."""
     if output is None:
-        return np.zeros(shape, np.float32), None
-    return None, np.zeros(shape, np.uint8)
+        return np.empty(shape, np.float32), None
+    return None, np.empty(shape, np.uint8)
 
 
 def _one_of(floats: np.ndarray | None, codes: np.ndarray | None) -> np.ndarray:

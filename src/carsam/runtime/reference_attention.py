@@ -35,7 +35,7 @@ def attention(
         output: grid of the result; float32 without.
 
     Returns:
-        (tokens.outputs, heads * head_dim) float32 or uint8. Rows that no query writes are 0.
+        (tokens.outputs, heads * head_dim) float32 or uint8; every row is some query's.
     """
     head_dim = query.shape[1] // heads
     dtype = np.float32 if output is None else np.uint8
