@@ -126,6 +126,15 @@ def test_info_states_origin_bits_size_and_calibration(run, model, capsys) -> Non
         assert expected in said
 
 
+def test_a_reader_that_stops_early_is_no_error(run) -> None:
+    command = [sys.executable, "-c", RUN_CLI, "info", str(run)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        assert process.stdout is not None and process.stderr is not None
+        process.stdout.close()
+        assert process.stderr.read() == b""
+    assert process.returncode == 0
+
+
 def test_info_check_proves_the_run_strict(run, capsys) -> None:
     assert main(["info", str(run), "--check"]) == 0
     assert "Strict check passed" in capsys.readouterr().out

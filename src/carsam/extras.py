@@ -1,6 +1,7 @@
 """The optional package groups: say which one is missing before a command needs it."""
 
 import importlib.util
+from collections.abc import Sequence
 
 from carsam.errors import MissingExtraError
 
@@ -22,9 +23,14 @@ def require(extra: str, *packages: str) -> None:
     missing = [package for package in needed if not _installed(package)]
     if missing:
         raise MissingExtraError(
-            f"This command needs {' and '.join(needed)} (not found: {', '.join(missing)}). "
+            f"This command needs {_listed(needed)} (not found: {', '.join(missing)}). "
             f"Install the extra: pip install 'carsam[{extra}]'"
         )
+
+
+def _listed(names: Sequence[str]) -> str:
+    """Return `a, b and c`."""
+    return " and ".join(filter(None, [", ".join(names[:-1]), names[-1]]))
 
 
 def _installed(package: str) -> bool:

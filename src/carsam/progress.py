@@ -14,6 +14,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn
 from rich.progress import Progress as RichProgress
+from rich.table import Column
 
 Mode = Literal["auto", "plain", "json", "quiet"]
 SECONDS_BETWEEN_LINES = 5.0
@@ -201,11 +202,17 @@ class Bar(Silent):
         self._stage = Stage(description, total)
         self._bar = RichProgress(
             TextColumn("{task.description}", markup=False),
-            BarColumn(bar_width=30),
+            BarColumn(bar_width=24),
             MofNCompleteColumn(),
             TimeElapsedColumn(),
-            TextColumn("{task.fields[status]}", markup=False, style="dim"),
+            TextColumn(
+                "{task.fields[status]}",
+                markup=False,
+                style="dim",
+                table_column=Column(ratio=1, no_wrap=True),
+            ),
             console=self._console,
+            expand=True,
         )
         self._bar.add_task(description, total=total, status="")
         self._bar.start()

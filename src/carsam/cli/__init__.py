@@ -1,6 +1,7 @@
 """The command line. Commands are plain functions; `main` turns what they raise into exit codes."""
 
 import errno
+import os
 import sys
 from collections.abc import Sequence
 
@@ -36,10 +37,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """
     try:
         app(arguments)
+        sys.stdout.flush()
     except (UserError, CycloptsError) as error:
         return _fail(str(error), USER_ERROR)
     except KeyboardInterrupt:
         return _fail("Interrupted; nothing half-written is left behind.", INTERRUPTED)
+    except BrokenPipeError:  # `carsam info RUN | head` has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     except OSError as error:
         if error.errno != errno.ENOSPC:
             raise

@@ -34,7 +34,7 @@ def quickstart(
     """
     options = common or Common()
     options.prepare()
-    require("quantize")
+    require("quantize", "torch", "transformers", "faster_coco_eval")
     from carsam import quickstart as work
 
     with options.progress() as progress:
