@@ -24,7 +24,7 @@ PROMPTS = {
     "points and boxes": Prompts(points=POINTS, labels=LABELS, boxes=BOXES),
     "boxes and masks": Prompts(boxes=BOXES, masks=MASKS),
 }
-EXACT, TIES = 1e-5, 0.03
+EXACT, TIES = 1e-5, 0.1
 BITS = [(None, None), (4, 4), (4, 8), (8, 8), (6, 6), (2, 3), (4, None), (None, 4)]
 
 
