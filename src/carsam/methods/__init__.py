@@ -5,11 +5,13 @@ from typing import Any
 
 from carsam.errors import UserError
 from carsam.methods.base import MethodStep
+from carsam.methods.compensation import Compensate
 from carsam.methods.reconstruction import Reconstruct
 from carsam.methods.rounding import RoundToNearest
 from carsam.recipe import Bits, Recipe, Rule, Step
 
 STEPS: dict[str, Any] = {
+    "compensate": Compensate,
     "reconstruct": Reconstruct,
     "round-to-nearest": RoundToNearest,
 }

@@ -1,6 +1,6 @@
 """What a step of a method is given: one unit of the model, its sites, what flows through it."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -32,7 +32,7 @@ class Unit:
     inputs: Sequence[State]
     quantized_inputs: Sequence[State]
     targets: Sequence[State]
-    statistics: Mapping[tuple[str, str], Statistics]
+    statistics: dict[tuple[str, str], Statistics]
     seed: int = 0
     progress: Progress = field(default_factory=Silent)
     notes: list[dict[str, Any]] = field(default_factory=list)

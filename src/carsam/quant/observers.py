@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor, nn
 
-from carsam.quant.grids import scale_and_zero_point
+from carsam.quant.grids import UniformGrid, scale_and_zero_point
 
 BINS = 4096
 SHRINK_STEPS = 80
@@ -112,6 +112,14 @@ ACTIVATION_OBSERVERS: dict[str, Callable[[Statistics, int], tuple[float, float]]
     "mse": mse,
 }
 NEED_HISTOGRAM = {"percentile", "mse"}
+
+
+def activation_grid(
+    statistics: Statistics, observer: str, bits: int, device: torch.device
+) -> UniformGrid:
+    """Return the grid of an activation tensor, its range found by an `ACTIVATION_OBSERVERS`."""
+    ends = torch.tensor([ACTIVATION_OBSERVERS[observer](statistics, bits)], device=device)
+    return UniformGrid.from_range(ends[:, 0], ends[:, 1], bits)
 
 
 def weight_minmax(rows: Tensor, bits: int) -> tuple[Tensor, Tensor]:

@@ -1,0 +1,264 @@
+"""Linear algebra of MatMul-aware compensation: one unknown matrix between two factors.
+
+The change D of a projection's weight that best undoes the error of the other operand minimises
+
+    sum_s || L_s R_s' - (L_s + X_s D) R^_s' ||^2 + penalty ||D||^2
+
+over the samples s, for every head by itself. Its normal equations,
+
+    sum_s G_s D B_s + penalty D = C,   G_s = X_s' X_s,  B_s = R^_s' R^_s,
+    C = - sum_s (X_s' L_s) ((R^_s - R_s)' R^_s),
+
+are a Sylvester equation (CAR-SAM, arXiv 2605.16901) for one sample only. Mind the minus: some
+accounts of the paper print a plus, which doubles the error instead of undoing it.
+
+Everything is float64; n columns of X, h heads of width d.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+NEGLIGIBLE = 1e-14  # of the largest eigenvalue: below it a direction carries no information
+
+
+@dataclass(frozen=True)
+class MatrixEquation:
+    """The samples' second-order statistics; scores are never formed.
+
+    Args:
+        factors: (samples, rows, n) with factors' factors = G_s.
+        moments: (samples, h, n, d), X_s' L_s.
+        grams: (samples, h, d, d), B_s.
+        errors: (samples, h, d, d), (R^_s - R_s)' R^_s.
+    """
+
+    factors: Tensor
+    moments: Tensor
+    grams: Tensor
+    errors: Tensor
+
+    @classmethod
+    def from_operands(
+        cls, inputs: Tensor, left: Tensor, right: Tensor, right_quantized: Tensor
+    ) -> "MatrixEquation":
+        """Return the equation of some samples.
+
+        A batch of 1 on one side is shared by all samples of the other, which then add up exactly.
+
+        Args:
+            inputs: X (batch, rows, n).
+            left: L (batch, h, rows, d).
+            right, right_quantized: R and R^ (batch, h, others, d).
+        """
+        inputs, left = inputs.double(), left.double()
+        right, right_quantized = right.double(), right_quantized.double()
+        moments = inputs.transpose(1, 2)[:, None] @ left
+        grams = right_quantized.transpose(2, 3) @ right_quantized
+        errors = (right_quantized - right).transpose(2, 3) @ right_quantized
+        if len(grams) == 1:
+            inputs, moments = inputs.flatten(0, 1)[None], moments.sum(0, keepdim=True)
+        elif len(inputs) == 1:
+            grams, errors = grams.sum(0, keepdim=True), errors.sum(0, keepdim=True)
+        return cls(_fewest_rows(inputs), moments, grams, errors)
+
+    @classmethod
+    def joined(cls, equations: Sequence["MatrixEquation"]) -> "MatrixEquation":
+        """Return the equation of all samples of several equations."""
+        rows = max(equation.factors.shape[1] for equation in equations)
+        padded = [
+            F.pad(equation.factors, (0, 0, 0, rows - equation.factors.shape[1]))
+            for equation in equations  # rows of zeros add nothing to G
+        ]
+        return cls(
+            torch.cat(padded),
+            torch.cat([equation.moments for equation in equations]),
+            torch.cat([equation.grams for equation in equations]),
+            torch.cat([equation.errors for equation in equations]),
+        )
+
+    @property
+    def right_side(self) -> Tensor:
+        """C (h, n, d)."""
+        return -(self.moments @ self.errors).sum(0)
+
+    def penalty(self, strength: float, columns: int) -> Tensor:
+        """Return the penalty (h, 1, 1), relative to the operator's mean eigenvalue.
+
+        Args:
+            strength: 1 weighs the penalty as much as the mean eigenvalue.
+            columns: how many columns of X count, from the first; a bias column should not.
+        """
+        left = self.factors[:, :, :columns].square().sum() / columns
+        right = self.grams.diagonal(dim1=2, dim2=3).mean(dim=(0, 2))  # (h,)
+        return (strength * left * right)[:, None, None]
+
+    def apply(self, unknown: Tensor) -> Tensor:
+        """Return sum_s G_s D B_s for D (h, n, d)."""
+        heads, n, d = unknown.shape
+        rows = self.factors.flatten(0, 1)  # (samples * rows, n)
+        products = rows @ unknown.transpose(0, 1).reshape(n, heads * d)
+        products = products.view(*self.factors.shape[:2], heads, d).transpose(1, 2) @ self.grams
+        products = rows.T @ products.transpose(1, 2).reshape(len(rows), heads * d)
+        return products.view(n, heads, d).transpose(0, 1)
+
+    def pooled_grams(self) -> tuple[Tensor, Tensor]:
+        """Return the sum of G_s (n, n) and the mean of B_s (h, d, d)."""
+        rows = self.factors.flatten(0, 1)
+        return rows.T @ rows, self.grams.mean(0)
+
+
+@dataclass(frozen=True)
+class Solution:
+    """What a solver found.
+
+    Args:
+        change: D (h, n, d).
+        residual: largest relative residual of the true equation over the heads.
+        iterations: of conjugate gradients; 0 for closed forms.
+    """
+
+    change: Tensor
+    residual: float
+    iterations: int = 0
+
+
+def solve_exact(
+    equation: MatrixEquation, penalty: Tensor, tolerance: float = 1e-6, most_iterations: int = 300
+) -> Solution:
+    """Solve the equation of all samples by conjugate gradients, all heads at once.
+
+    The pooled equation is the preconditioner.
+
+    Args:
+        penalty: (h, 1, 1).
+        tolerance: relative residual at which to stop.
+        most_iterations: when to stop in any case.
+    """
+    right_side = equation.right_side
+    precondition = sylvester_inverse(*equation.pooled_grams(), penalty)
+    change, residual = torch.zeros_like(right_side), right_side.clone()
+    preconditioned = precondition(residual)
+    direction, product = preconditioned, _inner(residual, preconditioned)
+    iterations = 0
+    while iterations < most_iterations and _relative(residual, right_side) > tolerance:
+        applied = equation.apply(direction) + penalty * direction
+        step = _divide(product, _inner(direction, applied))
+        change = change + step * direction
+        residual = residual - step * applied
+        preconditioned = precondition(residual)
+        past, product = product, _inner(residual, preconditioned)
+        direction = preconditioned + _divide(product, past) * direction
+        iterations += 1
+    return Solution(change, _relative(residual, right_side), iterations)
+
+
+def solve_pooled(equation: MatrixEquation, penalty: Tensor) -> Solution:
+    """Solve (sum G) D (mean B) + penalty D = C with C pooled likewise: one Sylvester equation.
+
+    Pooling only the left side can do worse than no compensation.
+    """
+    right_side = -equation.moments.sum(0) @ equation.errors.mean(0)
+    return _judged(
+        equation, penalty, sylvester_inverse(*equation.pooled_grams(), penalty)(right_side)
+    )
+
+
+def solve_averaged(equation: MatrixEquation, penalty: Tensor) -> Solution:
+    """Average the solutions of each sample's own Sylvester equation: the paper's form, batched.
+
+    Right for one sample; for several it can do worse than no compensation.
+    """
+    grams = equation.factors.transpose(1, 2) @ equation.factors
+    inverse = sylvester_inverse(grams[:, None], equation.grams, penalty / len(grams))
+    return _judged(equation, penalty, inverse(-equation.moments @ equation.errors).mean(0))
+
+
+SOLVERS: dict[str, Callable[[MatrixEquation, Tensor], Solution]] = {
+    "exact": solve_exact,
+    "pooled": solve_pooled,
+    "sylvester": solve_averaged,
+}
+"""Solvers by name."""
+
+
+def sylvester_inverse(
+    gram: Tensor, right_gram: Tensor, penalty: Tensor
+) -> Callable[[Tensor], Tensor]:
+    """Return the function C -> D with G D B + penalty D = C, by eigendecompositions.
+
+    The same as `penalty G^-1 D + D B = G^-1 C`, but G may be singular: directions without
+    information are left at zero.
+
+    Args:
+        gram: G (..., n, n), symmetric and not negative.
+        right_gram: B (..., d, d), the same.
+        penalty: (..., 1, 1).
+    """
+    left_values, left_vectors = torch.linalg.eigh(gram)
+    right_values, right_vectors = torch.linalg.eigh(right_gram)
+    left_values, right_values = left_values.clamp(min=0), right_values.clamp(min=0)
+    spectrum = left_values[..., :, None] * right_values[..., None, :] + penalty
+
+    def inverse(right_side: Tensor) -> Tensor:
+        rotated = left_vectors.mT @ right_side @ right_vectors
+        return left_vectors @ _divide(rotated, spectrum) @ right_vectors.mT
+
+    return inverse
+
+
+def solve_ridge(gram: Tensor, right_side: Tensor, penalty: Tensor) -> Tensor:
+    """Return D (h, n, d) with (G + penalty) D = C, for every head; G may be singular.
+
+    Args:
+        gram: G (h, n, n).
+        right_side: C (h, n, d).
+        penalty: (h, 1, 1).
+    """
+    values, vectors = torch.linalg.eigh(gram)
+    spectrum = values.clamp(min=0)[..., None] + penalty
+    return vectors @ _divide(vectors.mT @ right_side, spectrum.expand_as(right_side))
+
+
+def product_energy(left: Tensor, right: Tensor) -> Tensor:
+    """Return sum ||left right'||^2 without forming the product.
+
+    Args:
+        left: (batch, h, rows, width).
+        right: (batch, h, others, width); a batch of 1 on either side meets all of the other.
+    """
+    left, right = left.double(), right.double()
+    return ((left.mT @ left) * (right.mT @ right)).sum()
+
+
+def _fewest_rows(inputs: Tensor) -> Tensor:
+    """Return X, or where it has more rows than columns a square matrix of the same X' X."""
+    if inputs.shape[1] <= inputs.shape[2]:
+        return inputs
+    values, vectors = torch.linalg.eigh(inputs.mT @ inputs)
+    return values.clamp(min=0).sqrt()[..., None] * vectors.mT
+
+
+def _judged(equation: MatrixEquation, penalty: Tensor, change: Tensor) -> Solution:
+    right_side = equation.right_side
+    residual = right_side - equation.apply(change) - penalty * change
+    return Solution(change, _relative(residual, right_side))
+
+
+def _inner(left: Tensor, right: Tensor) -> Tensor:
+    return (left * right).sum(dim=(1, 2), keepdim=True)
+
+
+def _relative(residual: Tensor, right_side: Tensor) -> float:
+    norms = (residual.flatten(1).norm(dim=1), right_side.flatten(1).norm(dim=1))
+    return float(torch.where(norms[1] > 0, norms[0] / norms[1], 0.0).max())
+
+
+def _divide(numerator: Tensor, denominator: Tensor) -> Tensor:
+    """Divide; 0 where the denominator is negligible beside its largest within a matrix."""
+    least = NEGLIGIBLE * denominator.abs().amax(dim=(-2, -1), keepdim=True)
+    usable = denominator.abs() > least
+    return torch.where(usable, numerator / torch.where(usable, denominator, 1.0), 0.0)
