@@ -14,6 +14,7 @@ from carsam.checkpoint import read_checkpoint, update_manifest
 from carsam.data.scenes import write_scenes
 from carsam.engines import load
 from carsam.errors import UserError
+from carsam.evaluation.coco_data import read_coco
 from carsam.evaluation.evaluate import evaluate
 from carsam.evaluation.result import EvaluationResult
 from carsam.inventory import bytes_on_disk, float32_bytes
@@ -66,7 +67,7 @@ def quickstart(
         What `summary.json` holds.
 
     Raises:
-        UserError: the folder exists, or only one of `images` and `coco` is given.
+        UserError: the folder exists, only one of `images` and `coco` is given, or one is unusable.
     """
     if (images is None) != (coco is None):
         raise UserError("Photos and annotations belong together; give both --images and --coco.")
@@ -74,6 +75,7 @@ def quickstart(
         if images is None or coco is None:
             image_set = _scenes(partial / "scenes", seed, progress)
         else:
+            read_coco(coco)  # a wrong file is refused now, not after the quantization
             image_set = ImageSet(images, images, coco)
         run = partial / RUN
         quantize(
@@ -123,9 +125,9 @@ def rows(summary: Mapping[str, Any]) -> list[tuple[str, str, str]]:
     )
     table = []
     for label, key, pattern in lines:
-        floats, quantized = (pattern.format(summary[side][key]) for side in COLUMNS[1:])
+        floats, quantized = (_shown(summary[side][key], pattern) for side in COLUMNS[1:])
         table.append((label, floats, quantized))
-    return [*table, ("mask IoU with float", "", f"{summary['mask_iou_with_float']:.3f}")]
+    return [*table, ("mask IoU with float", "", _shown(summary["mask_iou_with_float"], "{:.3f}"))]
 
 
 def next_commands(folder: Path, command: str = "carsam") -> list[str]:
@@ -135,6 +137,11 @@ def next_commands(folder: Path, command: str = "carsam") -> list[str]:
         f"{command} predict {folder / RUN} PHOTO.jpg --box 100,80,400,360 --out mask.png",
         f"{command} quantize {MODEL} --images PHOTOS --bits w8a8 --out runs/w8a8",
     ]
+
+
+def _shown(value: float | str | None, pattern: str) -> str:
+    """Return a number as text; None stands for a metric no object counts for."""
+    return "-" if value is None else pattern.format(value)
 
 
 def _scenes(folder: Path, seed: int, progress: Progress) -> ImageSet:

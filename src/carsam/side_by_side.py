@@ -1,6 +1,7 @@
 """One picture of what several engines make of the same boxes."""
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -8,6 +9,7 @@ from PIL import Image
 
 from carsam.data.images import read_image
 from carsam.engine import Engine
+from carsam.errors import UserError
 from carsam.evaluation import masks
 from carsam.evaluation.coco_data import Annotation, CocoImage, read_coco
 from carsam.pictures import Panel, draw_prompt, overlay_mask, panel_rows
@@ -25,22 +27,27 @@ def side_by_side(
     Args:
         engines: by the name that the captions give them.
         coco_json: COCO instances json with the boxes and true masks.
-        image_folder: folder of its images; those that are not there are passed over.
+        image_folder: folder of its images; those that cannot be read are passed over.
         rows: most images to draw.
 
     Raises:
-        UserError: an image cannot be read.
+        UserError: there is nothing to draw.
     """
     data = read_coco(coco_json)
     predictors = {name: SamPredictor(engine) for name, engine in engines.items()}
     drawn = []
     for image in data.images:
         annotation = _chosen(image, data.of_image(image.id))
-        if annotation is not None and (image_folder / image.file_name).is_file():
-            pixels = read_image(image_folder / image.file_name)
-            drawn.append(_row(pixels, image, annotation, predictors))
+        if annotation is not None:
+            with suppress(UserError):
+                pixels = read_image(image_folder / image.file_name)
+                drawn.append(_row(pixels, image, annotation, predictors))
         if len(drawn) == rows:
             break
+    if not drawn:
+        raise UserError(
+            f"{coco_json} describes no object with a box in an image of {image_folder}."
+        )
     return panel_rows(drawn)
 
 
@@ -61,10 +68,11 @@ def _row(
 
 
 def _chosen(image: CocoImage, annotations: Sequence[Annotation]) -> Annotation | None:
-    """Return the object to show, None if the image has none; crowds are not prompted."""
+    """Return the object to show, None if the image has none with a usable box."""
 
     def distance(annotation: Annotation) -> float:
         x0, y0, x1, y1 = annotation.box
         return abs((x1 - x0) * (y1 - y0) / (image.width * image.height) - SHARE)
 
-    return min((a for a in annotations if not a.crowd), key=distance, default=None)
+    usable = (a for a in annotations if not a.crowd and a.box[0] < a.box[2] and a.box[1] < a.box[3])
+    return min(usable, key=distance, default=None)

@@ -1,6 +1,6 @@
 """`carsam evaluate`: COCO numbers of a model, beside those of the float model."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -53,6 +53,8 @@ def evaluate(
     require("quantize", "faster_coco_eval")
     from carsam.evaluation.evaluate import evaluate as measure
 
+    if json.is_dir():
+        raise UserError(f"{json} is a folder; give the name of a file for the result.")
     if record and not (Path(model) / MANIFEST_FILE).exists():
         raise UserError(f"{model} is no quantized model, so --record has no place to write to.")
     with options.progress() as progress:
@@ -103,15 +105,17 @@ def _table(document: Mapping[str, Any]) -> Table:
     title = f"{document['images']} images, {document['instances']} {document['prompts']}"
     table = Table("", *(side["mode"] for side in sides), title=title)
     for name in (*document["coco"], "mean_iou"):
-        table.add_row(name, *(_with_interval(side, name) for side in sides))
+        values = ({**side["coco"], "mean_iou": side["mean_iou"]}[name] for side in sides)
+        intervals = (side["intervals"].get(name) for side in sides)
+        table.add_row(name, *map(_with_interval, values, intervals))
     if floats:
-        table.add_row("mask IoU with float", f"{document['agreement']['mask_iou']:.3f}", "")
+        agreement = document["agreement"]
+        shown = _with_interval(agreement["mask_iou"], agreement["intervals"]["mask_iou"])
+        table.add_row("mask IoU with float", shown, "")
     return table
 
 
-def _with_interval(side: Mapping[str, Any], name: str) -> str:
-    value = side[name] if name in side else side["coco"][name]
+def _with_interval(value: float | None, interval: Sequence[float] | None) -> str:
     if value is None:
         return "-"
-    interval = side["intervals"].get(name)
     return f"{value:.3f}" + (f"  [{interval[0]:.3f}, {interval[1]:.3f}]" if interval else "")
