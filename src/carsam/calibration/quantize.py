@@ -2,7 +2,7 @@
 
 import platform
 import time
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -82,6 +82,7 @@ def quantize(
     rules: Sequence[str] = (),
     settings: Sequence[str] = (),
     coco: str | Path | None = None,
+    avoid: Container[str] = (),
     count: int = 32,
     exact: bool = False,
     boxes_per_image: int = 8,
@@ -102,6 +103,7 @@ def quantize(
         settings: `step.parameter=value` changes of the recipe's steps.
         coco: instances json; its images are the ones to choose from, its boxes the prompts.
             Without it the float model finds boxes itself.
+        avoid: file names that must not calibrate, such as those evaluated on.
         count: images to use.
         exact: refuse fewer images than `count`.
         boxes_per_image: most boxes of one image to use.
@@ -118,7 +120,9 @@ def quantize(
     if isinstance(recipe, str):
         recipe = make_recipe(recipe, bits, tuple(rules), tuple(settings))
     boxes = None if coco is None else annotated_boxes(coco)
-    sample = sample_images(images, count, seed, exact=exact, among=boxes, warn=progress.warn)
+    sample = sample_images(
+        images, count, seed, exact=exact, among=boxes, avoid=avoid, warn=progress.warn
+    )
     family, model = load_model(source)
     recipe.check_rules((site.path, site.kind) for site in family.sites(model))
     engine = TorchEngine(family, prepare(family, model), "float", resolve_device(device))

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from cyclopts import App, CycloptsError
 
-from carsam.cli import evaluate, info, predict, quantize, quickstart
+from carsam.cli import compare, evaluate, info, predict, quantize, quickstart
 from carsam.errors import UserError
 
 USER_ERROR = 2
@@ -27,6 +27,7 @@ app.command(quantize.quantize, sort_key=1)
 app.command(evaluate.evaluate, sort_key=2)
 app.command(predict.predict, sort_key=3)
 app.command(info.info, sort_key=4)
+app.command(compare.compare, sort_key=5)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

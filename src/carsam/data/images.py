@@ -103,6 +103,7 @@ def sample_images(
     *,
     exact: bool = False,
     among: Container[str] | None = None,
+    avoid: Container[str] = (),
     warn: Callable[[str], None],
 ) -> ImageSample:
     """Choose `count` different images of a folder, at random but repeatably.
@@ -117,7 +118,7 @@ def sample_images(
         seed: another seed chooses others.
         exact: refuse fewer than `count`, instead of warning.
         among: relative names, with forward slashes, of the files to choose from; None for all.
-        among: relative names to choose from; all of the folder's images unless given.
+        avoid: relative names not to choose.
         warn: called with each warning.
 
     Raises:
@@ -127,7 +128,7 @@ def sample_images(
         raise UserError(f"Asked for {count} images; ask for at least 1.")
     folder = Path(folder)
     names = [path.relative_to(folder).as_posix() for path in list_images(folder)]
-    candidates = [name for name in names if among is None or name in among]
+    candidates = [n for n in names if (among is None or n in among) and n not in avoid]
     candidates.sort(key=lambda name: hashlib.sha256(f"{seed}/{name}".encode()).digest())
     chosen: list[str] = []
     skipped: list[str] = []

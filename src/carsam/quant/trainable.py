@@ -27,6 +27,8 @@ class SoftRounding(nn.Module):
         grid: of the weight's rows.
     """
 
+    floor: Tensor
+
     def __init__(self, layer: Layer, grid: UniformGrid) -> None:
         super().__init__()
         self._layer = [layer]  # in a list: not a child of this module

@@ -1,0 +1,92 @@
+"""`carsam compare`: every method on the same model, images and strict evaluation."""
+
+import dataclasses
+import json
+import os
+from pathlib import Path
+from typing import Annotated
+
+from cyclopts import Parameter
+
+from carsam.cli.options import Common
+from carsam.errors import UserError
+from carsam.extras import require
+
+
+def compare(
+    model: str,
+    /,
+    *,
+    images: Path,
+    coco: Path,
+    out: Path,
+    recipes: str = "all",
+    bits: str = "w8a8,w6a6,w4a4",
+    seeds: int = 3,
+    calibration: Path | None = None,
+    calibration_coco: Path | None = None,
+    count: int = 32,
+    setting: Annotated[list[str] | None, Parameter(name="--set", negative="")] = None,
+    limit: int | None = None,
+    common: Common | None = None,
+) -> None:
+    """Make the table of methods: AP, mean IoU, calibration time and memory (needs `quantize`).
+
+    Every cell runs in its own process and is kept in OUT; run again to go on after a stop.
+
+    Args:
+        model: sam-mini, a Hugging Face id or folder, or a .pth file of segment-anything.
+        images: folder of the images to evaluate on.
+        coco: COCO instances json of those images.
+        out: folder that gets table.json, table.md, table.svg and the cells.
+        recipes: names separated by commas, or all.
+        bits: widths separated by commas.
+        seeds: how often each method is repeated, with seeds 0, 1, ...
+        calibration: folder of the calibration images; of IMAGES unless given. Images that are
+            evaluated on never calibrate.
+        calibration_coco: their COCO json, whose boxes then prompt the decoder.
+        count: calibration images.
+        setting: step.parameter=value, a change to a step of every recipe that has it.
+        limit: evaluate on so many images only.
+    """
+    options = common or Common()
+    options.prepare()
+    require("quantize")
+    from carsam.comparison.plot import save_plot
+    from carsam.comparison.run import Plan, run_plan
+    from carsam.comparison.table import markdown, rows
+    from carsam.engines import resolve_device
+    from carsam.methods import RECIPES, make_recipe
+
+    names = tuple(RECIPES) if recipes == "all" else tuple(recipes.split(","))
+    widths = tuple(bits.split(","))
+    for name in names:
+        for width in widths:
+            make_recipe(name, width)  # refuses what is not understood before hours of work
+    if seeds < 1:
+        raise UserError(f"Found --seeds {seeds}; expected at least 1.")
+    plan = Plan(
+        model,
+        names,
+        widths,
+        seeds,
+        coco,
+        images,
+        calibration or images,
+        calibration_coco,
+        count,
+        tuple(setting or ()),
+        resolve_device(options.device),
+        options.threads or os.cpu_count() or 1,
+        limit,
+    )
+    with options.progress() as progress:
+        results = run_plan(plan, out / "cells", progress)
+    table = rows(results)
+    (out / "table.json").write_text(
+        json.dumps([dataclasses.asdict(row) for row in table], indent=1) + "\n"
+    )
+    (out / "table.md").write_text(markdown(table))
+    save_plot(table, out / "table.svg")
+    print(markdown(table), end="")
+    print(f"Table: {out / 'table.md'}, plot: {out / 'table.svg'}")

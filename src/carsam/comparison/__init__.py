@@ -1,0 +1,1 @@
+"""Compare methods: the same model, images and strict evaluation for every recipe, bits and seed."""

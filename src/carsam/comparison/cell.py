@@ -1,0 +1,118 @@
+"""One cell of a comparison: quantize with one recipe, bits and seed, prove strictness, evaluate.
+
+Run as a process of its own, `python -m carsam.comparison.cell CELL.json`, so that its peak memory
+is its own and a failure does not take the comparison with it.
+"""
+
+import json
+import os
+import sys
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+STRICT_IMAGES = 2
+
+
+@dataclass(frozen=True)
+class Cell:
+    """What one process does.
+
+    Args:
+        model: float model, as `carsam quantize` takes it.
+        recipe: name, or `float` to evaluate the model itself.
+        bits: such as `w4a4`; `float` with recipe `float`.
+        seed: chooses calibration images and drives everything random.
+        coco, images: what to evaluate on.
+        calibration, calibration_coco: folder of the calibration images, and their annotations
+            or None.
+        avoid: file names that must not calibrate: those evaluated on.
+        count: calibration images.
+        settings: `step.parameter=value` changes.
+        device, threads: where to compute.
+        limit: evaluate on so many images only; None for all.
+    """
+
+    model: str
+    recipe: str
+    bits: str
+    seed: int
+    coco: str
+    images: str
+    calibration: str
+    calibration_coco: str | None
+    avoid: tuple[str, ...]
+    count: int
+    settings: tuple[str, ...]
+    device: str
+    threads: int
+    limit: int | None
+
+    @property
+    def name(self) -> str:
+        """File name of the cell's result, without its ending."""
+        return f"{self.recipe}-{self.bits}-seed{self.seed}"
+
+    def to_json(self) -> dict[str, Any]:
+        """Return plain data; `Cell(**data)` undoes it."""
+        return asdict(self)
+
+
+def run_cell(cell: Cell) -> dict[str, Any]:
+    """Do the cell's work and return its result: cell, calibration cost, strictness, evaluation."""
+    import torch
+
+    from carsam.data.images import read_image
+    from carsam.evaluation.evaluate import evaluate
+    from carsam.families import load_model
+    from carsam.quant.strict import assert_strict
+    from carsam.torch_engine import TorchEngine
+
+    torch.set_num_threads(cell.threads)
+    result: dict[str, Any] = {"cell": cell.to_json()}
+    if cell.recipe == "float":
+        engine = TorchEngine(*load_model(cell.model), "float", cell.device)
+    else:
+        quantized = _quantize(cell)
+        names = sorted(cell.avoid)[:STRICT_IMAGES]
+        assert_strict(quantized, [read_image(Path(cell.images) / name) for name in names])
+        engine = TorchEngine(quantized.family, quantized.module, "simulated", cell.device)
+        result["strict"] = True
+        result["calibration"] = quantized.provenance["calibration"]
+        result["notes"] = quantized.provenance["notes"]
+    evaluation = evaluate(
+        engine, cell.coco, cell.images, model=f"{cell.model} {cell.name}", limit=cell.limit
+    )
+    result["evaluation"] = evaluation.to_json()
+    return result
+
+
+def _quantize(cell: Cell) -> Any:
+    from carsam.calibration.quantize import quantize
+
+    return quantize(
+        cell.model,
+        cell.calibration,
+        cell.recipe,
+        cell.bits,
+        settings=cell.settings,
+        coco=cell.calibration_coco,
+        avoid=cell.avoid,
+        count=cell.count,
+        seed=cell.seed,
+        device=cell.device,
+    )
+
+
+def main() -> None:
+    """Read a cell from the file named, write its result beside it, whole or not at all."""
+    path = Path(sys.argv[1])
+    data: dict[str, Any] = json.loads(path.read_text())
+    data |= {key: tuple(value) for key, value in data.items() if isinstance(value, list)}
+    partial = path.with_suffix(".partial")
+    partial.write_text(json.dumps(run_cell(Cell(**data)), indent=1) + "\n")
+    os.replace(partial, path.with_suffix(".result.json"))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,105 @@
+import json
+import xml.etree.ElementTree as ElementTree
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from carsam.comparison.plot import save_plot
+from carsam.comparison.run import Plan, run_plan
+from carsam.comparison.table import Row, markdown, rows
+from carsam.data.scenes import write_scenes
+from carsam.progress import Silent
+
+
+@pytest.fixture
+def plan(tiny_sam, tmp_path):
+    tiny_sam.save_pretrained(tmp_path / "model")
+    evaluated = write_scenes(tmp_path / "evaluated", 2, seed=50, size=64)
+    calibration = tmp_path / "calibration"
+    calibration.mkdir()
+    for index in range(3):
+        noise = np.random.default_rng(index).integers(0, 255, (48, 64, 3), dtype=np.uint8)
+        Image.fromarray(noise).save(calibration / f"{index}.png")
+    return Plan(
+        str(tmp_path / "model"),
+        ("rtn",),
+        ("w8a8", "w2a2"),
+        1,
+        evaluated,
+        evaluated.parent / "images",
+        calibration,
+        None,
+        2,
+        (),
+        "cpu",
+        1,
+        None,
+    )
+
+
+def result(recipe, bits, seed, ap):
+    return {
+        "cell": {"recipe": recipe, "bits": bits, "seed": seed},
+        "calibration": {"seconds": 10.0 * (seed + 1), "peak_mb": 500},
+        "evaluation": {"coco": {"AP": ap}, "mean_iou": 2 * ap},
+    }
+
+
+def test_every_cell_runs_by_itself_and_is_kept(plan, tmp_path):
+    results = run_plan(plan, tmp_path / "cells", Silent())
+    assert [r["cell"]["recipe"] for r in results] == ["float", "rtn", "rtn"]
+    assert all("error" not in r for r in results)
+    assert results[1]["strict"] and results[1]["calibration"]["count"] == 2
+    stamps = {p.name: p.stat().st_mtime_ns for p in (tmp_path / "cells").iterdir()}
+    assert run_plan(plan, tmp_path / "cells", Silent()) == results
+    assert stamps == {p.name: p.stat().st_mtime_ns for p in (tmp_path / "cells").iterdir()}
+
+
+def test_a_cell_that_fails_is_named_and_the_others_go_on(plan, tmp_path):
+    (plan.calibration / "0.png").unlink()
+    for path in plan.calibration.iterdir():
+        path.write_bytes(b"text")
+    with pytest.warns(UserWarning, match=r"rtn-w8a8-seed0 failed: .*intact images"):
+        results = run_plan(replace(plan, bits=("w8a8",)), tmp_path / "cells", Silent())
+    assert "evaluation" in results[0]
+    assert "error" in results[1]
+
+
+def test_results_of_another_comparison_are_not_mixed_in(plan, tmp_path):
+    cells = plan.cells()
+    (tmp_path / "cells").mkdir()
+    other = {**cells[0].to_json(), "count": 999}
+    path = tmp_path / "cells" / f"{cells[0].name}.result.json"
+    path.write_text(json.dumps({"cell": other}))
+    with pytest.raises(ValueError, match="result of another comparison"):
+        run_plan(plan, tmp_path / "cells", Silent())
+
+
+def test_a_row_averages_its_seeds():
+    (row,) = rows([result("rtn", "w4a4", 0, 0.20), result("rtn", "w4a4", 1, 0.24)])
+    assert row.ap == pytest.approx(22.0)
+    assert row.ap_spread == pytest.approx(2.0)
+    assert row.mean_iou == pytest.approx(44.0)
+    assert (row.seconds, row.seeds) == (15.0, 2)
+
+
+def test_failed_cells_are_counted():
+    (row,) = rows([{"cell": {"recipe": "rtn", "bits": "w4a4", "seed": 0}, "error": "no"}])
+    assert row.ap is None
+    assert "failed" in markdown([row])
+
+
+def test_the_markdown_shows_mean_and_spread():
+    table = rows([result("rtn", "w4a4", 0, 0.20), result("rtn", "w4a4", 1, 0.24)])
+    assert "| rtn | w4a4 | 22.0 ± 2.0 | 44.0 | 15 s | 0.5 GB | 2 |" in markdown(table)
+
+
+def test_the_plot_is_an_svg_with_a_legend(tmp_path):
+    row = Row("rtn", "w4a4", 20.0, 1.0, 40.0, 1.0, 1.0, 3, 0)
+    save_plot([Row("float", "float", 30.0, 0.0, 50.0, None, None, 1, 0), row], tmp_path / "a.svg")
+    text = ElementTree.parse(tmp_path / "a.svg").getroot()
+    assert text.tag.endswith("svg")
+    save_plot([row], tmp_path / "b.svg")
+    assert (tmp_path / "b.svg").stat().st_size > 1000
