@@ -4,10 +4,11 @@ from dataclasses import fields, replace
 from typing import Any
 
 from carsam.errors import UserError
+from carsam.methods import brecq
 from carsam.methods.base import MethodStep
 from carsam.methods.compensation import Compensate
 from carsam.methods.reconstruction import Reconstruct
-from carsam.methods.rounding import RoundToNearest
+from carsam.methods.rounding import GRIDS_FIRST, RoundToNearest
 from carsam.recipe import Bits, Recipe, Rule, Step
 
 STEPS: dict[str, Any] = {
@@ -17,14 +18,19 @@ STEPS: dict[str, Any] = {
 }
 """Steps by name; each is a frozen dataclass whose fields are its parameters."""
 
-GRIDS_FIRST = Step("round-to-nearest", {"rounds_weights": False})
-
 RECIPES: dict[str, Recipe] = {
     recipe.name: recipe
     for recipe in (
         Recipe("rtn", (Step("round-to-nearest"),)),
         # QDrop (ICLR 2022): one joint pass over rounding and activation scales, by block.
         Recipe("qdrop", (GRIDS_FIRST, Step("reconstruct")), ("encoder-block",)),
+        brecq.RECIPE,
+        # CAR-SAM (CVPR 2026): MAC before, JCAR's joint cross-attention unit during reconstruction.
+        Recipe(
+            "carsam",
+            (Step("compensate"), GRIDS_FIRST, Step("reconstruct")),
+            ("encoder-block", "cross+cross"),
+        ),
     )
 }
 """Recipes by name."""

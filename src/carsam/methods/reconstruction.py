@@ -30,8 +30,12 @@ class Reconstruct:
         rounding_rate: Adam's rate of the rounding variables; 1e-3 in the papers.
         scale_rate: Adam's rate of the activation scales, relative to their start, falling to 0
             along a cosine.
-        keep: probability that an activation is quantized, and that an input comes from the
-            quantized path, during training; 1 switches QDrop's dropping off.
+        trains_weights: learn the rounding of the weights; otherwise they stay as they are.
+        trains_scales: learn the scales of the activations; otherwise they stay as they are.
+        keep: probability that an activation is quantized during training; 1 switches QDrop's
+            dropping off, 0 leaves all activations in float.
+        keep_inputs: probability that an element of the unit's input comes from the quantized
+            path during training, not from the float model.
         rounding_weight: weight of AdaRound's regulariser.
         warm_up: share of the steps before the regulariser sets in.
         first_exponent, last_exponent: of the regulariser, linear over the steps after warm-up.
@@ -40,7 +44,10 @@ class Reconstruct:
     steps: int = 300
     rounding_rate: float = 1e-2
     scale_rate: float = 2e-3
+    trains_weights: bool = True
+    trains_scales: bool = True
     keep: float = 0.5
+    keep_inputs: float = 0.5
     rounding_weight: float = 0.01
     warm_up: float = 0.2
     first_exponent: float = 20.0
@@ -85,10 +92,11 @@ class Reconstruct:
         generator = torch.Generator(_device(unit)).manual_seed(unit.seed)
         sites = [site for site, _ in unit.sites]
         losses = []
-        with torch.enable_grad(), trainable(unit.model, sites, self.keep, generator) as trained:
-            roundings, learned = trained
-            optimizers = self._optimizers(roundings, [grid.factor for grid in learned])
-            for step in range(self.steps):
+        training = trainable(unit.model, sites, self.keep, generator, self.trains_weights)
+        with torch.enable_grad(), training as (roundings, learned):
+            factors = [grid.factor for grid in learned if self.trains_scales]
+            optimizers = self._optimizers(roundings, factors)
+            for step in range(self.steps if optimizers else 0):
                 index = int(torch.randint(len(unit.inputs), (), generator=generator))
                 mixed = self._mixed(unit.inputs[index], unit.quantized_inputs[index], generator)
                 outputs = unit.plan.run(unit.model, mixed)
@@ -101,11 +109,12 @@ class Reconstruct:
                 (loss + self._regulariser(roundings, step)).backward()
                 for optimizer in optimizers:
                     optimizer.step()
-                for group in optimizers[-1].param_groups:
-                    group["lr"] = (
-                        self.scale_rate * 0.5 * (1 + math.cos(math.pi * step / self.steps))
-                    )
+                if factors:
+                    optimizers[-1].param_groups[0]["lr"] = self._scale_rate_after(step)
         return losses
+
+    def _scale_rate_after(self, step: int) -> float:
+        return self.scale_rate * 0.5 * (1 + math.cos(math.pi * step / self.steps))
 
     def _optimizers(
         self, roundings: list[SoftRounding], factors: list[torch.nn.Parameter]
@@ -128,11 +137,11 @@ class Reconstruct:
         return self.rounding_weight * torch.stack([r.undecided(exponent) for r in roundings]).sum()
 
     def _mixed(self, inputs: State, quantized: State, generator: torch.Generator) -> State:
-        """Take each element from the quantized path with probability `keep`, else from float."""
+        """Take each element from the quantized path with probability `keep_inputs`."""
         mixed = {}
         for name, values in inputs.items():
             draw = torch.rand(values.shape, generator=generator, device=values.device)
-            mixed[name] = torch.where(draw < self.keep, quantized[name], values)
+            mixed[name] = torch.where(draw < self.keep_inputs, quantized[name], values)
         return mixed
 
 

@@ -13,6 +13,10 @@ from carsam.quant.observers import (
     WEIGHT_OBSERVERS,
     activation_grid,
 )
+from carsam.recipe import Step
+
+GRIDS_FIRST = Step("round-to-nearest", {"rounds_weights": False})
+"""Grids for everything, weights still float: how recipes that round by themselves begin."""
 
 
 @dataclass(frozen=True)

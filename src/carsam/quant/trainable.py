@@ -97,11 +97,16 @@ class LearnedGrid(nn.Module):
 
 @contextmanager
 def trainable(
-    model: Any, sites: list[Site], keep: float, generator: torch.Generator
+    model: Any,
+    sites: list[Site],
+    keep: float,
+    generator: torch.Generator,
+    weights: bool = True,
 ) -> Iterator[tuple[list[SoftRounding], list[LearnedGrid]]]:
     """Train rounding and scales of some sites; on leaving everything is hard, fixed, undropped.
 
-    The sites must have their grids (weights may not be rounded yet).
+    The sites must have their grids; weights must not be rounded yet, or `weights` be False, which
+    leaves them alone.
     """
     roundings: dict[Site, SoftRounding] = {}
     learned: dict[tuple[Site, str], LearnedGrid] = {}
@@ -112,7 +117,7 @@ def trainable(
                 learned[site, operand] = LearnedGrid(grid, keep, generator)
                 slots.set_quantizer_(model, site, operand, learned[site, operand])
         layer = slots.weight_layer(model, site)
-        if layer is not None and layer.weight_grid is not None:
+        if weights and layer is not None and layer.weight_grid is not None:
             roundings[site] = SoftRounding(layer.layer, layer.weight_grid)
             parametrize.register_parametrization(
                 layer.layer, "weight", roundings[site], unsafe=True
