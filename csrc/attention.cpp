@@ -10,7 +10,9 @@
 namespace carsam {
 namespace {
 
-constexpr std::size_t PREPARED_BYTES = 8 << 20;  // of keys and values that exist at a time
+constexpr std::size_t PRODUCTS_AT_ONCE = 1 << 20;  // of a part; less is not worth another thread
+constexpr std::size_t OVERHEAD = 1 << 12;          // products that take as long as a part's start
+constexpr std::size_t PREPARED_BYTES = 8 << 20;    // of keys and values that exist at a time
 
 struct HeadLayout {
     std::size_t panel_bytes, constant_bytes, bytes;
@@ -38,15 +40,17 @@ void run_attention(const Attention& op) {
     const std::size_t at_once =
         std::max<std::size_t>(1, std::min(heads, PREPARED_BYTES / layout.bytes));
     const std::size_t blocks = (op.queries + set.query_block - 1) / set.query_block;
+    const std::size_t prepared = op.padded_keys() * op.padded_head() + OVERHEAD;
+    const std::size_t products = prepared * std::min(op.queries, set.query_block) * 2;
     auto* memory = scratch_of<std::uint8_t>(Scratch::panels, at_once * layout.bytes);
     for (std::size_t first = 0; first < heads; first += at_once) {
         const std::size_t count = std::min(at_once, heads - first);
-        parallel_for(count, [&](std::size_t index) {
+        parallel_for(count, PRODUCTS_AT_ONCE / (16 * prepared), [&](std::size_t index) {
             const std::size_t head = first + index;
             set.prepare_head(op, layout.at(op, memory + index * layout.bytes), head / op.heads,
                              head % op.heads);
         });
-        parallel_for(count * blocks, [&](std::size_t index) {
+        parallel_for(count * blocks, PRODUCTS_AT_ONCE / products, [&](std::size_t index) {
             const std::size_t head = first + index / blocks;
             const std::size_t query = index % blocks * set.query_block;
             set.attend(op, layout.at(op, memory + index / blocks * layout.bytes), head / op.heads,

@@ -55,7 +55,8 @@ struct Linear {
     const std::int32_t* weight_zero;  // zero point less 2^(bits - 1)
     std::int32_t* constant;           // z_a (K z_w - sum of the column); written by `prepare`
     Activation activation;
-    const float* residual;  // (rows, output columns)
+    const float* residual;  // (residual_rows, output columns), added again and again
+    std::size_t residual_rows;
     float* values;          // result, or
     std::uint8_t* output;   // result as codes on
     const float* output_inverse_scale;
@@ -69,15 +70,27 @@ struct LayerNorm {
     const float* weight;
     const float* bias;
     float epsilon;
+    Activation activation;
     float* result;         // or
     std::uint8_t* output;  // codes on
     Grid grid;
+};
+
+// activation(values + bias).
+struct Activate {
+    const float* values;  // (rows, columns)
+    std::size_t columns;
+    const float* bias;
+    Activation activation;
+    float* result;
 };
 
 // Codes of values on one grid per column, or on a single grid (then the pointers are null).
 struct Quantize {
     const float* values;  // (rows, columns)
     std::size_t columns;
+    const float* addend;  // (addend_rows, columns), added first, again and again; or null
+    std::size_t addend_rows;
     const float* inverse_scale;
     const float* zero;
     const float* maximum;
@@ -126,6 +139,7 @@ struct Kernels {
     void (*multiply)(const Linear&, std::size_t first_row, std::size_t last_row,
                      std::size_t first, std::size_t last);
     void (*layer_norm)(const LayerNorm&, std::size_t first_row, std::size_t last_row);
+    void (*activate)(const Activate&, std::size_t first_row, std::size_t last_row);
     void (*quantize)(const Quantize&, std::size_t first_row, std::size_t last_row);
     void (*prepare_head)(const Attention&, const PreparedHead&, std::size_t group,
                          std::size_t head);

@@ -128,6 +128,20 @@ static CARSAM_INLINE void store_bytes_some(std::uint8_t* target, const Ints& val
     std::memcpy(target, lanes, count);
 }
 
+template <Activation ACTIVATION> static CARSAM_INLINE Floats activated(const Floats& value) {
+    if (ACTIVATION == Activation::relu) return relu(value);
+    if (ACTIVATION == Activation::gelu) return gelu(value);
+    return value;
+}
+
+// Calls a function template with the activation as its argument.
+#define CARSAM_WITH_ACTIVATION(activation, function, ...)                                   \
+    switch (activation) {                                                                   \
+        case Activation::none: return function<Activation::none>(__VA_ARGS__);              \
+        case Activation::relu: return function<Activation::relu>(__VA_ARGS__);              \
+        case Activation::gelu: return function<Activation::gelu>(__VA_ARGS__);              \
+    }
+
 // One panel of a tile: integers to results.
 template <Activation ACTIVATION>
 static inline void finish(const Linear& op, const std::int32_t* tile, std::size_t first_row,
@@ -145,10 +159,12 @@ static inline void finish(const Linear& op, const std::int32_t* tile, std::size_
     for (std::size_t row = 0; row < rows; ++row) {
         const Ints correction = constant - weight_zero * broadcast(row_sums[row]);
         Floats value = to_floats(load(tile + row * TILE_COLUMNS) + correction) * scale + bias;
-        if (ACTIVATION == Activation::relu) value = relu(value);
-        if (ACTIVATION == Activation::gelu) value = gelu(value);
+        value = activated<ACTIVATION>(value);
+        if (op.residual) {
+            const std::size_t residual_row = (first_row + row) % op.residual_rows;
+            value = value + load_some(op.residual + residual_row * columns + column, count);
+        }
         const std::size_t position = (first_row + row) * columns + column;
-        if (op.residual) value = value + load_some(op.residual + position, count);
         if (op.output) {
             const Ints codes = codes_on_grid(value, grid);
             store_bytes_some(op.output + position, codes, count);
@@ -201,17 +217,8 @@ static void multiply(const Linear& op, std::size_t first_row, std::size_t last_r
         codes.low = padded;
         codes.stride = width;
     }
-    switch (op.activation) {
-        case Activation::none:
-            return multiply_with<Activation::none>(op, codes, first_row, rows, row_sums, first,
-                                                   last);
-        case Activation::relu:
-            return multiply_with<Activation::relu>(op, codes, first_row, rows, row_sums, first,
-                                                   last);
-        case Activation::gelu:
-            return multiply_with<Activation::gelu>(op, codes, first_row, rows, row_sums, first,
-                                                   last);
-    }
+    CARSAM_WITH_ACTIVATION(op.activation, multiply_with, op, codes, first_row, rows, row_sums,
+                           first, last)
 }
 
 }  // namespace CARSAM_NAMESPACE

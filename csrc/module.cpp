@@ -61,6 +61,7 @@ static void linear(const Rows& codes, const nb::tuple& grid, const In<std::uint8
     op.weight_zero = weight_zero.data();
     op.activation = static_cast<Activation>(activation);
     op.residual = pointer(residual);
+    op.residual_rows = residual ? residual->shape(0) : 1;
     op.values = pointer(values);
     op.output = pointer(output);
     op.output_inverse_scale = pointer(output_inverse_scale);
@@ -71,14 +72,15 @@ static void linear(const Rows& codes, const nb::tuple& grid, const In<std::uint8
 }
 
 static void layer_norm(const FloatMatrix& values, const FloatVector& weight,
-                       const FloatVector& bias, float epsilon, const Values& result,
-                       const Codes& output, const std::optional<nb::tuple>& grid) {
+                       const FloatVector& bias, float epsilon, int activation,
+                       const Values& result, const Codes& output, const std::optional<nb::tuple>& grid) {
     LayerNorm op{};
     op.values = values.data();
     op.columns = values.shape(1);
     op.weight = weight.data();
     op.bias = bias.data();
     op.epsilon = epsilon;
+    op.activation = static_cast<Activation>(activation);
     op.result = pointer(result);
     op.output = pointer(output);
     if (grid) op.grid = read_grid(*grid);
@@ -86,13 +88,24 @@ static void layer_norm(const FloatMatrix& values, const FloatVector& weight,
     run_layer_norm(op, values.shape(0));
 }
 
-static void quantize(const FloatMatrix& values, const std::optional<nb::tuple>& grid,
+static void activate(const FloatMatrix& values, const FloatVector& bias, int activation,
+                     Out<float> result) {
+    const Activate op{values.data(), values.shape(1), bias.data(),
+                      static_cast<Activation>(activation), result.data()};
+    nb::gil_scoped_release release;
+    run_activate(op, values.shape(0));
+}
+
+static void quantize(const FloatMatrix& values, const std::optional<FloatMatrix>& addend,
+                     const std::optional<nb::tuple>& grid,
                      const std::optional<FloatVector>& inverse_scale,
                      const std::optional<FloatVector>& zero,
                      const std::optional<FloatVector>& maximum, Out<std::uint8_t> output) {
     Quantize op{};
     op.values = values.data();
     op.columns = values.shape(1);
+    op.addend = pointer(addend);
+    op.addend_rows = addend ? addend->shape(0) : 1;
     if (grid) op.grid = read_grid(*grid);
     op.inverse_scale = pointer(inverse_scale);
     op.zero = pointer(zero);
@@ -155,9 +168,11 @@ NB_MODULE(_kernels, module) {
                nb::arg("output_inverse_scale").none(), nb::arg("output_zero").none(),
                nb::arg("output_maximum").none());
     module.def("layer_norm", &layer_norm, nb::arg("values"), nb::arg("weight"), nb::arg("bias"),
-               nb::arg("epsilon"), nb::arg("result").none(), nb::arg("output").none(),
+               nb::arg("epsilon"), nb::arg("activation"), nb::arg("result").none(), nb::arg("output").none(),
                nb::arg("grid").none());
-    module.def("quantize", &quantize, nb::arg("values"), nb::arg("grid").none(),
+    module.def("activate", &activate, nb::arg("values"), nb::arg("bias"), nb::arg("activation"),
+               nb::arg("result"));
+    module.def("quantize", &quantize, nb::arg("values"), nb::arg("addend").none(), nb::arg("grid").none(),
                nb::arg("inverse_scale").none(), nb::arg("zero").none(), nb::arg("maximum").none(),
                nb::arg("output"));
     module.def("attention", &attention, nb::arg("query"), nb::arg("key"), nb::arg("value"),

@@ -13,10 +13,12 @@ namespace {
 constexpr std::size_t ROW_BLOCK = 96;       // rows whose codes stay in cache over all panels
 constexpr std::size_t NUMBERS_AT_ONCE = 1 << 15;  // of a row-wise operator's part
 constexpr std::size_t PARTS_PER_THREAD = 4;
+constexpr std::size_t PRODUCTS_AT_ONCE = 1 << 21;  // of a part; less is not worth another thread
+constexpr std::size_t UNPACKING = 16;  // products that take as long as unpacking one weight
 
 void for_row_blocks(std::size_t rows, std::size_t block,
                     const std::function<void(std::size_t, std::size_t)>& part) {
-    parallel_for((rows + block - 1) / block, [&](std::size_t index) {
+    parallel_for((rows + block - 1) / block, 1, [&](std::size_t index) {
         part(index * block, std::min(rows, (index + 1) * block));
     });
 }
@@ -34,7 +36,9 @@ void run_linear(Linear op) {
     auto* unpacked = scratch_of<std::int8_t>(Scratch::panels, panels * PANEL * width);
     op.panels = unpacked;
     op.constant = scratch_of<std::int32_t>(Scratch::columns, panels * PANEL);
-    const std::size_t parts = std::min(panels, PARTS_PER_THREAD * threads());
+    const std::size_t products = panels * PANEL * width * (std::min(op.rows, ROW_BLOCK) + UNPACKING);
+    const std::size_t parts = std::min(
+        {panels, PARTS_PER_THREAD * threads(), products / PRODUCTS_AT_ONCE + 1});
     const std::size_t panels_at_once = (panels + parts - 1) / parts;
     const bool one_block = op.rows <= ROW_BLOCK;  // then multiply what was just unpacked
     for_row_blocks(panels, panels_at_once, [&](std::size_t first, std::size_t last) {
@@ -51,6 +55,13 @@ void run_layer_norm(const LayerNorm& op, std::size_t rows) {
     const Kernels& set = kernels();
     for_row_blocks(rows, rows_at_once(op.columns), [&](std::size_t first, std::size_t last) {
         set.layer_norm(op, first, last);
+    });
+}
+
+void run_activate(const Activate& op, std::size_t rows) {
+    const Kernels& set = kernels();
+    for_row_blocks(rows, rows_at_once(op.columns), [&](std::size_t first, std::size_t last) {
+        set.activate(op, first, last);
     });
 }
 

@@ -1,4 +1,4 @@
-// Row by row: layer normalisation and quantization.
+// Row by row: layer normalisation, activation functions and quantization.
 #pragma once
 
 #include <math.h>
@@ -21,7 +21,9 @@ static CARSAM_INLINE float lane_sum(const float* row, std::size_t columns, Funct
     return fold_sum(sum);
 }
 
-static void layer_norm(const carsam::LayerNorm& op, std::size_t first_row, std::size_t last_row) {
+template <Activation ACTIVATION>
+static void layer_norm_with(const carsam::LayerNorm& op, std::size_t first_row,
+                            std::size_t last_row) {
     const std::size_t columns = op.columns;
     const float count = static_cast<float>(columns);
     const GridLanes grid = grid_lanes(op.grid);
@@ -37,9 +39,9 @@ static void layer_norm(const carsam::LayerNorm& op, std::size_t first_row, std::
         for (std::size_t column = 0; column < columns; column += LANES) {
             const std::size_t left = columns - column, width = left < LANES ? left : LANES;
             const Floats centred = load_some(values + column, width) - means;
-            const Floats result =
+            const Floats result = activated<ACTIVATION>(
                 (centred * inverse_deviation) * load_some(op.weight + column, width) +
-                load_some(op.bias + column, width);
+                load_some(op.bias + column, width));
             const std::size_t position = row * columns + column;
             if (op.output) {
                 const Ints codes = codes_on_grid(result, grid);
@@ -51,13 +53,39 @@ static void layer_norm(const carsam::LayerNorm& op, std::size_t first_row, std::
     }
 }
 
+static void layer_norm(const carsam::LayerNorm& op, std::size_t first_row, std::size_t last_row) {
+    CARSAM_WITH_ACTIVATION(op.activation, layer_norm_with, op, first_row, last_row)
+}
+
+template <Activation ACTIVATION>
+static void activate_with(const carsam::Activate& op, std::size_t first_row,
+                          std::size_t last_row) {
+    for (std::size_t row = first_row; row < last_row; ++row) {
+        for (std::size_t column = 0; column < op.columns; column += LANES) {
+            const std::size_t left = op.columns - column, width = left < LANES ? left : LANES;
+            const std::size_t position = row * op.columns + column;
+            const Floats value =
+                load_some(op.values + position, width) + load_some(op.bias + column, width);
+            store_some(op.result + position, activated<ACTIVATION>(value), width);
+        }
+    }
+}
+
+static void activate(const carsam::Activate& op, std::size_t first_row, std::size_t last_row) {
+    CARSAM_WITH_ACTIVATION(op.activation, activate_with, op, first_row, last_row)
+}
+
 static void quantize(const carsam::Quantize& op, std::size_t first_row, std::size_t last_row) {
     const GridLanes grid = grid_lanes(op.grid);
     for (std::size_t row = first_row; row < last_row; ++row) {
         for (std::size_t column = 0; column < op.columns; column += LANES) {
             const std::size_t left = op.columns - column, width = left < LANES ? left : LANES;
             const std::size_t position = row * op.columns + column;
-            const Floats value = load_some(op.values + position, width);
+            Floats value = load_some(op.values + position, width);
+            if (op.addend) {
+                const std::size_t addend_row = row % op.addend_rows;
+                value = value + load_some(op.addend + addend_row * op.columns + column, width);
+            }
             const Ints codes =
                 op.inverse_scale
                     ? codes_on_grid(value,

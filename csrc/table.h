@@ -6,7 +6,8 @@
 
 namespace CARSAM_NAMESPACE {
 
-static constexpr carsam::Kernels TABLE = {CARSAM_NAME,  QUERY_BLOCK, prepare,     multiply,
-                                          layer_norm,   quantize,    prepare_head, attend};
+static constexpr carsam::Kernels TABLE = {CARSAM_NAME, QUERY_BLOCK, prepare,
+                                          multiply,    layer_norm,  activate,
+                                          quantize,    prepare_head, attend};
 
 }  // namespace CARSAM_NAMESPACE

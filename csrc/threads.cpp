@@ -33,11 +33,13 @@ class Pool {
         for (std::thread& worker : workers_) worker.join();
     }
 
-    void run(std::size_t count, const std::function<void(std::size_t)>& part) {
+    void run(std::size_t count, std::size_t grain,
+             const std::function<void(std::size_t)>& part) {
         {
             std::lock_guard<std::mutex> lock(mutex_);
             part_ = &part;
             count_ = count;
+            grain_ = grain;
             error_ = nullptr;
             next_.store(0, std::memory_order_relaxed);
             busy_.store(workers_.size(), std::memory_order_relaxed);
@@ -72,9 +74,10 @@ class Pool {
     void do_parts() {
         try {
             for (;;) {
-                const std::size_t index = next_.fetch_add(1, std::memory_order_relaxed);
-                if (index >= count_) return;
-                (*part_)(index);
+                const std::size_t first = next_.fetch_add(grain_, std::memory_order_relaxed);
+                if (first >= count_) return;
+                const std::size_t last = std::min(count_, first + grain_);
+                for (std::size_t index = first; index < last; ++index) (*part_)(index);
             }
         } catch (...) {  // out of memory
             std::lock_guard<std::mutex> lock(mutex_);
@@ -86,7 +89,7 @@ class Pool {
     std::mutex mutex_;
     std::condition_variable wake_;
     std::atomic<std::size_t> job_{0}, next_{0}, busy_{0};
-    std::size_t count_ = 0;
+    std::size_t count_ = 0, grain_ = 1;
     const std::function<void(std::size_t)>* part_ = nullptr;
     std::exception_ptr error_;
     bool stopping_ = false;
@@ -111,10 +114,12 @@ std::size_t threads() {
     return wanted ? wanted : std::max<std::size_t>(std::thread::hardware_concurrency(), 1);
 }
 
-void parallel_for(std::size_t count, const std::function<void(std::size_t)>& part) {
+void parallel_for(std::size_t count, std::size_t grain,
+                  const std::function<void(std::size_t)>& part) {
+    grain = std::max<std::size_t>(grain, 1);
     std::unique_lock<std::mutex> lock(*pool_mutex, std::try_to_lock);
     const std::size_t size = threads();
-    if (count < 2 || size < 2 || !lock.owns_lock()) {
+    if (count <= grain || size < 2 || !lock.owns_lock()) {
         for (std::size_t index = 0; index < count; ++index) part(index);
         return;
     }
@@ -127,7 +132,7 @@ void parallel_for(std::size_t count, const std::function<void(std::size_t)>& par
         pool = nullptr;
         pool = new Pool(size - 1);
     }
-    pool->run(count, part);
+    pool->run(count, grain, part);
 }
 
 }  // namespace carsam

@@ -10,8 +10,9 @@ namespace carsam {
 void set_threads(std::size_t count);
 std::size_t threads();
 
-// Calls part(index) for every index below `count`, on several threads; returns when all are done.
-// A second caller meanwhile does all parts itself.
-void parallel_for(std::size_t count, const std::function<void(std::size_t)>& part);
+// Calls part(index) for every index below `count`, on several threads, `grain` neighbours on one;
+// returns when all are done. A second caller meanwhile does all parts itself.
+void parallel_for(std::size_t count, std::size_t grain,
+                  const std::function<void(std::size_t)>& part);
 
 }  // namespace carsam

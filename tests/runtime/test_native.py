@@ -78,7 +78,8 @@ def test_linear_epilogues_equal_the_reference(activation, has_residual, grids, r
     random = np.random.default_rng(rows)
     tensor, weight = codes(random, rows, 64, 4, ""), matrix(random, 45, 64, 4)
     bias = random.normal(size=45).astype(np.float32)
-    residual = random.normal(size=(rows, 45)).astype(np.float32) if has_residual else None
+    period = rows // 2 if rows % 2 == 0 else rows
+    residual = random.normal(size=(period, 45)).astype(np.float32) if has_residual else None
     parts = tuple(
         (Grid(np.float32(random.uniform(0.1, 1)), int(random.integers(1 << bits)), bits), 15)
         for bits in (4, 8, 2)
@@ -94,7 +95,8 @@ def test_layer_norm_equals_the_reference(seed, rows, columns) -> None:
     values = random.normal(3, 2, (rows, columns)).astype(np.float32)
     weight, bias = random.normal(size=(2, columns)).astype(np.float32)
     for output in (None, Grid(np.float32(0.3), 7, 4)):
-        arguments = (values, weight, bias, 1e-6, output)
+        activation = [None, "relu", "gelu"][seed % 3]
+        arguments = (values, weight, bias, 1e-6, activation, output)
         np.testing.assert_array_equal(
             native.layer_norm(*arguments), reference.layer_norm(*arguments)
         )
@@ -106,6 +108,21 @@ def test_quantize_equals_the_reference(seed, rows, columns) -> None:
     values = (random.normal(0, 2, (rows, columns)) * 10.0 ** random.integers(-3, 9)).astype("f4")
     grid = Grid(np.float32(0.3), 7, 4)
     np.testing.assert_array_equal(native.quantize(values, grid), reference.quantize(values, grid))
+    values, addend = np.tile(values, (3, 1)), values / 2
+    np.testing.assert_array_equal(
+        native.quantize(values, grid, addend), reference.quantize(values, grid, addend)
+    )
+
+
+@given(seed=st.integers(0, 2**32 - 1), rows=st.integers(1, 9), columns=st.integers(1, 70))
+def test_activate_equals_the_reference(seed, rows, columns) -> None:
+    random = np.random.default_rng(seed)
+    values = random.normal(0, 2, (rows, columns)).astype(np.float32)
+    bias = random.normal(size=columns).astype(np.float32)
+    for activation in ("relu", "gelu"):
+        np.testing.assert_array_equal(
+            native.activate(values, bias, activation), reference.activate(values, bias, activation)
+        )
 
 
 @pytest.mark.parametrize("bits", [(4, 4, 4, 4), (8, 8, 8, 8), (8, 4, 8, 4), (2, 3, 5, 7)])

@@ -103,4 +103,13 @@ def test_layer_norm_to_codes_equals_norm_then_quantize() -> None:
     weight, bias = random.normal(size=(2, 20)).astype(np.float32)
     grid = Grid(np.float32(0.3), 8, 4)
     expected = quantize(layer_norm(values, weight, bias, 1e-6), grid)
-    np.testing.assert_array_equal(layer_norm(values, weight, bias, 1e-6, grid), expected)
+    found = layer_norm(values, weight, bias, 1e-6, output=grid)
+    np.testing.assert_array_equal(found, expected)
+
+
+def test_quantize_adds_a_repeated_addend_first() -> None:
+    random = np.random.default_rng(0)
+    values, addend = random.normal(size=(6, 5)), random.normal(size=(3, 5))
+    grid = Grid(np.float32(0.3), 8, 4)
+    found = quantize(values, grid, addend)
+    np.testing.assert_array_equal(found[3:], quantize(values[3:] + addend, grid))

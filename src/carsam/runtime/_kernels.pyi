@@ -31,12 +31,15 @@ def layer_norm(
     weight: Array,
     bias: Array,
     epsilon: float,
+    activation: int,
     result: Array | None,
     output: Array | None,
     grid: Grid | None,
 ) -> None: ...
+def activate(values: Array, bias: Array, activation: int, result: Array) -> None: ...
 def quantize(
     values: Array,
+    addend: Array | None,
     grid: Grid | None,
     inverse_scale: Array | None,
     zero: Array | None,

@@ -6,10 +6,9 @@ from typing import Any
 
 import numpy as np
 
-from carsam.runtime.functions import gelu
 from carsam.runtime.images import unfold_patches
 from carsam.runtime.layers import Linear, Norm
-from carsam.runtime.two_way import TwoWayTransformer, read_two_way_transformer
+from carsam.runtime.two_way import Tokens, TwoWayTransformer, read_two_way_transformer
 from carsam.runtime.weights import Weights
 
 UPSCALING_NORM_EPSILON = 1e-6
@@ -37,12 +36,22 @@ class MaskUpscaling:
     norm: Norm
     conv2: Linear
 
-    def __call__(self, image: np.ndarray, size: int) -> np.ndarray:
-        """Map (size * size, C) float32 to (4 size * 4 size, C / 8) float32."""
-        doubled = unfold_patches(self.conv1(image), size, size, 2)
-        hidden = gelu(self.norm(doubled)).reshape(4 * size * size, -1)
-        quadrupled = unfold_patches(gelu(self.conv2(hidden)), 2 * size, 2 * size, 2)
-        return quadrupled.reshape(16 * size * size, -1)
+    def __call__(self, image: np.ndarray) -> np.ndarray:
+        """Map (size * size, C) float32 to (16 * size * size, C / 8) float32.
+
+        The 16 pixels of an image token stay together, ordered (y1, x1, y2, x2) by the
+        convolutions that made them; see `unfold`.
+        """
+        doubled = self.conv1(image).reshape(4 * len(image), -1)
+        hidden = self.norm(doubled, activation="gelu")
+        return self.conv2(hidden, activation="gelu").reshape(16 * len(image), -1)
+
+    @staticmethod
+    def unfold(masks: np.ndarray, size: int) -> np.ndarray:
+        """Order the pixels of (M, 16 * size * size) masks: (M, 4 * size, 4 * size)."""
+        tokens = masks.reshape(len(masks), size * size, 16)
+        doubled = unfold_patches(tokens, size, size, 2).reshape(len(masks), -1, 4)
+        return unfold_patches(doubled, 2 * size, 2 * size, 2)[..., 0]
 
 
 @dataclass(frozen=True)
@@ -63,24 +72,22 @@ class MaskDecoder:
 
     def __call__(
         self,
-        image: np.ndarray,
-        image_positions: np.ndarray,
+        image: Tokens,
         prompt_tokens: np.ndarray,
         multimask_output: bool,
     ) -> tuple[np.ndarray, np.ndarray]:
         """Return mask logits (P, M, 4 size, 4 size) and predicted IoUs (P, M), float32.
 
         Args:
-            image: (P, size * size, C) float32, dense prompts added, or (1, size * size, C) if
-                all prompts share it.
-            image_positions: (size * size, C) float32.
+            image: size * size tokens of P groups, or of one that all prompts share; dense
+                prompts are added.
             prompt_tokens: (P, T, C) float32.
             multimask_output: masks 1 to 3 rather than mask 0.
         """
         count = len(prompt_tokens)
         output_tokens = np.broadcast_to(self.output_tokens, (count, *self.output_tokens.shape))
-        tokens = np.concatenate([output_tokens, prompt_tokens], axis=1)
-        tokens, image = self.transformer(tokens, image, image_positions)
+        given = np.concatenate([output_tokens, prompt_tokens], axis=1)
+        tokens, images = self.transformer(Tokens(given, given), image)
         chosen = range(1, len(self.hypernetworks)) if multimask_output else range(1)
         kernels = np.stack(
             [self.hypernetworks[mask](tokens[:, 1 + mask]) for mask in chosen], axis=1
@@ -88,8 +95,8 @@ class MaskDecoder:
         side = 4 * self.size
         masks = np.empty((count, len(chosen), side, side), np.float32)
         for index in range(count):
-            upscaled = self.upscaling(image[index], self.size)
-            masks[index] = (kernels[index] @ upscaled.T).reshape(-1, side, side)
+            upscaled = self.upscaling(images[index])
+            masks[index] = self.upscaling.unfold(kernels[index] @ upscaled.T, self.size)
         return masks, self.iou_head(tokens[:, 0])[:, chosen]
 
 

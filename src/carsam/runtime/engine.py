@@ -8,12 +8,13 @@ from carsam.errors import UserError
 from carsam.runtime.decoder import read_mask_decoder
 from carsam.runtime.encoder import read_encoder
 from carsam.runtime.prompt_encoder import read_prompt_encoder
+from carsam.runtime.two_way import Tokens
 from carsam.runtime.weights import Weights
 
 FAMILIES = ("sam",)
 """Families whose checkpoints this engine runs."""
 
-PROMPTS_AT_ONCE = 8
+PROMPTS_AT_ONCE = 4
 """Prompts decoded together; bounds memory, each holds an image embedding of its own."""
 
 
@@ -58,7 +59,7 @@ class NativeEngine:
         self, embedding: Embedding, prompts: Prompts, multimask_output: bool
     ) -> tuple[np.ndarray, np.ndarray]:
         """Return mask logits (P, M, 4h, 4w) and predicted IoUs (P, M), float32."""
-        image = embedding[0].reshape(len(embedding[0]), -1).T  # (h * w, C)
+        image = np.ascontiguousarray(embedding[0].reshape(len(embedding[0]), -1).T)  # (h * w, C)
         parts = [
             self._decode(image, prompts[start : start + PROMPTS_AT_ONCE], multimask_output)
             for start in range(0, len(prompts), PROMPTS_AT_ONCE)
@@ -72,4 +73,5 @@ class NativeEngine:
         tokens, dense = self._prompt_encoder(prompts)
         placed = image + dense
         shared = placed if placed.ndim == 3 else placed[None]
-        return self._decoder(shared, self._image_positions, tokens, multimask_output)
+        positions = self._image_positions[None]
+        return self._decoder(Tokens(shared, positions), tokens, multimask_output)

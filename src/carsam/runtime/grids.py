@@ -105,10 +105,30 @@ class Codes:
         return (self.array - np.float32(self.grid.zero_point)) * np.float32(self.grid.scale)
 
 
+@dataclass(frozen=True)
+class Sum:
+    """Values and their positions, added only when they are used.
+
+    Args:
+        values: (rows, columns) float32.
+        addend: (a divisor of rows, columns) float32, added again and again.
+    """
+
+    values: np.ndarray
+    addend: np.ndarray
+
+    def total(self) -> np.ndarray:
+        """The sum, (rows, columns) float32."""
+        groups = self.values.reshape(-1, *self.addend.shape)
+        return (groups + self.addend).reshape(self.values.shape)
+
+
 Tensor = np.ndarray | Codes
 """What flows between layers: float32 values, or codes on a grid."""
 
 
-def values_of(tensor: Tensor) -> np.ndarray:
+def values_of(tensor: Tensor | Sum) -> np.ndarray:
     """Return `tensor` as float32 values."""
+    if isinstance(tensor, Sum):
+        return tensor.total()
     return tensor.values() if isinstance(tensor, Codes) else tensor

@@ -7,14 +7,23 @@ from carsam.errors import UserError
 try:
     from carsam.runtime import _kernels
 except ImportError:
-    from carsam.runtime.reference import layer_norm, linear, quantize
+    from carsam.runtime.reference import activate, layer_norm, linear, quantize
     from carsam.runtime.reference_attention import attention
 
     _kernels = None  # type: ignore[assignment]
 else:
-    from carsam.runtime.native import attention, layer_norm, linear, quantize
+    from carsam.runtime.native import activate, attention, layer_norm, linear, quantize
 
-__all__ = ["attention", "instruction_set", "layer_norm", "linear", "quantize", "set_threads"]
+__all__ = [
+    "activate",
+    "attention",
+    "instruction_set",
+    "layer_norm",
+    "linear",
+    "quantize",
+    "set_threads",
+    "use_instruction_set",
+]
 
 INSTRUCTION_SET_VARIABLE = "CARSAM_ISA"
 

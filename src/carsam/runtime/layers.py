@@ -5,9 +5,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from carsam.runtime import kernels
-from carsam.runtime.functions import ACTIVATIONS
 from carsam.runtime.geometry import RelativePositions, TokenMap
-from carsam.runtime.grids import Codes, ColumnGrids, Grid, Tensor, values_of
+from carsam.runtime.grids import Codes, ColumnGrids, Grid, Sum, Tensor, values_of
 from carsam.runtime.matrices import PackedMatrix
 
 
@@ -19,17 +18,17 @@ class Norm:
     bias: np.ndarray
     epsilon: float
 
-    def __call__(self, values: np.ndarray) -> np.ndarray:
-        """Normalise float32 `values` (..., channels)."""
-        return self._apply(values, None)
+    def __call__(self, values: np.ndarray, activation: str | None = None) -> np.ndarray:
+        """Normalise float32 `values` (..., channels), then apply an activation function."""
+        return self._apply(values, activation, None)
 
     def to_grid(self, values: np.ndarray, output: Grid | None) -> Tensor:
         """Normalise float32 `values` (..., channels); as codes if `output` is given."""
-        return _on_grid(self._apply(values, output), output)
+        return _on_grid(self._apply(values, None, output), output)
 
-    def _apply(self, values: np.ndarray, output: Grid | None) -> np.ndarray:
-        rows = np.ascontiguousarray(values).reshape(-1, values.shape[-1])
-        result = kernels.layer_norm(rows, self.weight, self.bias, self.epsilon, output)
+    def _apply(self, values: np.ndarray, activation: str | None, output: Grid | None) -> np.ndarray:
+        rows = values.reshape(-1, values.shape[-1])
+        result = kernels.layer_norm(rows, self.weight, self.bias, self.epsilon, activation, output)
         return result.reshape(values.shape)
 
 
@@ -49,14 +48,19 @@ class Linear:
 
     def __call__(
         self,
-        tensor: Tensor,
+        tensor: Tensor | Sum,
         activation: str | None = None,
         residual: np.ndarray | None = None,
     ) -> np.ndarray:
-        """Apply to (M, K) values, or codes on `input`: (M, N) float32."""
+        """Apply to (M, K) values, or codes on `input`: (M, N) float32.
+
+        `residual` is (a divisor of M, N), added again and again.
+        """
         return self._apply(tensor, activation, residual, None)
 
-    def to_grid(self, tensor: Tensor, output: Grid | None, activation: str | None = None) -> Tensor:
+    def to_grid(
+        self, tensor: Tensor | Sum, output: Grid | None, activation: str | None = None
+    ) -> Tensor:
         """Apply to (M, K) values or codes; the result is codes if `output` is given."""
         return _on_grid(self._apply(tensor, activation, None, output), output)
 
@@ -66,7 +70,7 @@ class Linear:
 
     def _apply(
         self,
-        tensor: Tensor,
+        tensor: Tensor | Sum,
         activation: str | None,
         residual: np.ndarray | None,
         output: Grid | ColumnGrids | None,
@@ -75,12 +79,14 @@ class Linear:
         if isinstance(tensor, Codes) and isinstance(self.weight, PackedMatrix):
             return kernels.linear(tensor, self.weight, self.bias, activation, residual, output)
         result = values_of(tensor) @ self.weight_values().T
-        if self.bias is not None:
-            result += self.bias
         if activation is not None:
-            result = ACTIVATIONS[activation](result)
+            bias = np.zeros(result.shape[1], np.float32) if self.bias is None else self.bias
+            result = kernels.activate(result, bias, activation)
+        elif self.bias is not None:
+            result += self.bias
         if residual is not None:
-            result += residual
+            groups = result.reshape(-1, *residual.shape)  # a view
+            groups += residual
         return result if output is None else kernels.quantize(result, output)
 
     def weight_values(self) -> np.ndarray:
@@ -129,9 +135,13 @@ class AttentionProduct:
         return ColumnGrids(((self.query, columns), (self.key, columns), (self.value, columns)))
 
 
-def _quantized(tensor: Tensor, grid: Grid | None) -> Tensor:
-    if grid is None or isinstance(tensor, Codes):
+def _quantized(tensor: Tensor | Sum, grid: Grid | None) -> Tensor:
+    if isinstance(tensor, Codes):
         return tensor
+    if grid is None:
+        return values_of(tensor)
+    if isinstance(tensor, Sum):
+        return Codes(kernels.quantize(tensor.values, grid, tensor.addend), grid)
     return Codes(kernels.quantize(tensor, grid), grid)
 
 

@@ -12,16 +12,23 @@ from carsam.runtime.matrices import PackedMatrix
 ACTIVATION_NUMBERS = {None: 0, "relu": 1, "gelu": 2}
 
 
-def quantize(values: np.ndarray, grid: Grid | ColumnGrids) -> np.ndarray:
+def quantize(
+    values: np.ndarray, grid: Grid | ColumnGrids, addend: np.ndarray | None = None
+) -> np.ndarray:
     """See `carsam.runtime.reference.quantize`."""
-    rows = _contiguous(values).reshape(-1, values.shape[-1])
-    codes = np.empty(rows.shape, np.uint8)
-    if isinstance(grid, Grid):
-        _kernels.quantize(rows, _grid(grid), None, None, None, codes)
-    else:
-        inverse_scale, zero, highest = _column_grids(grid, rows.shape[1])
-        _kernels.quantize(rows, None, inverse_scale, zero, highest, codes)
-    return codes.reshape(values.shape)
+    codes = np.empty(values.shape, np.uint8)
+    single, per_column = (grid, None) if isinstance(grid, Grid) else (None, grid)
+    inverse_scale, zero, highest = _column_grids(per_column, values.shape[1])
+    _kernels.quantize(
+        _contiguous(values),
+        _optional(addend),
+        None if single is None else _grid(single),
+        inverse_scale,
+        zero,
+        highest,
+        codes,
+    )
+    return codes
 
 
 def layer_norm(
@@ -29,13 +36,29 @@ def layer_norm(
     weight: np.ndarray,
     bias: np.ndarray,
     epsilon: float,
+    activation: str | None = None,
     output: Grid | None = None,
 ) -> np.ndarray:
     """See `carsam.runtime.reference.layer_norm`."""
     floats, codes = _result(values.shape, output)
-    grid = None if output is None else _grid(output)
-    _kernels.layer_norm(_contiguous(values), weight, bias, epsilon, floats, codes, grid)
+    _kernels.layer_norm(
+        _contiguous(values),
+        weight,
+        bias,
+        epsilon,
+        ACTIVATION_NUMBERS[activation],
+        floats,
+        codes,
+        None if output is None else _grid(output),
+    )
     return _one_of(floats, codes)
+
+
+def activate(values: np.ndarray, bias: np.ndarray, activation: str) -> np.ndarray:
+    """See `carsam.runtime.reference.activate`."""
+    result = np.empty(values.shape, np.float32)
+    _kernels.activate(_contiguous(values), bias, ACTIVATION_NUMBERS[activation], result)
+    return result
 
 
 def linear(
@@ -58,7 +81,7 @@ def linear(
         _padded(weight.signed_zero_point(), columns),
         None if bias is None else _padded(bias, columns),
         ACTIVATION_NUMBERS[activation],
-        None if residual is None else _contiguous(residual),
+        _optional(residual),
         floats,
         codes,
         *_column_grids(output, columns),
@@ -134,6 +157,10 @@ def _column_grids(
 def _padded(numbers: np.ndarray, columns: int) -> np.ndarray:
     """A copy of (columns,) `numbers` with zeros up to whole panels."""
     return np.pad(numbers, (0, -columns % LANES))
+
+
+def _optional(values: np.ndarray | None) -> np.ndarray | None:
+    return None if values is None else _contiguous(values)
 
 
 def _contiguous(values: np.ndarray) -> np.ndarray:

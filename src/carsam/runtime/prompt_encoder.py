@@ -7,7 +7,6 @@ from typing import Any
 import numpy as np
 
 from carsam.engine import Prompts
-from carsam.runtime.functions import ACTIVATIONS
 from carsam.runtime.images import patches
 from carsam.runtime.layers import Linear, Norm
 from carsam.runtime.weights import Weights, activation_name
@@ -53,13 +52,12 @@ class MaskEmbedding:
     def __call__(self, masks: np.ndarray) -> np.ndarray:
         """Embed (P, 4h, 4w) float32 logits: (P, h * w, C) float32."""
         count, height, width = masks.shape
-        activation = ACTIVATIONS[self.activation]
         hidden = self.conv1(patches(masks[..., None], 2).reshape(-1, 4))
-        hidden = activation(self.norm1(hidden))
+        hidden = self.norm1(hidden, self.activation)
         image = hidden.reshape(count, height // 2, width // 2, -1)
         squares = patches(image, 2)
         hidden = self.conv2(squares.reshape(-1, squares.shape[-1]))
-        hidden = self.conv3(activation(self.norm2(hidden)))
+        hidden = self.conv3(self.norm2(hidden, self.activation))
         return hidden.reshape(count, (height // 4) * (width // 4), -1)
 
 

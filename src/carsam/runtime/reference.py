@@ -7,12 +7,17 @@ from carsam.runtime.grids import Codes, ColumnGrids, Grid
 from carsam.runtime.matrices import PackedMatrix, integer_product
 
 
-def quantize(values: np.ndarray, grid: Grid | ColumnGrids) -> np.ndarray:
+def quantize(
+    values: np.ndarray, grid: Grid | ColumnGrids, addend: np.ndarray | None = None
+) -> np.ndarray:
     """Return the codes (uint8) of float32 `values`: clamp(rint(value / scale) + zero_point).
 
     Args:
-        values: any shape; with `ColumnGrids`, (rows, columns).
+        values: (rows, columns).
+        addend: (a divisor of rows, columns) float32, added first, again and again.
     """
+    if addend is not None:
+        values = values + _repeated(addend, len(values))
     zero = np.asarray(grid.zero_point, np.float32)
     scaled = np.rint(values * grid.inverse_scale)
     return (np.clip(scaled, -zero, grid.maximum - zero) + zero).astype(np.uint8)
@@ -23,6 +28,7 @@ def layer_norm(
     weight: np.ndarray,
     bias: np.ndarray,
     epsilon: float,
+    activation: str | None = None,
     output: Grid | None = None,
 ) -> np.ndarray:
     """Normalise the rows of (rows, columns) float32 `values`; as codes if `output` is given."""
@@ -30,8 +36,15 @@ def layer_norm(
     centred = values - (lane_sum(values) / columns)[:, None]
     variance = lane_sum(centred * centred) / columns
     inverse_deviation = np.float32(1) / np.sqrt(variance + np.float32(epsilon))
-    normalised = (centred * inverse_deviation[:, None]) * weight + bias
-    return normalised if output is None else quantize(normalised, output)
+    result = (centred * inverse_deviation[:, None]) * weight + bias
+    if activation is not None:
+        result = ACTIVATIONS[activation](result)
+    return result if output is None else quantize(result, output)
+
+
+def activate(values: np.ndarray, bias: np.ndarray, activation: str) -> np.ndarray:
+    """Return activation(values + bias) of (rows, columns) float32 `values`."""
+    return ACTIVATIONS[activation](values + bias)
 
 
 def linear(
@@ -53,7 +66,7 @@ def linear(
         weight: (N, K).
         bias: (N,) float32.
         activation: key of `carsam.runtime.functions.ACTIVATIONS`.
-        residual: (M, N) float32.
+        residual: (a divisor of M, N) float32, added again and again.
         output: grid of the result; float32 without.
 
     Returns:
@@ -72,5 +85,10 @@ def linear(
     if activation is not None:
         result = ACTIVATIONS[activation](result)
     if residual is not None:
-        result += residual
+        result += _repeated(residual, len(result))
     return result if output is None else quantize(result, output)
+
+
+def _repeated(rows: np.ndarray, count: int) -> np.ndarray:
+    """`rows` again and again until there are `count`."""
+    return rows if len(rows) == count else np.tile(rows, (count // len(rows), 1))

@@ -7,11 +7,42 @@ from typing import Any
 import numpy as np
 
 from carsam.runtime.geometry import TokenMap
-from carsam.runtime.grids import Grid, Tensor
+from carsam.runtime.grids import Sum
 from carsam.runtime.layers import AttentionProduct, Linear, Norm
 from carsam.runtime.weights import Weights, activation_name
 
 FINAL_NORM_EPSILON = 1e-5
+
+
+@dataclass(frozen=True)
+class Tokens:
+    """Tokens of P groups, or of one group that all prompts share.
+
+    Args:
+        values: (groups, length, C) float32.
+        positions: (groups or 1, length, C) float32.
+    """
+
+    values: np.ndarray
+    positions: np.ndarray
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Groups and tokens in each."""
+        return self.values.shape[0], self.values.shape[1]
+
+    def flat(self) -> np.ndarray:
+        """(groups * length, C)."""
+        return self.values.reshape(-1, self.values.shape[-1])
+
+    def placed(self) -> Sum:
+        """The values with their positions, (groups * length, C)."""
+        return Sum(self.flat(), self.positions.reshape(-1, self.positions.shape[-1]))
+
+    def replaced(self, flat: np.ndarray) -> "Tokens":
+        """Other values (P * length, C) at the same positions."""
+        values = flat.reshape(-1, *self.values.shape[1:])
+        return Tokens(values, self.positions)
 
 
 @dataclass(frozen=True)
@@ -25,33 +56,26 @@ class DecoderAttention:
     output: Linear
 
     def __call__(
-        self,
-        query: np.ndarray,
-        key: np.ndarray,
-        value: np.ndarray,
-        residual: np.ndarray | None = None,
+        self, queries: Tokens, keys: Tokens, placed: bool = True, added: bool = True
     ) -> np.ndarray:
-        """Attend within each of P groups and add `residual`.
+        """Let queries attend to keys within each of P groups.
 
         Args:
-            query: (P or 1, Q, C) float32; 1 if all groups share them.
-            key, value: (P or 1, T, C) float32.
-            residual: (P, Q, C) float32.
+            placed: whether queries and keys (not values) include their positions.
+            added: whether the result is added to the queries' values.
 
         Returns:
-            (P, Q, C) float32, P being the largest number of groups given.
+            (P * queries, C) float32.
         """
-        groups = max(len(query), len(key))
-        tokens = TokenMap.of_groups(groups, query.shape[:2], key.shape[:2])
+        groups = max(queries.shape[0], keys.shape[0])
         attended = self.product(
-            _project(self.query, query, self.product.query),
-            _project(self.key, key, self.product.key),
-            _project(self.value, value, self.product.value),
-            tokens,
+            self.query.to_grid(queries.placed() if placed else queries.flat(), self.product.query),
+            self.key.to_grid(keys.placed() if placed else keys.flat(), self.product.key),
+            self.value.to_grid(keys.flat(), self.product.value),
+            TokenMap.of_groups(groups, queries.shape, keys.shape),
             self.output.input,
         )
-        flat = None if residual is None else residual.reshape(-1, residual.shape[-1])
-        return self.output(attended, residual=flat).reshape(groups, query.shape[1], -1)
+        return self.output(attended, residual=queries.flat() if added else None)
 
 
 @dataclass(frozen=True)
@@ -59,8 +83,8 @@ class TwoWayBlock:
     """Self-attention of the prompt tokens, cross-attention, perceptron, cross-attention back.
 
     Args:
-        adds_positions: whether self-attention sees the tokens' positions; the first block's
-            does not, its tokens are the positions.
+        adds_positions: whether self-attention sees the tokens' positions and is added to the
+            tokens; the first block's is not, its tokens are the positions.
     """
 
     self_attention: DecoderAttention
@@ -75,40 +99,15 @@ class TwoWayBlock:
     norm4: Norm
     adds_positions: bool
 
-    def __call__(
-        self,
-        tokens: np.ndarray,
-        image: np.ndarray,
-        token_positions: np.ndarray,
-        image_positions: np.ndarray,
-    ) -> tuple[np.ndarray, np.ndarray]:
-        """Return the new tokens (P, T, C) and image tokens (P, h * w, C).
-
-        Args:
-            tokens, token_positions: (P, T, C) float32.
-            image: (P, h * w, C) float32, or (1, h * w, C) shared by all prompts.
-            image_positions: (h * w, C) float32.
-        """
-        if self.adds_positions:
-            query = tokens + token_positions
-            tokens = self.self_attention(query, query, tokens, residual=tokens)
-        else:
-            tokens = self.self_attention(tokens, tokens, tokens)
-        tokens = self.norm1(tokens)
-
-        placed_image = image + image_positions
-        tokens = self.token_to_image(tokens + token_positions, placed_image, image, residual=tokens)
-        tokens = self.norm2(tokens)
-
-        flat = tokens.reshape(-1, tokens.shape[-1])
+    def __call__(self, tokens: Tokens, image: Tokens) -> tuple[Tokens, Tokens]:
+        """Return the new prompt tokens and image tokens, both of P groups."""
+        attended = self.self_attention(tokens, tokens, self.adds_positions, self.adds_positions)
+        tokens = tokens.replaced(self.norm1(attended))
+        tokens = tokens.replaced(self.norm2(self.token_to_image(tokens, image)))
+        flat = tokens.flat()
         hidden = self.mlp_in.to_grid(flat, self.mlp_out.input, self.activation)
-        tokens = self.norm3(self.mlp_out(hidden, residual=flat).reshape(tokens.shape))
-
-        residual = np.broadcast_to(image, (len(tokens), *image.shape[1:]))
-        image = self.image_to_token(
-            placed_image, tokens + token_positions, tokens, residual=residual
-        )
-        return tokens, self.norm4(image)
+        tokens = tokens.replaced(self.norm3(self.mlp_out(hidden, residual=flat)))
+        return tokens, image.replaced(self.norm4(self.image_to_token(image, tokens)))
 
 
 @dataclass(frozen=True)
@@ -119,17 +118,12 @@ class TwoWayTransformer:
     final_attention: DecoderAttention
     final_norm: Norm
 
-    def __call__(
-        self, tokens: np.ndarray, image: np.ndarray, image_positions: np.ndarray
-    ) -> tuple[np.ndarray, np.ndarray]:
-        """Return tokens (P, T, C) and image tokens (P, h * w, C); see `TwoWayBlock`."""
-        token_positions = tokens
+    def __call__(self, tokens: Tokens, image: Tokens) -> tuple[np.ndarray, np.ndarray]:
+        """Return prompt tokens (P, T, C) and image tokens (P, h * w, C), float32."""
         for block in self.blocks:
-            tokens, image = block(tokens, image, token_positions, image_positions)
-        tokens = self.final_attention(
-            tokens + token_positions, image + image_positions, image, residual=tokens
-        )
-        return self.final_norm(tokens), image
+            tokens, image = block(tokens, image)
+        attended = self.final_norm(self.final_attention(tokens, image))
+        return tokens.replaced(attended).values, image.values
 
 
 def read_two_way_transformer(weights: Weights, config: Mapping[str, Any]) -> TwoWayTransformer:
@@ -185,8 +179,3 @@ def _read_attention(
         weights.attention(path, heads, inner // heads),
         weights.linear(f"{path}.out_proj", inner, channels),
     )
-
-
-def _project(layer: Linear, tokens: np.ndarray, output: Grid | None) -> Tensor:
-    """Apply to (groups, tokens, C) and flatten: (groups * tokens, inner)."""
-    return layer.to_grid(tokens.reshape(-1, tokens.shape[-1]), output)
