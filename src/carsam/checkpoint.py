@@ -11,6 +11,7 @@ import shutil
 import tempfile
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
 from carsam.errors import UserError
-from carsam.quant.packing import packed_columns
+from carsam.quant.storage import site_tensors
 
 FORMAT = "carsam"
 VERSION = 1
@@ -209,18 +210,10 @@ def _check_weights_file(path: Path, manifest: Mapping[str, Any]) -> None:
 
 
 def _check_tensors(manifest: Mapping[str, Any], tensors: MappedTensors, path: Path) -> None:
-    expected: dict[str, tuple[np.dtype, tuple[int, ...]]] = {}
-    for site_path, site in manifest["sites"].items():
-        if site["weight"] is not None:
-            rows, columns = weight_rows(site["type"], site["weight"]["shape"])
-            width = packed_columns(columns, site["weight"]["bits"])
-            expected[f"{site_path}.weight_packed"] = (np.dtype(np.uint8), (rows, width))
-            expected[f"{site_path}.weight_scale"] = (np.dtype(np.float32), (rows,))
-            expected[f"{site_path}.weight_zero_point"] = (np.dtype(np.uint8), (rows,))
-        for operand in site["operands"]:
-            expected[f"{site_path}.{operand}_scale"] = (np.dtype(np.float32), (1,))
-            expected[f"{site_path}.{operand}_zero_point"] = (np.dtype(np.uint8), (1,))
-    for name, (dtype, shape) in expected.items():
+    expected = chain.from_iterable(
+        site_tensors(site_path, site) for site_path, site in manifest["sites"].items()
+    )
+    for name, dtype, shape in expected:
         found = tensors.get(name)
         if found is None:
             raise UserError(f"{path} does not fit its {MANIFEST_FILE}: {name} is missing.")
@@ -229,13 +222,6 @@ def _check_tensors(manifest: Mapping[str, Any], tensors: MappedTensors, path: Pa
                 f"{path} does not fit its {MANIFEST_FILE}: {name} is {found.dtype} of shape "
                 f"{found.shape}, expected {dtype} of shape {shape}."
             )
-
-
-def weight_rows(site_type: str, shape: list[int]) -> tuple[int, int]:
-    """Return (output channels, weights per channel) of a weight of the given original shape."""
-    output_axis = 1 if site_type == "conv_transpose" else 0
-    rows = shape[output_axis]
-    return rows, int(np.prod(shape, dtype=np.int64)) // rows
 
 
 def _replace_folder(partial: Path, folder: Path) -> None:

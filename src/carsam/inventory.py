@@ -7,9 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from carsam.checkpoint import MANIFEST_FILE, WEIGHTS_FILE, Checkpoint
-
-QUANTIZATION_TENSORS = ("_scale", "_zero_point", ".weight_packed")
-"""How the names of tensors end that a float model does not have."""
+from carsam.quant.storage import site_tensors
 
 
 def bytes_on_disk(run: str | Path) -> int:
@@ -19,13 +17,11 @@ def bytes_on_disk(run: str | Path) -> int:
 
 def float32_bytes(checkpoint: Checkpoint) -> int:
     """Return the size of the model's weights before quantization, as float32."""
-    sites = checkpoint.manifest["sites"].values()
-    quantized = sum(math.prod(site["weight"]["shape"]) for site in sites if site["weight"])
-    kept = sum(
-        tensor.size
-        for name, tensor in checkpoint.tensors.items()
-        if not name.endswith(QUANTIZATION_TENSORS)
-    )
+    sites = checkpoint.manifest["sites"]
+    shapes = (site["weight"]["shape"] for site in sites.values() if site["weight"])
+    quantized = sum(map(math.prod, shapes))
+    added = {name for path, site in sites.items() for name, *_ in site_tensors(path, site)}
+    kept = sum(t.size for name, t in checkpoint.tensors.items() if name not in added)
     return 4 * (quantized + kept)
 
 

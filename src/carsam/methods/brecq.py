@@ -1,6 +1,6 @@
 """BRECQ (Li et al., ICLR 2021, arXiv 2102.05426): blocks reconstructed in two passes.
 
-Section 3.3 and Algorithm 1: the rounding of the weights is learned with activations in float
+Section 3.2 and Algorithm 1: the rounding of the weights is learned with activations in float
 (AdaRound, block by block), then the step sizes of the activations with the weights hard. The
 weights' inputs come from the quantized path, those of the second pass from the float model.
 

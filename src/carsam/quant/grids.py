@@ -1,10 +1,77 @@
 """Grids: the values that a quantized tensor may take, and the codes that name them."""
 
+import copy
+from typing import ClassVar, Self
+
 import torch
 from torch import Tensor, nn
 
 
-class UniformGrid(nn.Module):
+class Grid(nn.Module):
+    """A set of at most 2**bits values, and the rounding of a tensor to them.
+
+    A kind of grid is a subclass with a `name`, an entry in `carsam.quant.storage.LAYOUTS` and one
+    in `carsam.quant.registry.GRIDS`. Its buffers are the tensors that the layout lists, `scale`
+    among them; `settings` are the layout's settings.
+
+    Args:
+        scale: float32, positive; what reconstruction trains.
+        bits: 2 to 8.
+    """
+
+    name: ClassVar[str]
+    scale: Tensor
+
+    def __init__(self, scale: Tensor, bits: int) -> None:
+        super().__init__()
+        if not bool(torch.isfinite(scale).all() and (scale > 0).all()):
+            raise ValueError("A grid's scale is not positive and finite.")
+        self.register_buffer("scale", scale.float())
+        self.bits = bits
+
+    @property
+    def levels(self) -> int:
+        """Highest code."""
+        return 2**self.bits - 1
+
+    @property
+    def settings(self) -> dict[str, int]:
+        """What describes the grid in the manifest beside its name and bits."""
+        return {}
+
+    def codes(self, values: Tensor) -> Tensor:
+        """Return the codes of `values`, as float32 integers in [0, levels]."""
+        raise NotImplementedError
+
+    def values(self, codes: Tensor) -> Tensor:
+        """Return the values that codes stand for."""
+        raise NotImplementedError
+
+    def forward(self, values: Tensor) -> Tensor:
+        """Return each value's nearest neighbour on the grid."""
+        return self.values(self.codes(values))
+
+    def soft(self, values: Tensor, factor: Tensor) -> Tensor:
+        """Round as the grid of scale `scale * factor` does, with gradients for both arguments.
+
+        Args:
+            factor: positive, of the shape of `scale`.
+        """
+        raise NotImplementedError
+
+    def scaled(self, factor: Tensor) -> Self:
+        """Return the grid of scale `scale * factor`."""
+        grid = copy.deepcopy(self)
+        grid.scale = self.scale * factor
+        return grid
+
+    def check(self, values: Tensor) -> tuple[int, bool]:
+        """Return how many distinct values share 2**bits codes, and whether all are on the grid."""
+        distinct = values.unique()
+        return len(distinct), torch.equal(self(distinct), distinct)
+
+
+class UniformGrid(Grid):
     """Asymmetric uniform grid of 2**bits values: value(c) = (c - zero_point) * scale.
 
     Args:
@@ -14,27 +81,17 @@ class UniformGrid(nn.Module):
     """
 
     name = "uniform"
-    scale: Tensor
     zero_point: Tensor
 
     def __init__(self, scale: Tensor, zero_point: Tensor, bits: int) -> None:
-        super().__init__()
-        if not bool(torch.isfinite(scale).all() and (scale > 0).all()):
-            raise ValueError("A grid's scale is not positive and finite.")
-        self.register_buffer("scale", scale.float())
+        super().__init__(scale, bits)
         self.register_buffer("zero_point", zero_point.float())
-        self.bits = bits
 
     @classmethod
     def from_range(cls, low: Tensor, high: Tensor, bits: int) -> "UniformGrid":
         """Return the grid that spans [low, high], widened to hold 0 exactly."""
         scale, zero_point = scale_and_zero_point(low, high, bits)
         return cls(scale, zero_point, bits)
-
-    @property
-    def levels(self) -> int:
-        """Highest code."""
-        return 2**self.bits - 1
 
     def codes(self, values: Tensor) -> Tensor:
         """Return the codes of `values`, as float32 integers in [0, levels]."""
@@ -46,9 +103,16 @@ class UniformGrid(nn.Module):
         """Return the values that codes stand for."""
         return (codes - self.zero_point) * self.scale
 
-    def forward(self, values: Tensor) -> Tensor:
-        """Return each value's nearest neighbour on the grid."""
-        return self.values(self.codes(values))
+    def soft(self, values: Tensor, factor: Tensor) -> Tensor:
+        """Round with the gradients of LSQ (Esser et al., ICLR 2020, eq. 3)."""
+        return soft_uniform(values, self.scale * factor, self.zero_point, self.levels)
+
+
+def soft_uniform(values: Tensor, scale: Tensor, zero_point: Tensor, levels: int) -> Tensor:
+    """Round to a uniform grid, straight through for values inside its range."""
+    steps = values / scale
+    rounded = steps + (torch.round(steps) - steps).detach()
+    return ((rounded + zero_point).clamp(0, levels) - zero_point) * scale
 
 
 def scale_and_zero_point(low: Tensor, high: Tensor, bits: int) -> tuple[Tensor, Tensor]:
@@ -61,7 +125,3 @@ def scale_and_zero_point(low: Tensor, high: Tensor, bits: int) -> tuple[Tensor, 
     scale = torch.where(scale > torch.finfo(torch.float32).tiny, scale, 1.0)
     zero_point = torch.round(-low / scale).clamp(0, 2**bits - 1)
     return scale, zero_point
-
-
-GRIDS = {UniformGrid.name: UniformGrid}
-"""Grids by the name that checkpoints use."""

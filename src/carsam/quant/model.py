@@ -10,14 +10,16 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from carsam.checkpoint import Checkpoint, weight_rows, write_checkpoint
+from carsam.checkpoint import Checkpoint, write_checkpoint
 from carsam.errors import UserError
 from carsam.families import build_model
 from carsam.families.base import Family, Site, SiteType
 from carsam.quant import slots
-from carsam.quant.grids import GRIDS, UniformGrid
+from carsam.quant.grids import Grid, UniformGrid
 from carsam.quant.layers import rows_to_weight, weight_to_rows
 from carsam.quant.packing import pack, unpack
+from carsam.quant.registry import describe_grid, load_grid, store_grid
+from carsam.quant.storage import weight_rows
 
 
 @dataclass(frozen=True)
@@ -99,9 +101,7 @@ def from_checkpoint(checkpoint: Checkpoint) -> QuantizedModel:
         if description["weight"] is not None:
             parameters[f"{path}.weight"] = _load_weight_(module, sites[path], description, tensors)
         for operand, grid in description["operands"].items():
-            scale = torch.from_numpy(tensors[f"{path}.{operand}_scale"].copy())
-            zero_point = torch.from_numpy(tensors[f"{path}.{operand}_zero_point"].copy())
-            loaded = _grid_class(grid["grid"])(scale, zero_point, grid["bits"])
+            loaded = load_grid(f"{path}.{operand}", grid, tensors, rows=False)
             slots.set_quantizer_(module, sites[path], operand, loaded)
     for name in slots.quantized_parameters(module, tuple(sites.values())):
         if name not in parameters:
@@ -129,19 +129,15 @@ def _describe(module: Any, site: Site) -> dict[str, Any]:
         layer = slots.layer(module, site)
         if layer.weight_grid is not None:
             grid = layer.weight_grid
-            shape = list(layer.layer.weight.shape)
-            weight = {"grid": grid.name, "bits": grid.bits, "shape": shape}
-    operands = {
-        operand: {"grid": grid.name, "bits": grid.bits}
-        for operand, grid in _operand_grids(module, site)
-    }
+            weight = {**describe_grid(grid), "shape": list(layer.layer.weight.shape)}
+    operands = {operand: describe_grid(grid) for operand, grid in _operand_grids(module, site)}
     return {"kind": site.kind, "type": str(site.type), "weight": weight, "operands": operands}
 
 
-def _operand_grids(module: Any, site: Site) -> Iterator[tuple[str, UniformGrid]]:
+def _operand_grids(module: Any, site: Site) -> Iterator[tuple[str, Grid]]:
     for operand in slots.operands(site):
         grid = slots.quantizer(module, site, operand)
-        if isinstance(grid, UniformGrid):
+        if isinstance(grid, Grid):
             yield operand, grid
 
 
@@ -153,17 +149,10 @@ def _site_tensors(module: Any, site: Site) -> dict[str, np.ndarray]:
             codes = layer.weight_grid.codes(weight_to_rows(layer.layer, layer.layer.weight))
             packed = pack(codes.to(torch.uint8).cpu().numpy(), layer.weight_grid.bits)
             tensors[f"{site.path}.weight_packed"] = packed
-            tensors.update(_grid_tensors(f"{site.path}.weight", layer.weight_grid))
+            tensors.update(store_grid(f"{site.path}.weight", layer.weight_grid))
     for operand, grid in _operand_grids(module, site):
-        tensors.update(_grid_tensors(f"{site.path}.{operand}", grid))
+        tensors.update(store_grid(f"{site.path}.{operand}", grid))
     return tensors
-
-
-def _grid_tensors(prefix: str, grid: UniformGrid) -> dict[str, np.ndarray]:
-    return {
-        f"{prefix}_scale": grid.scale.flatten().cpu().numpy(),
-        f"{prefix}_zero_point": grid.zero_point.flatten().to(torch.uint8).cpu().numpy(),
-    }
 
 
 def _float_tensors(model: QuantizedModel) -> Iterator[tuple[str, np.ndarray]]:
@@ -185,18 +174,16 @@ def _load_weight_(
     weight = description["weight"]
     _, columns = weight_rows(description["type"], weight["shape"])
     codes = unpack(tensors[f"{site.path}.weight_packed"], weight["bits"], columns)
-    scale = torch.from_numpy(tensors[f"{site.path}.weight_scale"].copy())[:, None]
-    zero_point = torch.from_numpy(tensors[f"{site.path}.weight_zero_point"].copy())[:, None]
+    grid = load_grid(f"{site.path}.weight", weight, tensors, rows=True)
+    if not isinstance(grid, UniformGrid):
+        raise UserError(
+            f"The weight of {site.path} has a {grid.name} grid; weights have uniform ones. "
+            "Quantize the model again."
+        )
     layer = slots.layer(module, site)
-    layer.weight_grid = _grid_class(weight["grid"])(scale, zero_point, weight["bits"])
-    rows = layer.weight_grid.values(torch.from_numpy(codes).float())
+    layer.weight_grid = grid
+    rows = grid.values(torch.from_numpy(codes).float())
     return rows_to_weight(layer.layer, rows, layer.layer.weight.shape)
-
-
-def _grid_class(name: str) -> type[UniformGrid]:
-    if name not in GRIDS:
-        raise UserError(f"Grid {name} is not known; this carsam has {', '.join(GRIDS)}.")
-    return GRIDS[name]
 
 
 def _float_parameter(tensors: Mapping[str, np.ndarray], name: str) -> Tensor:

@@ -19,7 +19,7 @@ from carsam.engine import Prompts
 from carsam.families.base import Site, SiteType
 from carsam.preprocess import preprocess
 from carsam.quant import slots
-from carsam.quant.grids import UniformGrid
+from carsam.quant.grids import Grid
 from carsam.quant.layers import weight_to_rows
 from carsam.quant.model import QuantizedModel
 from carsam.torch_engine import TorchEngine
@@ -37,7 +37,8 @@ def assert_strict(model: QuantizedModel, images: Iterable[ImageSource]) -> None:
 
     1. Every quantized weight channel has at most 2**bits distinct values, all on its grid.
     2. Every quantized activation, as it enters a multiplication, has at most 2**bits distinct
-       values over all images, all on its grid.
+       values over all images, all on its grid (per group of channels, where groups of the
+       channels have grids of their own).
     3. Running twice gives identical bits.
 
     Args:
@@ -80,12 +81,12 @@ def _run(engine: TorchEngine, pixels: np.ndarray, height: int, width: int) -> li
 Key = tuple[str, str]
 
 
-def _activation_grids(model: QuantizedModel) -> dict[Key, UniformGrid]:
+def _activation_grids(model: QuantizedModel) -> dict[Key, Grid]:
     grids = {}
     for site in model.sites:
         for operand in slots.operands(site):
             grid = slots.quantizer(model.module, site, operand)
-            if isinstance(grid, UniformGrid):
+            if isinstance(grid, Grid):
                 grids[site.path, operand] = grid
             elif not isinstance(grid, torch.nn.Identity):
                 raise StrictError(
@@ -114,7 +115,7 @@ def _check_weights(model: QuantizedModel) -> None:
 class _Watcher(TorchFunctionMode):
     """Looks at the operands of every multiplication made inside a quantized site."""
 
-    def __init__(self, model: QuantizedModel, grids: Mapping[Key, UniformGrid]) -> None:
+    def __init__(self, model: QuantizedModel, grids: Mapping[Key, Grid]) -> None:
         super().__init__()
         self.seen: set[Key] = set()
         self._model, self._grids = model, grids
@@ -169,11 +170,10 @@ class _Watcher(TorchFunctionMode):
             return
         self.seen.add(key)
         with torch._C.DisableTorchFunction():
-            distinct = operand.unique()
-            on_grid = torch.equal(grid(distinct), distinct)
-        if len(distinct) > 2**grid.bits or not on_grid:
+            distinct, on_grid = grid.check(operand)
+        if distinct > 2**grid.bits or not on_grid:
             raise StrictError(
-                f"{key[0]}: {key[1]} enters its product with {len(distinct)} distinct values, "
+                f"{key[0]}: {key[1]} enters its product with {distinct} distinct values, "
                 f"{'all' if on_grid else 'not all'} on its grid of {2**grid.bits}."
             )
 

@@ -10,7 +10,7 @@ from torch.nn.utils import parametrize
 
 from carsam.families.base import Site
 from carsam.quant import slots
-from carsam.quant.grids import UniformGrid
+from carsam.quant.grids import Grid, UniformGrid
 from carsam.quant.layers import Layer, rows_to_weight, weight_to_rows
 
 STRETCH_LOW, STRETCH_HIGH = -0.1, 1.1
@@ -60,39 +60,36 @@ class SoftRounding(nn.Module):
 
 
 class LearnedGrid(nn.Module):
-    """LSQ: a uniform activation grid whose scale is trained; QDrop lets some values through.
+    """LSQ: an activation grid whose scale is trained; QDrop lets some values through.
 
     Args:
-        grid: the start; its zero point stays.
+        grid: the start; everything but its scale stays.
         keep: probability of a value being quantized; the others pass in float (QDrop, eq. 8).
         generator: draws which.
     """
 
-    def __init__(self, grid: UniformGrid, keep: float, generator: torch.Generator) -> None:
+    def __init__(self, grid: Grid, keep: float, generator: torch.Generator) -> None:
         super().__init__()
         self.start = grid
         self.factor = nn.Parameter(torch.ones_like(grid.scale))  # of the starting scale
         self.keep, self._generator = keep, generator
 
     @property
-    def scale(self) -> Tensor:
-        """The trained scale, positive."""
-        return self.start.scale * self.factor.abs().clamp(min=1e-3)
+    def positive_factor(self) -> Tensor:
+        """What the scale is multiplied with."""
+        return self.factor.abs().clamp(min=1e-3)
 
     def forward(self, values: Tensor) -> Tensor:
         """Quantize with gradients for values and scale; drop the quantization of some values."""
-        scale, zero_point = self.scale, self.start.zero_point
-        steps = values / scale
-        rounded = steps + (torch.round(steps) - steps).detach()  # straight through
-        quantized = ((rounded + zero_point).clamp(0, self.start.levels) - zero_point) * scale
+        quantized = self.start.soft(values, self.positive_factor)
         if self.keep >= 1.0:
             return quantized
         draw = torch.rand(values.shape, generator=self._generator, device=values.device)
         return torch.where(draw < self.keep, quantized, values)
 
-    def fixed(self) -> UniformGrid:
+    def fixed(self) -> Grid:
         """Return the trained grid, without dropping."""
-        return UniformGrid(self.scale.detach(), self.start.zero_point, self.start.bits)
+        return self.start.scaled(self.positive_factor.detach())
 
 
 @contextmanager
@@ -113,7 +110,7 @@ def trainable(
     for site in sites:
         for operand in slots.operands(site):
             grid = slots.quantizer(model, site, operand)
-            if isinstance(grid, UniformGrid):
+            if isinstance(grid, Grid):
                 learned[site, operand] = LearnedGrid(grid, keep, generator)
                 slots.set_quantizer_(model, site, operand, learned[site, operand])
         layer = slots.weight_layer(model, site)
