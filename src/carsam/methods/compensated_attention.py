@@ -9,7 +9,7 @@ from torch import Tensor
 
 from carsam.methods.attention_samples import PROJECTIONS, AttentionSamples, projections
 from carsam.methods.base import Unit
-from carsam.methods.sylvester import MatrixEquation, Solution, product_energy, solve_ridge
+from carsam.methods.sylvester import MatrixEquation, Solution, Solver, product_energy, solve_ridge
 from carsam.quant.attention import OPERANDS
 from carsam.quant.grids import UniformGrid
 from carsam.quant.observers import NEED_HISTOGRAM, Observer, Statistics, activation_grid
@@ -53,20 +53,16 @@ class CompensatedAttention:
         self._grids = {operand: self._grid(unit.statistics[path, operand]) for operand in OPERANDS}
         self._statistics: dict[str, Statistics] = {}  # of changed operands
 
-    def solve_scores(
-        self,
-        operand: str,
-        solver: Callable[[MatrixEquation, Tensor], Solution],
-        strength: float,
-    ) -> Solution:
-        """Return the change of one side of the scores that makes up for the other's rounding.
-
-        The change (h, channels or with the bias one more, d) is relative to the original weights.
+    def score_solver(self, operand: str, solver: Solver) -> Callable[[float], Solution]:
+        """Prepare the change of one side of the scores that makes up for the other's rounding.
 
         Args:
             operand: `query` or `key`.
             solver: of `sylvester.SOLVERS`.
-            strength: relative penalty.
+
+        Returns:
+            A function of the penalty's strength. Its changes (h, channels or with the bias one
+            more, d) are relative to the original weights.
         """
         other = "key" if operand == "query" else "query"
         equations = []
@@ -84,33 +80,34 @@ class CompensatedAttention:
             equations.append(MatrixEquation.from_operands(rows, left, right, quantized))
         equation = MatrixEquation.joined(equations)
         columns = self._original[operand][0].shape[1]
-        return solver(equation, equation.penalty(strength, columns))
+        return lambda strength: solver(equation, equation.penalty(strength, columns))
 
-    def solve_values(self, strength: float) -> Tensor:
-        """Return the change of the values that makes up for the rounding of the probabilities.
+    def value_solver(self) -> Callable[[float], Solution]:
+        """Prepare the change of the values that makes up for the rounding of the probabilities.
 
         Ridge regression per head: min ||A V - A^ (V + Y D)||^2 + penalty ||D||^2, where A^ has
         rounded rows, which do not sum to 1: the bias column is their sums.
         """
-        gram: Tensor | float = 0.0
-        right_side: Tensor | float = 0.0
+        gram = right_side = torch.zeros(())
         for inputs in self._samples:
             values = self._project("value", inputs, self._original).double()
             quantized = self._quantized_probabilities(inputs).double()
             target = self._probabilities(inputs, self._original).double() @ values
             error = target - quantized @ values  # (batch, h, queries, d)
-            rows = self._with_bias("value", inputs["value"].double())[:, None]
+            rows = self._with_bias("value", inputs["value"].double())
             if quantized.shape[3] <= quantized.shape[2]:  # few keys: A^ Y would be large
+                rows = rows[:, None]
                 gram = gram + (rows.mT @ (quantized.mT @ quantized) @ rows).sum(0)
                 right_side = right_side + (rows.mT @ (quantized.mT @ error)).sum(0)
             else:
-                attended = quantized @ rows  # (batch, h, queries, n)
+                attended = quantized.flatten(1, 2) @ rows  # all heads at once
+                attended = attended.view(*quantized.shape[:3], -1)  # (batch, h, queries, n)
                 gram = gram + (attended.mT @ attended).sum(0)
                 right_side = right_side + (attended.mT @ error).sum(0)
-        assert isinstance(gram, Tensor) and isinstance(right_side, Tensor)
         columns = self._original["value"][0].shape[1]
         mean = gram.diagonal(dim1=1, dim2=2)[:, :columns].mean(1)
-        return solve_ridge(gram, right_side, strength * mean[:, None, None])
+        penalty = mean[:, None, None]
+        return lambda strength: Solution(solve_ridge(gram, right_side, strength * penalty), 0.0)
 
     def try_(self, operand: str, change: Tensor) -> dict[str, Any]:
         """Apply a change if the true error falls, with the operand on a new grid.

@@ -5,7 +5,7 @@ docs/methods.md.
 """
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from typing import Any
@@ -15,7 +15,7 @@ from carsam.families.base import SiteType
 from carsam.methods.attention_samples import projections
 from carsam.methods.base import Unit
 from carsam.methods.compensated_attention import CompensatedAttention
-from carsam.methods.sylvester import SOLVERS
+from carsam.methods.sylvester import SOLVERS, Solution
 from carsam.quant.observers import ACTIVATION_OBSERVERS, NEED_HISTOGRAM
 
 
@@ -34,6 +34,7 @@ class Compensate:
         solver: `exact` for all samples at once, `pooled` for one Sylvester equation of pooled
             statistics, `sylvester` for the mean of the samples' own solutions.
         strength: penalty on changes, relative to the operator's mean eigenvalue.
+        attempts: times to try; a change that was not accepted is tried with ten times the penalty.
         centre: ignore what softmax ignores, a constant added to a query's scores.
         sweeps: times to go through the query and key legs.
         activations: observer of the grids that the following step will use.
@@ -44,6 +45,7 @@ class Compensate:
     legs: str = "qkv"
     solver: str = "exact"
     strength: float = 1e-2
+    attempts: int = 3
     centre: bool = True
     sweeps: int = 1
     activations: str = "mse"
@@ -65,8 +67,9 @@ class Compensate:
             )
         if not (math.isfinite(self.strength) and self.strength > 0):
             raise UserError(f"Strength is {self.strength}; expected a positive number.")
-        if self.sweeps < 1:
-            raise UserError(f"Sweeps are {self.sweeps}; expected at least 1.")
+        for name in ("sweeps", "attempts"):
+            if getattr(self, name) < 1:
+                raise UserError(f"{name} is {getattr(self, name)}; expected at least 1.")
 
     @property
     def needs_histograms(self) -> bool:
@@ -97,13 +100,25 @@ class Compensate:
 
     def _compensate_(self, attention: CompensatedAttention) -> Iterator[dict[str, Any]]:
         """Go through the legs as Gauss and Seidel do: each knows what those before it did."""
-        solve = SOLVERS[self.solver]
+        solver = SOLVERS[self.solver]
         for _ in range(self.sweeps):
             for letter, operand in (("q", "query"), ("k", "key")):
                 if letter in self.legs:
-                    solution = attention.solve_scores(operand, solve, self.strength)
-                    note = attention.try_(operand, solution.change)
-                    yield {**note, "residual": solution.residual, "iterations": solution.iterations}
+                    yield self._try_(attention, operand, attention.score_solver(operand, solver))
         attention.settle_scores_()
         if "v" in self.legs:
-            yield attention.try_("value", attention.solve_values(self.strength))
+            yield self._try_(attention, "value", attention.value_solver())
+
+    def _try_(
+        self, attention: CompensatedAttention, operand: str, solve: Callable[[float], Solution]
+    ) -> dict[str, Any]:
+        """Try changes of ever stronger penalty until one stays; return the last one's note."""
+        note: dict[str, Any] = {}
+        for attempt in range(self.attempts):
+            strength = self.strength * 10**attempt
+            solution = solve(strength)
+            note = attention.try_(operand, solution.change)
+            note |= {"strength": strength, "residual": solution.residual}
+            if note["accepted"]:
+                break
+        return note

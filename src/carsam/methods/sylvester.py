@@ -56,9 +56,11 @@ class MatrixEquation:
         """
         inputs, left = inputs.double(), left.double()
         right, right_quantized = right.double(), right_quantized.double()
-        moments = inputs.transpose(1, 2)[:, None] @ left
-        grams = right_quantized.transpose(2, 3) @ right_quantized
-        errors = (right_quantized - right).transpose(2, 3) @ right_quantized
+        # All heads in one product: a broadcast one would copy the inputs for each head.
+        moments = inputs.mT @ left.transpose(1, 2).flatten(2)  # (batch, n, h * d)
+        moments = moments.unflatten(2, (left.shape[1], -1)).transpose(1, 2)
+        grams = right_quantized.mT @ right_quantized
+        errors = (right_quantized - right).mT @ right_quantized
         if len(grams) == 1:
             inputs, moments = inputs.flatten(0, 1)[None], moments.sum(0, keepdim=True)
         elif len(inputs) == 1:
@@ -172,12 +174,14 @@ def solve_averaged(equation: MatrixEquation, penalty: Tensor) -> Solution:
 
     Right for one sample; for several it can do worse than no compensation.
     """
-    grams = equation.factors.transpose(1, 2) @ equation.factors
+    grams = equation.factors.mT @ equation.factors
     inverse = sylvester_inverse(grams[:, None], equation.grams, penalty / len(grams))
     return _judged(equation, penalty, inverse(-equation.moments @ equation.errors).mean(0))
 
 
-SOLVERS: dict[str, Callable[[MatrixEquation, Tensor], Solution]] = {
+Solver = Callable[[MatrixEquation, Tensor], Solution]
+
+SOLVERS: dict[str, Solver] = {
     "exact": solve_exact,
     "pooled": solve_pooled,
     "sylvester": solve_averaged,

@@ -1,0 +1,263 @@
+"""Compensation on the decoder of a tiny random SAM; errors are measured by hooks of their own."""
+
+import copy
+import json
+from dataclasses import replace
+from itertools import pairwise
+
+import pytest
+import torch
+
+from carsam.calibration.observe import run_observed
+from carsam.calibration.quantize import quantize
+from carsam.errors import UserError
+from carsam.families.base import SiteType
+from carsam.families.sam import SamFamily
+from carsam.methods.attention_samples import PROJECTIONS
+from carsam.methods.base import Unit
+from carsam.methods.compensation import Compensate
+from carsam.methods.rounding import RoundToNearest
+from carsam.methods.units import plan_units
+from carsam.progress import Silent
+from carsam.quant.model import prepare
+from carsam.quant.strict import assert_strict
+from carsam.recipe import Bits, Recipe, Rule, Step
+
+ONLY_PRODUCTS = ("*_proj=float", "*.mlp.*=float")
+TRANSFORMER = "mask_decoder.transformer"
+FIRST = f"{TRANSFORMER}.layers.0"
+SECOND = f"{TRANSFORMER}.layers.1"
+FINAL = f"{TRANSFORMER}.final_attn_token_to_image"
+ATTENTIONS = [
+    f"{block}.{name}"
+    for block in (FIRST, SECOND)
+    for name in ("self_attn", "cross_attn_token_to_image", "cross_attn_image_to_token")
+] + [FINAL]
+
+
+def float_units(model, count=3, rules=ONLY_PRODUCTS, units=(), bits="w4a4"):
+    """Yield every unit in float, with activations of random pixels and two boxes per image."""
+    family = SamFamily()
+    model = prepare(family, model)
+    recipe = Recipe("test", (), units, Bits.parse(bits), tuple(Rule.parse(rule) for rule in rules))
+    generator = torch.Generator().manual_seed(1)
+    boxes = torch.tensor([[[8.0, 8, 40, 40], [20, 4, 60, 30]]])
+    states = tuple(
+        family.start(torch.randn(1, 3, 64, 64, generator=generator), boxes + index)
+        for index in range(count)
+    )
+    with torch.no_grad():
+        for plan in plan_units(family.stages(model), family.sites(model), recipe):
+            targets, statistics = run_observed(model, plan, states, True, Silent())
+            yield Unit(model, plan, states, states, targets, statistics)
+            states = targets
+
+
+def unit_of(model, path, **options):
+    """The unit that holds the attention at `path`."""
+    for unit in float_units(model, **options):
+        if path in {site.path for site, _ in unit.sites}:
+            return unit
+    raise AssertionError(path)
+
+
+def compensated(unit, **parameters):
+    """A copy of the unit, compensated."""
+    unit = replace(
+        unit, model=copy.deepcopy(unit.model), statistics=dict(unit.statistics), notes=[]
+    )
+    with torch.no_grad():
+        Compensate(**parameters).run_(unit)
+    return unit
+
+
+def attended(unit, path):
+    """What leaves the attention's product over the unit's inputs."""
+    outputs = []
+    product = unit.model.get_submodule(path).product
+    handle = product.register_forward_hook(lambda module, inputs, output: outputs.append(output))
+    with torch.no_grad():
+        for state in unit.inputs:
+            unit.plan.run(unit.model, state)
+    handle.remove()
+    return torch.cat(outputs).double()
+
+
+def weights(unit, path):
+    attention = unit.model.get_submodule(path)
+    return {
+        operand: torch.cat(
+            [parameter.flatten() for parameter in getattr(attention, name).parameters()]
+        )
+        for operand, name in PROJECTIONS.items()
+    }
+
+
+def quantized(unit):
+    """A copy of the unit rounded to nearest, all that its sites ask for."""
+    unit = replace(unit, model=copy.deepcopy(unit.model))
+    with torch.no_grad():
+        RoundToNearest().run_(unit)
+    return unit
+
+
+def quantization_error(unit, target, path):
+    """Error of what leaves the product of the quantized unit, relative to its energy."""
+    error = attended(quantized(unit), path) - target
+    return float(error.square().sum() / target.square().sum())
+
+
+@pytest.mark.parametrize("path", ATTENTIONS)
+def test_the_quantized_attention_comes_closer_to_the_float_one(tiny_sam, path):
+    unit = unit_of(tiny_sam, path)
+    target = attended(unit, path)
+    changed = compensated(unit)
+    after = quantization_error(changed, target, path)
+    assert after < quantization_error(unit, target, path)
+    last = changed.notes[-1]
+    assert last["leg"] == "value"
+    assert after == pytest.approx(last["after" if last["accepted"] else "before"], rel=1e-3)
+
+
+def test_it_comes_closer_with_rounded_weights_and_inputs_too(tiny_sam):
+    before, after = [], []
+    for path in ATTENTIONS:
+        unit = unit_of(tiny_sam, path, rules=())
+        target = attended(unit, path)
+        before.append(quantization_error(unit, target, path))
+        after.append(quantization_error(compensated(unit), target, path))
+    assert sum(after) < 0.9 * sum(before)
+
+
+@pytest.mark.parametrize("solver", ["exact", "pooled", "sylvester"])
+def test_the_true_error_never_rises(tiny_sam, solver):
+    for unit in float_units(tiny_sam):
+        notes = compensated(unit, solver=solver, sweeps=2).notes
+        scores = [note for note in notes if note["leg"] != "value"]
+        for note, following in pairwise(scores):
+            stands = note["after"] if note["accepted"] else note["before"]
+            assert following["before"] == pytest.approx(stands, rel=1e-9)
+            assert stands <= note["before"]
+
+
+def test_the_exact_solver_lowers_the_scores_error_most(tiny_sam):
+    unit = unit_of(tiny_sam, f"{SECOND}.self_attn")
+    after = {
+        solver: compensated(unit, solver=solver, legs="q").notes[0]["after"]
+        for solver in ("exact", "pooled", "sylvester")
+    }
+    assert after["exact"] < after["pooled"] < after["sylvester"]
+
+
+def test_a_change_that_does_not_help_is_not_made(tiny_sam, monkeypatch):
+    monkeypatch.setattr(
+        "carsam.methods.compensated_attention.CompensatedAttention._score_error", lambda self: 1.0
+    )
+    monkeypatch.setattr(
+        "carsam.methods.compensated_attention.CompensatedAttention._value_error", lambda self: 1.0
+    )
+    unit = unit_of(tiny_sam, FINAL)
+    changed = compensated(unit)
+    assert not any(note["accepted"] for note in changed.notes)
+    last_attempts = [note["strength"] for note in changed.notes]
+    assert last_attempts == pytest.approx([1.0] * 3)  # 0.01, 0.1, 1
+    for operand, before in weights(unit, FINAL).items():
+        assert torch.equal(weights(changed, FINAL)[operand], before)
+    assert changed.statistics == unit.statistics
+
+
+@pytest.mark.parametrize(("letter", "leg"), [("q", "query"), ("k", "key"), ("v", "value")])
+def test_only_the_legs_asked_for_change(tiny_sam, letter, leg):
+    unit = unit_of(tiny_sam, FINAL)
+    changed = compensated(unit, legs=letter)
+    assert [note["leg"] for note in changed.notes] == [leg]
+    for operand, before in weights(unit, FINAL).items():
+        assert torch.equal(weights(changed, FINAL)[operand], before) == (operand != leg)
+
+
+def test_forgotten_inputs_give_the_same_weights(tiny_sam):
+    unit = unit_of(tiny_sam, FINAL)
+    remembered, recomputed = compensated(unit), compensated(unit, memory=0.0)
+    for operand, expected in weights(remembered, FINAL).items():
+        assert torch.equal(weights(recomputed, FINAL)[operand], expected)
+
+
+def test_both_attentions_of_a_joint_unit_are_compensated_as_if_alone(tiny_sam):
+    path = f"{FIRST}.cross_attn_image_to_token"
+    joint = compensated(unit_of(tiny_sam, path, units=("cross+cross",)))
+    alone = compensated(unit_of(tiny_sam, path))
+    assert joint.notes[3:] == alone.notes
+    assert {note["site"] for note in joint.notes[:3]} == {f"{FIRST}.cross_attn_token_to_image"}
+
+
+@pytest.mark.parametrize("rules", [ONLY_PRODUCTS, ()])
+def test_what_stays_in_half_precision_fits_it(tiny_sam, rules):
+    attention = compensated(unit_of(tiny_sam, FINAL, rules=rules)).model.get_submodule(FINAL)
+    for name in PROJECTIONS.values():
+        layer = getattr(attention, name).layer
+        assert torch.equal(layer.bias.half().float(), layer.bias)
+        if rules:  # the weights stay float, too
+            assert torch.equal(layer.weight.half().float(), layer.weight)
+
+
+def test_projections_without_a_bias_are_compensated(tiny_sam):
+    for name in PROJECTIONS.values():
+        getattr(tiny_sam.mask_decoder.transformer.final_attn_token_to_image, name).bias = None
+    notes = compensated(unit_of(tiny_sam, FINAL)).notes
+    assert all(note["accepted"] for note in notes)
+
+
+def test_scores_count_with_their_constants_when_not_centred(tiny_sam):
+    unit = unit_of(tiny_sam, FINAL)
+    centred, whole = (compensated(unit, centre=centre).notes for centre in (True, False))
+    assert all(note["after"] < note["before"] for note in whole)
+    assert whole[0]["before"] != centred[0]["before"]
+
+
+def test_one_image_is_enough(tiny_sam):
+    assert any(note["accepted"] for note in compensated(unit_of(tiny_sam, FINAL, count=1)).notes)
+
+
+@pytest.mark.parametrize(
+    "rules", [("*=float", "encoder.*=w4a4"), ("decoder.*=w4a32", "*_proj=w4a4")]
+)
+def test_encoder_and_float_attentions_are_left_alone(tiny_sam, rules):
+    for unit in float_units(tiny_sam, count=1, rules=rules):
+        assert compensated(unit).notes == []
+
+
+def test_kinds_choose_the_attentions(tiny_sam):
+    for unit in float_units(tiny_sam, count=1):
+        kinds = {s.path: s.kind for s, _ in unit.sites if s.type is SiteType.ATTENTION}
+        for note in compensated(unit, kinds="*.cross_attention").notes:
+            assert kinds[note["site"]] == "decoder.cross_attention"
+
+
+@pytest.mark.parametrize(
+    ("parameters", "said"),
+    [
+        ({"legs": "qx"}, "letters of qkv"),
+        ({"legs": ""}, "letters of qkv"),
+        ({"solver": "lu"}, "exact, pooled, sylvester"),
+        ({"activations": "max"}, "Observer max"),
+        ({"strength": 0.0}, "positive"),
+        ({"strength": float("nan")}, "positive"),
+        ({"sweeps": 0}, "sweeps is 0"),
+        ({"attempts": 0}, "attempts is 0"),
+    ],
+)
+def test_wrong_parameters_are_refused(parameters, said):
+    with pytest.raises(UserError, match=said):
+        Compensate(**parameters)
+
+
+RECIPE = Recipe("test", (Step("compensate"), Step("round-to-nearest")))
+
+
+def test_a_whole_model_is_strict_and_notes_every_leg(tiny_sam, image_folder, photo):
+    model = quantize(tiny_sam, image_folder, RECIPE, count=2)
+    assert_strict(model, [photo])
+    notes = model.provenance["notes"]
+    assert [note["site"] for note in notes[::3]] == ATTENTIONS
+    assert sum(note["accepted"] for note in notes) > len(notes) / 2
+    json.dumps(notes)  # they go into the manifest
