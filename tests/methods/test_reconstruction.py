@@ -1,10 +1,13 @@
 import math
+from dataclasses import replace
 
 import pytest
 import torch
 
 from carsam.calibration.quantize import quantize
+from carsam.families import FAMILIES
 from carsam.methods import make_recipe
+from carsam.methods.units import plan_units
 from carsam.quant import slots
 from carsam.quant.grids import UniformGrid
 from carsam.quant.layers import QuantizedLayer
@@ -19,7 +22,9 @@ def linear():
     torch.manual_seed(0)
     layer = QuantizedLayer(torch.nn.Linear(16, 8))
     rows = layer.layer.weight.detach()
-    layer.weight_grid = UniformGrid.from_range(1.2 * rows.amin(1, True), 1.2 * rows.amax(1, True), 4)
+    layer.weight_grid = UniformGrid.from_range(
+        1.2 * rows.amin(1, True), 1.2 * rows.amax(1, True), 4
+    )
     return layer
 
 
@@ -114,5 +119,33 @@ def test_losses_are_finite_numbers(tiny_sam, image_folder):
         assert all(math.isfinite(loss) for loss in note["loss_by_step"])
 
 
-def test_recipes_are_listed_by_name():
-    assert make_recipe("qdrop", "w4a4").units == ("encoder-block",)
+def test_carsam_joins_the_cross_attentions_and_compensates_first(tiny_sam, image_folder, photo):
+    model = quantize(tiny_sam, image_folder, "carsam", count=2, settings=["reconstruct.steps=5"])
+    block = "mask_decoder.transformer.layers.0"
+    joint = " + ".join(
+        f"{block}.{part}"
+        for part in ("cross_attn_token_to_image", "mlp", "cross_attn_image_to_token")
+    )
+    notes = model.provenance["notes"]
+    steps = [note["step"] for note in notes if joint in (note.get("unit"), note.get("site"))]
+    assert steps == ["reconstruct"]
+    compensated = {note["site"] for note in notes if note["step"] == "compensate"}
+    assert f"{block}.cross_attn_token_to_image" in compensated
+    assert_strict(model, [photo])
+
+
+@pytest.mark.parametrize("merge", ["self+cross", "cross+cross", "two-way-block"])
+def test_the_granularities_of_the_papers_figure_can_be_chosen(tiny_sam, merge):
+    family = FAMILIES["sam"]
+    recipe = replace(make_recipe("qdrop", "w4a4"), units=(merge,))
+    plans = plan_units(family.stages(tiny_sam), family.sites(tiny_sam), recipe)
+    sizes = [len(plan.stages) for plan in plans]
+    assert max(sizes) == {"self+cross": 2, "cross+cross": 3, "two-way-block": 4}[merge]
+    assert sum(sizes) == len(family.stages(tiny_sam)) - 2  # mask head and mask prompt stay float
+
+
+def test_an_unknown_granularity_is_refused(tiny_sam):
+    family = FAMILIES["sam"]
+    recipe = replace(make_recipe("qdrop", "w4a4"), units=("everything",))
+    with pytest.raises(ValueError, match="Units everything are not known"):
+        plan_units(family.stages(tiny_sam), family.sites(tiny_sam), recipe)

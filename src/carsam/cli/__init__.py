@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from cyclopts import App, CycloptsError
 
-from carsam.cli import compare, evaluate, info, predict, quantize, quickstart
+from carsam.cli import compare, doctor, evaluate, info, predict, quantize, quickstart
 from carsam.errors import UserError
 
 USER_ERROR = 2
@@ -28,6 +28,7 @@ app.command(evaluate.evaluate, sort_key=2)
 app.command(predict.predict, sort_key=3)
 app.command(info.info, sort_key=4)
 app.command(compare.compare, sort_key=5)
+app.command(doctor.doctor, sort_key=6)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -1,0 +1,65 @@
+"""`carsam doctor`: which part of a quantized model does the damage."""
+
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+
+from carsam.cli.options import Common
+from carsam.extras import require
+
+
+def doctor(
+    run: Path,
+    /,
+    *,
+    images: Path,
+    out: Path,
+    coco: Path | None = None,
+    source: str | None = None,
+    count: int = 4,
+    common: Common | None = None,
+) -> None:
+    """Rank the units of a quantized model by the damage they do (needs the extra `quantize`).
+
+    Every unit is quantized alone, then all units up to it, then one kind of operand everywhere;
+    the masks are compared with the float model's.
+
+    Args:
+        run: folder of the quantized model.
+        images: folder of photos to look at.
+        out: folder that gets doctor.json, damage.svg and attention.png.
+        coco: COCO instances json of the photos, whose boxes are then the prompts.
+        source: the float model; the one that RUN was made from unless given.
+        count: photos to use.
+    """
+    options = common or Common()
+    options.prepare()
+    require("quantize")
+    from carsam.diagnosis.report import examine
+
+    with options.progress() as progress:
+        report = examine(
+            run,
+            images,
+            out,
+            coco=coco,
+            source=source,
+            count=count,
+            seed=options.seed,
+            progress=progress,
+        )
+    found = report.diagnosis
+    table = Table("Unit", "Alone: lost IoU %", "logit error", "Up to here: lost IoU %")
+    for alone, until in zip(found.alone, found.cumulative, strict=True):
+        cells = (f"{alone.lost_iou:.2f}", f"{alone.logit_error:.4f}", f"{until.lost_iou:.2f}")
+        table.add_row(alone.name, *cells)
+    Console().print(table)
+    for harm in sorted(found.operands, key=lambda harm: harm.logit_error, reverse=True):
+        print(f"{harm.name:<14} alone loses {harm.lost_iou:6.2f} % IoU")
+    for before, after in zip(report.float_focus, report.quantized_focus, strict=True):
+        print(
+            f"{before.path}: entropy {before.entropy:.2f} -> {after.entropy:.2f}, "
+            f"inside the mask {before.inside:.2f} -> {after.inside:.2f}"
+        )
+    print(found.advice())

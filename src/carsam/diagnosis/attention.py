@@ -1,0 +1,94 @@
+"""Attention dissipation: what the decoder's tokens look at, in float and quantized."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from carsam.diagnosis.damage import Case
+from carsam.families.base import Family, SiteType
+from carsam.torch_engine import TorchEngine
+
+
+@dataclass(frozen=True)
+class Focus:
+    """How one token-to-image attention looks at the image, averaged over prompts, heads, tokens.
+
+    Args:
+        path: of the attention.
+        entropy: of the attention over image tokens, in nats; higher is more spread out.
+        inside: share of the attention that falls inside the object's mask.
+    """
+
+    path: str
+    entropy: float
+    inside: float
+
+
+def attention_maps(family: Family, module: Any, case: Case) -> dict[str, np.ndarray]:
+    """Return the attention (P, tokens, h, w), averaged over heads, of every cross-attention.
+
+    Only attentions of few tokens to the whole image are returned; rows of quantized attention are
+    divided by their sum, which is not exactly 1.
+    """
+    side = module.prompt_encoder.image_embedding_size
+    engine = TorchEngine(family, module, "simulated")
+    with _recorded(family, module) as maps:
+        engine.decode(engine.encode(case.pixels), case.prompts, multimask_output=False)
+    found = {}
+    for path, probabilities in maps.items():
+        if probabilities.shape[-1] == side[0] * side[1] > probabilities.shape[-2]:
+            rows = probabilities / probabilities.sum(-1, keepdim=True).clamp(min=1e-12)
+            heads = rows.mean(1)  # (P, tokens, h * w)
+            found[path] = heads.unflatten(-1, side).numpy()
+    return found
+
+
+def focus(maps: dict[str, np.ndarray], masks: np.ndarray) -> list[Focus]:
+    """Measure attention maps against object masks.
+
+    Args:
+        maps: of `attention_maps`.
+        masks: (P, h, w) share of each image token that the object covers.
+    """
+    measured = []
+    for path, attention in maps.items():
+        safe = np.maximum(attention, 1e-12)
+        entropy = float((-safe * np.log(safe)).sum((-2, -1)).mean())
+        inside = float((attention * masks[:, None]).sum((-2, -1)).mean())
+        measured.append(Focus(path, entropy, inside))
+    return measured
+
+
+def token_shares(logits: np.ndarray, side: tuple[int, int]) -> np.ndarray:
+    """Return the share of each image token that masks cover: logits (P, 4h, 4w) to (P, h, w)."""
+    covered = (logits > 0).astype(np.float32)
+    return covered.reshape(len(logits), side[0], 4, side[1], 4).mean((2, 4))
+
+
+@contextmanager
+def _recorded(family: Family, module: Any) -> Iterator[dict[str, Tensor]]:
+    """Record the probabilities of the decoder's attentions as they enter the value product."""
+    maps: dict[str, Tensor] = {}
+    hooks = []
+
+    def recorder(path: str) -> Any:
+        def record(_: Any, __: Any, output: Tensor) -> None:
+            maps[path] = output.detach().float().cpu()
+
+        return record
+
+    for site in family.sites(module):
+        if site.type is SiteType.ATTENTION and site.kind.startswith("decoder."):
+            slot = module.get_submodule(site.path).product.quantizers["probabilities"]
+            hooks.append(slot.register_forward_hook(recorder(site.path)))
+    try:
+        with torch.no_grad():
+            yield maps
+    finally:
+        for hook in hooks:
+            hook.remove()

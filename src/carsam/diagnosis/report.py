@@ -1,0 +1,135 @@
+"""The diagnosis of a run, from folder to json, pictures and one line of advice."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from carsam.calibration.prompts import annotated_boxes, found_boxes
+from carsam.data.images import sample_images
+from carsam.diagnosis.attention import Focus, attention_maps, focus, token_shares
+from carsam.diagnosis.damage import Case, Diagnosis, diagnose
+from carsam.diagnosis.switches import SwitchedModel
+from carsam.engine import Prompts
+from carsam.families import load_model
+from carsam.methods.units import plan_units
+from carsam.preprocess import preprocess
+from carsam.progress import Progress
+from carsam.quant.model import QuantizedModel, load_simulated
+from carsam.recipe import Recipe
+from carsam.torch_engine import TorchEngine
+
+BOXES_PER_IMAGE = 4
+
+
+@dataclass(frozen=True)
+class Report:
+    """What `carsam doctor` found.
+
+    Args:
+        diagnosis: harm by unit and operand.
+        float_focus, quantized_focus: of every token-to-image attention, averaged over images.
+    """
+
+    diagnosis: Diagnosis
+    float_focus: tuple[Focus, ...]
+    quantized_focus: tuple[Focus, ...]
+
+    def to_json(self) -> dict[str, Any]:
+        """Return plain data."""
+        return {**asdict(self), "advice": self.diagnosis.advice()}
+
+
+def examine(
+    run: str | Path,
+    images: str | Path,
+    out: Path,
+    *,
+    coco: str | Path | None = None,
+    source: str | None = None,
+    count: int = 4,
+    seed: int = 0,
+    progress: Progress,
+) -> Report:
+    """Diagnose a run and write `doctor.json`, `damage.svg` and `attention.png` to `out`.
+
+    Args:
+        run: folder of the quantized model.
+        images: folder of photos to look at.
+        coco: their annotations, whose boxes are the prompts; otherwise the float model finds some.
+        source: the float model; the one that the run names unless given.
+        count: photos to use.
+        seed: chooses them.
+
+    Raises:
+        UserError: the run, the float model or the images cannot be read.
+    """
+    from carsam.diagnosis.pictures import save_attention, save_damage
+
+    quantized = load_simulated(run)
+    family, float_module = load_model(source or quantized.provenance["source"])
+    model = SwitchedModel(quantized, float_module)
+    cases = _cases(model, images, coco, count, seed, progress)
+    recipe = Recipe.from_dict(quantized.provenance["recipe"])
+    units = plan_units(family.stages(model.module), quantized.sites, recipe)
+    found = diagnose(model, units, cases, progress)
+    floats, after = _focus(model, quantized, cases)
+    report = Report(found, floats, after)
+    out.mkdir(parents=True, exist_ok=True)
+    (out / "doctor.json").write_text(json.dumps(report.to_json(), indent=1) + "\n")
+    save_damage(found, out / "damage.svg")
+    save_attention(model, quantized, cases[0], out / "attention.png")
+    return report
+
+
+def _cases(
+    model: SwitchedModel,
+    images: str | Path,
+    coco: str | Path | None,
+    count: int,
+    seed: int,
+    progress: Progress,
+) -> list[Case]:
+    boxes = None if coco is None else annotated_boxes(coco)
+    sample = sample_images(images, count, seed, among=boxes, warn=progress.warn)
+    model.switch_(())
+    engine = TorchEngine(model.family, model.module, "float")
+    cases = []
+    for index, (name, image) in enumerate(zip(sample.names, sample, strict=True)):
+        pixels, frame = preprocess(image, engine.image_size)
+        if boxes is None:
+            chosen = found_boxes(engine, image, BOXES_PER_IMAGE, seed + index)
+        else:
+            chosen = frame.map_boxes(boxes[name][:BOXES_PER_IMAGE])
+        cases.append(Case(pixels, Prompts(boxes=chosen)))
+    return cases
+
+
+def _focus(
+    model: SwitchedModel, quantized: QuantizedModel, cases: Sequence[Case]
+) -> tuple[tuple[Focus, ...], tuple[Focus, ...]]:
+    """Return the focus of the float and of the quantized attentions, on the float masks."""
+    model.switch_(())
+    engine = TorchEngine(model.family, model.module, "float")
+    side = model.module.prompt_encoder.image_embedding_size
+    gathered: tuple[list[list[Focus]], list[list[Focus]]] = ([], [])
+    for case in cases:
+        logits, _ = engine.decode(engine.encode(case.pixels), case.prompts, multimask_output=False)
+        shares = token_shares(logits[:, 0], side)
+        for module, into in zip((model.module, quantized.module), gathered, strict=True):
+            into.append(focus(attention_maps(model.family, module, case), shares))
+    return _averaged(gathered[0]), _averaged(gathered[1])
+
+
+def _averaged(images: Sequence[Sequence[Focus]]) -> tuple[Focus, ...]:
+    return tuple(
+        Focus(
+            same[0].path,
+            float(np.mean([one.entropy for one in same])),
+            float(np.mean([one.inside for one in same])),
+        )
+        for same in zip(*images, strict=True)
+    )

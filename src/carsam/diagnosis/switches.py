@@ -1,0 +1,65 @@
+"""A model whose quantized operands can be switched on and off one by one."""
+
+from collections.abc import Collection
+from typing import Any
+
+import torch
+from torch import nn
+
+from carsam.families.base import Site
+from carsam.quant import slots
+from carsam.quant.model import QuantizedModel, prepare
+
+WEIGHT = "weight"
+Operand = tuple[str, str]
+"""Path of a site, and the name of one of its operands or `weight` (with its bias)."""
+
+
+class SwitchedModel:
+    """A float model that takes over chosen operands of its quantized self.
+
+    Args:
+        quantized: as `quantize` or `load_simulated` return it.
+        float_module: the transformers model that it was made from.
+    """
+
+    def __init__(self, quantized: QuantizedModel, float_module: nn.Module) -> None:
+        self.family = quantized.family
+        self.module: Any = prepare(quantized.family, float_module)
+        self._sites = {site.path: site for site in quantized.sites}
+        self._grids: dict[Operand, nn.Module] = {}
+        self._weights: dict[str, tuple[dict[str, torch.Tensor], dict[str, torch.Tensor]]] = {}
+        for site in quantized.sites:
+            for operand in slots.operands(site):
+                grid = slots.quantizer(quantized.module, site, operand)
+                if not isinstance(grid, nn.Identity):
+                    self._grids[site.path, operand] = grid
+            layer = slots.weight_layer(quantized.module, site)
+            if layer is not None and layer.weight_grid is not None:
+                own = slots.layer(self.module, site).layer
+                self._weights[site.path] = (_parameters(own), _parameters(layer.layer))
+
+    @property
+    def operands(self) -> tuple[Operand, ...]:
+        """Everything that can be switched."""
+        return (*((path, WEIGHT) for path in self._weights), *self._grids)
+
+    def switch_(self, on: Collection[Operand]) -> None:
+        """Quantize the operands given, and no others."""
+        for operand, grid in self._grids.items():
+            path, name = operand
+            module = grid if operand in on else nn.Identity()
+            slots.set_quantizer_(self.module, self._sites[path], name, module)
+        for path, (floats, rounded) in self._weights.items():
+            layer = slots.layer(self.module, self._sites[path]).layer
+            for name, value in (rounded if (path, WEIGHT) in on else floats).items():
+                getattr(layer, name).data.copy_(value)
+
+    def of_sites(self, sites: Collection[Site]) -> tuple[Operand, ...]:
+        """Return the operands of some sites."""
+        paths = {site.path for site in sites}
+        return tuple(operand for operand in self.operands if operand[0] in paths)
+
+
+def _parameters(layer: nn.Module) -> dict[str, torch.Tensor]:
+    return {name: parameter.detach().clone() for name, parameter in layer.named_parameters()}

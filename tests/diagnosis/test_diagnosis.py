@@ -1,0 +1,123 @@
+import json
+
+import numpy as np
+import pytest
+import torch
+
+from carsam.calibration.quantize import quantize
+from carsam.diagnosis.attention import attention_maps, focus, token_shares
+from carsam.diagnosis.damage import Case, Diagnosis, Harm, diagnose
+from carsam.diagnosis.report import examine
+from carsam.diagnosis.switches import SwitchedModel
+from carsam.engine import Prompts
+from carsam.methods import make_recipe
+from carsam.methods.units import plan_units
+from carsam.progress import Silent
+from carsam.quant.model import prepare
+
+BOXES = np.array([[4, 6, 40, 50], [10, 3, 60, 40]], np.float32)
+
+
+@pytest.fixture
+def case():
+    pixels = np.random.default_rng(0).normal(size=(3, 64, 64)).astype(np.float32)
+    return Case(pixels, Prompts(boxes=BOXES))
+
+
+@pytest.fixture
+def quantized(tiny_sam, image_folder):
+    return quantize(tiny_sam, image_folder, bits="w3a3", count=2)
+
+
+@pytest.fixture
+def switched(quantized, tiny_sam):
+    return SwitchedModel(quantized, tiny_sam)
+
+
+def units(model):
+    return plan_units(model.family.stages(model.module), model.sites, make_recipe("rtn", "w3a3"))
+
+
+def test_everything_on_is_the_quantized_model(switched, quantized):
+    switched.switch_(switched.operands)
+    pixels = torch.randn(1, 3, 64, 64, generator=torch.Generator().manual_seed(0))
+    with torch.inference_mode():
+        expected = quantized.module.get_image_embeddings(pixels)
+        assert torch.equal(switched.module.get_image_embeddings(pixels), expected)
+
+
+def test_everything_off_is_the_float_model(switched, quantized, tiny_sam, case):
+    switched.switch_(switched.operands)
+    switched.switch_(())
+    prepared = prepare(quantized.family, tiny_sam)
+    for name, tensor in prepared.state_dict().items():
+        assert torch.equal(switched.module.state_dict()[name], tensor)
+
+
+def test_the_last_unit_completes_the_model(switched, quantized, case):
+    found = diagnose(switched, units(quantized), [case], Silent())
+    assert found.cumulative[-1].logit_error == pytest.approx(found.everything.logit_error)
+    assert found.cumulative[-1].lost_iou == pytest.approx(found.everything.lost_iou)
+
+
+def test_the_first_unit_alone_is_the_first_of_all(switched, quantized, case):
+    found = diagnose(switched, units(quantized), [case], Silent())
+    assert found.alone[0] == found.cumulative[0]
+    assert {harm.name for harm in found.operands} == {
+        "weight",
+        "input",
+        "query",
+        "key",
+        "probabilities",
+        "value",
+    }
+
+
+def test_a_ruined_unit_is_named_first(quantized, tiny_sam, case):
+    layer = quantized.module.vision_encoder.layers[1].mlp.lin2
+    layer.layer.weight.data.mul_(30)
+    model = SwitchedModel(quantized, tiny_sam)
+    found = diagnose(model, units(quantized), [case], Silent())
+    assert found.advice().startswith("Keep at 8 bits first: vision_encoder.layers.1.mlp")
+
+
+def test_advice_takes_the_fewest_units_that_make_half_of_the_damage():
+    harms = tuple(Harm(name, 0.0, error) for name, error in (("a", 1.0), ("b", 5.0), ("c", 3.0)))
+    advice = Diagnosis(harms[0], harms, harms, harms[:1]).advice()
+    assert "first: b (56 %" in advice
+
+
+def test_attention_maps_are_distributions_over_the_image(quantized, case):
+    maps = attention_maps(quantized.family, quantized.module, case)
+    assert len(maps) == 3  # one per two-way block, and the final one
+    for attention in maps.values():
+        assert attention.shape == (2, 7, 8, 8)
+        np.testing.assert_allclose(attention.sum((2, 3)), 1, atol=1e-4)
+
+
+def test_focus_measures_entropy_and_mass_inside():
+    spread = np.full((1, 1, 4, 4), 1 / 16)
+    half = np.zeros((1, 4, 4))
+    half[:, :2] = 1
+    (found,) = focus({"site": spread}, half)
+    assert found.entropy == pytest.approx(np.log(16))
+    assert found.inside == pytest.approx(0.5)
+
+
+def test_token_shares_count_covered_pixels():
+    logits = -np.ones((1, 8, 8))
+    logits[:, :4, :2] = 1
+    np.testing.assert_allclose(token_shares(logits, (2, 2)), [[[0.5, 0], [0, 0]]])
+
+
+def test_the_report_is_written_whole(tiny_sam, image_folder, tmp_path):
+    tiny_sam.save_pretrained(tmp_path / "model")
+    quantize(str(tmp_path / "model"), image_folder, count=1).save(tmp_path / "run")
+    report = examine(tmp_path / "run", image_folder, tmp_path / "out", count=1, progress=Silent())
+    written = json.loads((tmp_path / "out" / "doctor.json").read_text())
+    assert written["advice"] == report.diagnosis.advice()
+    assert {p.name for p in (tmp_path / "out").iterdir()} == {
+        "attention.png",
+        "damage.svg",
+        "doctor.json",
+    }
