@@ -17,6 +17,7 @@ from carsam.methods.attention_samples import PROJECTIONS
 from carsam.methods.base import Unit
 from carsam.methods.compensation import Compensate
 from carsam.methods.rounding import RoundToNearest
+from carsam.methods.sylvester import SOLVERS, Solution
 from carsam.methods.units import plan_units
 from carsam.progress import Silent
 from carsam.quant.model import prepare
@@ -164,6 +165,18 @@ def test_a_change_that_does_not_help_is_not_made(tiny_sam, monkeypatch):
     for operand, before in weights(unit, FINAL).items():
         assert torch.equal(weights(changed, FINAL)[operand], before)
     assert changed.statistics == unit.statistics
+
+
+def test_weights_too_large_to_store_are_not_taken(tiny_sam, monkeypatch):
+    def huge(equation, penalty):
+        return Solution(torch.full_like(equation.right_side, 1e30), 0.0)
+
+    monkeypatch.setitem(SOLVERS, "exact", huge)
+    unit = unit_of(tiny_sam, FINAL)
+    changed = compensated(unit, legs="q")
+    assert [(note["after"], note["accepted"]) for note in changed.notes] == [(None, False)]
+    for operand, before in weights(unit, FINAL).items():
+        assert torch.equal(weights(changed, FINAL)[operand], before)
 
 
 @pytest.mark.parametrize(("letter", "leg"), [("q", "query"), ("k", "key"), ("v", "value")])

@@ -113,12 +113,16 @@ class CompensatedAttention:
         """Apply a change if the true error falls, with the operand on a new grid.
 
         Returns:
-            Leg, relative errors before and after, and whether the change stays.
+            Leg, relative errors before and after (None for weights beyond what can be stored),
+            and whether the change stays.
         """
         measure = self._value_error if operand == "value" else self._score_error
         weights, grid = self._weights[operand], self._grids[operand]
         before = measure()
-        self._weights[operand] = self._changed(operand, change)
+        changed = self._changed(operand, change)
+        if not all(bool(part.isfinite().all()) for part in changed if part is not None):
+            return {"leg": operand, "before": before, "after": None, "accepted": False}
+        self._weights[operand] = changed
         statistics = self._observed(operand)
         self._grids[operand] = self._grid(statistics)
         after = measure()
