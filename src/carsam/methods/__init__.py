@@ -4,14 +4,18 @@ from dataclasses import fields, replace
 from typing import Any
 
 from carsam.errors import UserError
-from carsam.methods import brecq
+from carsam.methods import brecq, ptq4sam
 from carsam.methods.base import MethodStep
+from carsam.methods.bimodal import BimodalIntegration
 from carsam.methods.compensation import Compensate
+from carsam.methods.granularity import AdaptiveGranularity
 from carsam.methods.reconstruction import Reconstruct
 from carsam.methods.rounding import GRIDS_FIRST, RoundToNearest
 from carsam.recipe import Bits, Recipe, Rule, Step
 
 STEPS: dict[str, Any] = {
+    "adaptive-granularity": AdaptiveGranularity,
+    "bimodal-integration": BimodalIntegration,
     "compensate": Compensate,
     "reconstruct": Reconstruct,
     "round-to-nearest": RoundToNearest,
@@ -25,6 +29,7 @@ RECIPES: dict[str, Recipe] = {
         # QDrop (ICLR 2022): one joint pass over rounding and activation scales, by block.
         Recipe("qdrop", (GRIDS_FIRST, Step("reconstruct")), ("encoder-block",)),
         brecq.RECIPE,
+        ptq4sam.RECIPE,
         # CAR-SAM (CVPR 2026): MAC before, JCAR's joint cross-attention unit during reconstruction.
         Recipe(
             "carsam",

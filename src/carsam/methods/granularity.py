@@ -1,0 +1,85 @@
+"""Adaptive granularity: a logarithmic grid for every softmax, as fine as its attention needs."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from carsam.errors import UserError
+from carsam.families.base import Site, SiteType
+from carsam.methods.base import Unit
+from carsam.methods.watch import in_float, run_products
+from carsam.quant import slots
+from carsam.quant.tables import LogGrid
+
+
+@dataclass(frozen=True)
+class AdaptiveGranularity:
+    """PTQ4SAM's adaptive granularity quantization (AGQ; Lv et al., CVPR 2024, arXiv 2405.03144).
+
+    Probabilities a go to s 2^(-c / t) or 0. Granularity t and scale s are those of the least
+    |A^ V - A V|^power over all images, with float values V.
+
+    Where we differ: s is searched over the images together instead of averaged over each one's
+    best, on a list of candidates, on at most `queries` rows of each piece of attention; 0 is one
+    of the 2**bits codes.
+
+    Args:
+        granularities: choices of t, separated by commas; `2` alone is RepQ-ViT's log-sqrt2.
+        power: of the error.
+        candidates: scales to try, from the largest probability down by factors of 2^(1/4).
+        queries: rows that are compared.
+    """
+
+    granularities: str = "1,2,4"
+    power: float = 2.4
+    candidates: int = 24
+    queries: int = 256
+    needs_histograms = False
+    needs_quantized_path = False
+
+    def __post_init__(self) -> None:
+        try:
+            self._choices()
+        except ValueError:
+            raise UserError(
+                f'Granularities "{self.granularities}" are not understood; write for example 1,2,4.'
+            ) from None
+
+    def run_(self, unit: Unit) -> None:
+        """Give every attention of the unit a logarithmic grid for its probabilities."""
+        for site, bits in unit.sites:
+            if site.type is SiteType.ATTENTION and bits.activations is not None:
+                grid = self._search(unit, site, bits.activations)
+                slots.set_quantizer_(unit.model, site, "probabilities", grid)
+                unit.notes.append(
+                    {
+                        "step": "adaptive-granularity",
+                        "site": site.path,
+                        "granularity": grid.granularity,
+                        "scale": float(grid.scale),
+                    }
+                )
+
+    def _search(self, unit: Unit, site: Site, bits: int) -> LogGrid:
+        device = next(unit.model.parameters()).device
+        largest = max(unit.statistics[site.path, "probabilities"].highs)
+        scales = largest * torch.exp2(-torch.arange(self.candidates, device=device) / 4)
+        grids = [LogGrid(s[None], t, bits) for t in self._choices() for s in scales]
+        errors = torch.zeros(len(grids), device=device, dtype=torch.float64)
+        generator = torch.Generator(device).manual_seed(unit.seed)
+
+        def compare(probabilities: Tensor, values: Tensor) -> None:
+            rows = probabilities.shape[2]
+            chosen = torch.randperm(rows, generator=generator, device=device)[: self.queries]
+            chosen_rows = probabilities[:, :, chosen]
+            for index, grid in enumerate(grids):
+                error = (grid(chosen_rows) - chosen_rows) @ values
+                errors[index] += error.abs().pow(self.power).sum()
+
+        with in_float(unit):
+            run_products(unit, unit.inputs, site, compare)
+        return grids[int(errors.argmin())]
+
+    def _choices(self) -> list[int]:
+        return [int(choice) for choice in str(self.granularities).split(",")]

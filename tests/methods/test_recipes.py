@@ -1,0 +1,28 @@
+"""Every recipe runs through, obeys the strict rules, and survives the checkpoint."""
+
+import numpy as np
+import pytest
+
+from carsam.calibration.quantize import quantize
+from carsam.engine import Prompts
+from carsam.methods import RECIPES
+from carsam.quant.model import from_checkpoint
+from carsam.quant.strict import assert_strict
+from carsam.torch_engine import TorchEngine
+
+
+@pytest.mark.filterwarnings("ignore:.*reconstruction raised the loss")
+@pytest.mark.parametrize("name", sorted(RECIPES))
+def test_the_recipe_is_strict_and_can_be_stored(tiny_sam, image_folder, photo, name):
+    trained = any(step.name == "reconstruct" for step in RECIPES[name].steps)
+    settings = ["reconstruct.steps=2"] if trained else []
+    model = quantize(tiny_sam, image_folder, name, "w4a4", count=1, settings=settings)
+    assert_strict(model, [photo])
+    loaded = from_checkpoint(model.to_checkpoint())
+    pixels = np.random.default_rng(0).normal(size=(3, 64, 64)).astype(np.float32)
+    boxes = Prompts(boxes=np.array([[4, 5, 50, 40]], np.float32))
+    masks = []
+    for each in (model, loaded):
+        engine = TorchEngine(each.family, each.module, "simulated")
+        masks.append(engine.decode(engine.encode(pixels), boxes, multimask_output=True)[0])
+    np.testing.assert_array_equal(*masks)
