@@ -12,6 +12,7 @@
 
 #include "dispatch.h"
 #include "drivers.h"
+#include "memory.h"
 #include "threads.h"
 
 namespace nb = nanobind;
@@ -156,6 +157,12 @@ static void attention(const Rows& query, const Rows& key, const Rows& value,
     run_attention(op);
 }
 
+static nb::ndarray<nb::numpy, std::uint8_t, nb::ndim<1>> empty(std::size_t bytes) {
+    void* block = take_block(bytes);
+    nb::capsule owner(block, [](void* memory) noexcept { give_block(memory); });
+    return {static_cast<std::uint8_t*>(block), {bytes}, owner};
+}
+
 static void use_set_or_throw(const std::string& name) {
     if (!use_set(name)) throw nb::value_error(("instruction set " + name).c_str());
 }
@@ -181,6 +188,7 @@ NB_MODULE(_kernels, module) {
                nb::arg("relative_rows").none(), nb::arg("relative_columns").none(),
                nb::arg("lines"), nb::arg("values").none(), nb::arg("output").none(),
                nb::arg("output_grid").none());
+    module.def("empty", &empty, nb::arg("bytes"));
     module.def("compiled_sets", &compiled_sets);
     module.def("usable_sets", &usable_sets);
     module.def("current_set", [] { return std::string(kernels().name); });

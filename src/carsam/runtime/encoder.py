@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from carsam.runtime import kernels
 from carsam.runtime.geometry import TokenMap
 from carsam.runtime.grids import Codes, Tensor
 from carsam.runtime.images import neighbourhoods, patches
@@ -46,7 +47,7 @@ class EncoderBlock:
         rows, channels = normalised.shape
         grids = self.attention.joint_grids(channels)
         dtype = np.float32 if grids is None else np.uint8
-        joint = np.empty((rows + 1, 3 * channels), dtype)
+        joint = kernels.empty((rows + 1, 3 * channels), dtype)
         joint[:rows] = self.qkv.to_column_grids(normalised, grids)
         joint[rows:] = self.qkv.to_column_grids(np.zeros((1, channels), np.float32), grids)
         if grids is not None:

@@ -7,16 +7,17 @@ from carsam.errors import UserError
 try:
     from carsam.runtime import _kernels
 except ImportError:
-    from carsam.runtime.reference import activate, layer_norm, linear, quantize
+    from carsam.runtime.reference import activate, empty, layer_norm, linear, quantize
     from carsam.runtime.reference_attention import attention
 
     _kernels = None  # type: ignore[assignment]
 else:
-    from carsam.runtime.native import activate, attention, layer_norm, linear, quantize
+    from carsam.runtime.native import activate, attention, empty, layer_norm, linear, quantize
 
 __all__ = [
     "activate",
     "attention",
+    "empty",
     "instruction_set",
     "layer_norm",
     "linear",

@@ -78,7 +78,8 @@ class Linear:
         tensor = _quantized(tensor, self.input)
         if isinstance(tensor, Codes) and isinstance(self.weight, PackedMatrix):
             return kernels.linear(tensor, self.weight, self.bias, activation, residual, output)
-        result = values_of(tensor) @ self.weight_values().T
+        values, weight = values_of(tensor), self.weight_values()
+        result = np.matmul(values, weight.T, out=kernels.empty((len(values), len(weight))))
         if activation is not None:
             bias = np.zeros(result.shape[1], np.float32) if self.bias is None else self.bias
             result = kernels.activate(result, bias, activation)

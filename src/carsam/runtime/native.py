@@ -1,6 +1,9 @@
 """The operators of `reference` and `reference_attention` in C++, with the same signatures."""
 
+import math
+
 import numpy as np
+from numpy.typing import DTypeLike
 
 import carsam.runtime._kernels as _kernels
 from carsam.runtime import reference_attention
@@ -9,6 +12,9 @@ from carsam.runtime.geometry import RelativePositions, TokenMap
 from carsam.runtime.grids import Codes, ColumnGrids, Grid, Tensor
 from carsam.runtime.matrices import PackedMatrix
 
+REUSED_BYTES = 1 << 16
+"""Smaller arrays come from numpy."""
+
 ACTIVATION_NUMBERS = {None: 0, "relu": 1, "gelu": 2}
 
 
@@ -16,7 +22,7 @@ def quantize(
     values: np.ndarray, grid: Grid | ColumnGrids, addend: np.ndarray | None = None
 ) -> np.ndarray:
     """See `carsam.runtime.reference.quantize`."""
-    codes = np.empty(values.shape, np.uint8)
+    codes = empty(values.shape, np.uint8)
     single, per_column = (grid, None) if isinstance(grid, Grid) else (None, grid)
     inverse_scale, zero, highest = _column_grids(per_column, values.shape[1])
     _kernels.quantize(
@@ -56,7 +62,7 @@ def layer_norm(
 
 def activate(values: np.ndarray, bias: np.ndarray, activation: str) -> np.ndarray:
     """See `carsam.runtime.reference.activate`."""
-    result = np.empty(values.shape, np.float32)
+    result = empty(values.shape)
     _kernels.activate(_contiguous(values), bias, ACTIVATION_NUMBERS[activation], result)
     return result
 
@@ -137,6 +143,14 @@ def attention(
     return _one_of(floats, codes)
 
 
+def empty(shape: tuple[int, ...], dtype: DTypeLike = np.float32) -> np.ndarray:
+    """See `carsam.runtime.reference.empty`; large arrays reuse memory that others have freed."""
+    size = math.prod(shape) * np.dtype(dtype).itemsize
+    if size < REUSED_BYTES:
+        return np.empty(shape, dtype)
+    return _kernels.empty(size).view(dtype).reshape(shape)
+
+
 def _grid(grid: Grid) -> tuple[float, float, int, int]:
     return float(grid.scale), float(grid.inverse_scale), grid.zero_point, grid.maximum
 
@@ -172,8 +186,8 @@ def _result(
 ) -> tuple[np.ndarray | None, np.ndarray | None]:
     """An array for float results or one for codes."""
     if output is None:
-        return np.empty(shape, np.float32), None
-    return None, np.empty(shape, np.uint8)
+        return empty(shape), None
+    return None, empty(shape, np.uint8)
 
 
 def _one_of(floats: np.ndarray | None, codes: np.ndarray | None) -> np.ndarray:

@@ -1,10 +1,16 @@
 """Plain numpy operators: what each C++ kernel must compute, to the bit."""
 
 import numpy as np
+from numpy.typing import DTypeLike
 
 from carsam.runtime.functions import ACTIVATIONS, lane_sum
 from carsam.runtime.grids import Codes, ColumnGrids, Grid
 from carsam.runtime.matrices import PackedMatrix, integer_product
+
+
+def empty(shape: tuple[int, ...], dtype: DTypeLike = np.float32) -> np.ndarray:
+    """An array of undefined contents."""
+    return np.empty(shape, dtype)
 
 
 def quantize(
