@@ -4,12 +4,14 @@ from dataclasses import fields, replace
 from typing import Any
 
 from carsam.errors import UserError
-from carsam.methods import brecq, ptq4sam
+from carsam.methods import brecq, erq, gptaq, gptq, ptq4sam
 from carsam.methods.base import MethodStep
 from carsam.methods.bimodal import BimodalIntegration
 from carsam.methods.compensation import Compensate
+from carsam.methods.error_feedback import FeedBackErrors
 from carsam.methods.granularity import AdaptiveGranularity
 from carsam.methods.reconstruction import Reconstruct
+from carsam.methods.ridge import ReduceErrors
 from carsam.methods.rounding import GRIDS_FIRST, RoundToNearest
 from carsam.recipe import Bits, Recipe, Rule, Step
 
@@ -17,7 +19,9 @@ STEPS: dict[str, Any] = {
     "adaptive-granularity": AdaptiveGranularity,
     "bimodal-integration": BimodalIntegration,
     "compensate": Compensate,
+    "feed-back-errors": FeedBackErrors,
     "reconstruct": Reconstruct,
+    "reduce-errors": ReduceErrors,
     "round-to-nearest": RoundToNearest,
 }
 """Steps by name; each is a frozen dataclass whose fields are its parameters."""
@@ -30,6 +34,9 @@ RECIPES: dict[str, Recipe] = {
         Recipe("qdrop", (GRIDS_FIRST, Step("reconstruct")), ("encoder-block",)),
         brecq.RECIPE,
         ptq4sam.RECIPE,
+        gptq.RECIPE,
+        gptaq.RECIPE,
+        erq.RECIPE,
         # CAR-SAM (CVPR 2026): MAC before, JCAR's joint cross-attention unit during reconstruction.
         Recipe(
             "carsam",

@@ -1,0 +1,107 @@
+"""Second-order rounding with error feedback: GPTQ, and GPTAQ's asymmetric term."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from carsam.methods.base import Unit
+from carsam.methods.layer_inputs import InputMoments, float_weights, has_rows, input_moments
+from carsam.quant import slots
+from carsam.quant.grids import UniformGrid
+from carsam.quant.layers import rows_to_weight, weight_to_rows
+from carsam.quant.observers import WEIGHT_OBSERVERS
+
+COLUMNS_AT_ONCE = 128
+
+
+@dataclass(frozen=True)
+class FeedBackErrors:
+    """Round weights column by column; the columns not yet rounded make up for each error.
+
+    GPTQ (Frantar et al., ICLR 2023, arXiv 2210.17323, section 3 and Algorithm 1), of
+    min ||(W^ - W) X^||^2 with X^ the inputs on the quantized path. With `asymmetry` also the
+    error of the inputs is made up for, min ||W^ X^ - W X||^2 with X the float inputs: GPTAQ (Li
+    et al., ICML 2025, arXiv 2504.02692). Layers go in the order of execution, each with inputs
+    that know the layers before it. Transposed convolutions are rounded to nearest.
+
+    Args:
+        damping: added to the diagonal of X^ X^', relative to its mean.
+        asymmetry: share of the asymmetric term; 0 is GPTQ, 1 the equations of GPTAQ, 0.25 its
+            released code.
+        ordered: round columns with large inputs first.
+        weights: observer of the weights' grids, which are set anew for the float weights.
+    """
+
+    damping: float = 0.01
+    asymmetry: float = 0.0
+    ordered: bool = True
+    weights: str = "mse"
+    needs_histograms = False
+    needs_quantized_path = True
+
+    def run_(self, unit: Unit) -> None:
+        """Round the weights of the unit's layers."""
+        originals = float_weights(unit)
+        for site, bits in unit.sites:
+            layer = slots.weight_layer(unit.model, site)
+            if bits.weights is None or layer is None:
+                continue
+            weight = layer.layer.weight
+            rows = weight_to_rows(layer.layer, weight)
+            low, high = WEIGHT_OBSERVERS[self.weights](rows, bits.weights)
+            layer.weight_grid = UniformGrid.from_range(low, high, bits.weights)
+            if has_rows(layer.layer):
+                moments = input_moments(unit, site, originals)
+                rows = feed_back(
+                    rows, layer.weight_grid, moments, self.damping, self.asymmetry, self.ordered
+                )
+                weight.copy_(rows_to_weight(layer.layer, rows, weight.shape))
+            else:
+                layer.round_weight_()
+
+
+def feed_back(
+    rows: Tensor,
+    grid: UniformGrid,
+    moments: InputMoments,
+    damping: float,
+    asymmetry: float,
+    ordered: bool,
+) -> Tensor:
+    """Return `rows` (outputs, K) rounded to their grids.
+
+    With H = X^ X^' + damping and H^-1 = U' U, U upper triangular: rounding column i with error
+    e_i = (w_i - q_i) / U_ii changes the columns after it by -e_i U_i, and by w_i P_i where
+    P = asymmetry * triu((X - X^) X^' U', 1) U.
+    """
+    hessian, shift = moments.quantized.clone(), moments.shift
+    diagonal = hessian.diagonal()
+    order = diagonal.argsort(descending=True) if ordered else torch.arange(len(hessian))
+    hessian, shift = (matrix[order][:, order] for matrix in (hessian, shift))
+    mean = diagonal.mean().clamp(min=torch.finfo(torch.float32).tiny)
+    hessian.diagonal().add_(damping * mean)
+    inverse = torch.cholesky_inverse(torch.linalg.cholesky(hessian))
+    factor = torch.linalg.cholesky(inverse, upper=True)
+    spread = torch.triu(shift @ factor.T, 1) @ factor if asymmetry else torch.zeros_like(shift)
+    spread *= asymmetry
+    weights, scale, zero_point = rows.double()[:, order], grid.scale[:, 0], grid.zero_point[:, 0]
+    rounded = torch.empty_like(weights)
+    for start in range(0, len(hessian), COLUMNS_AT_ONCE):
+        end = min(start + COLUMNS_AT_ONCE, len(hessian))
+        errors = torch.empty_like(weights[:, start:end])
+        values = torch.empty_like(errors)
+        for column in range(start, end):
+            value = weights[:, column].clone()
+            code = (torch.round(value / scale) + zero_point).clamp(0, grid.levels)
+            rounded[:, column] = (code - zero_point) * scale
+            error = (value - rounded[:, column]) / factor[column, column]
+            errors[:, column - start], values[:, column - start] = error, value
+            after = slice(column + 1, end)
+            weights[:, after] -= torch.outer(error, factor[column, after])
+            weights[:, after] += torch.outer(value, spread[column, after])
+        weights[:, end:] -= errors @ factor[start:end, end:]
+        weights[:, end:] += values @ spread[start:end, end:]
+    result = torch.empty_like(rows)
+    result[:, order] = rounded.to(rows.dtype)
+    return grid(result)  # the same values, as float32 multiplies them

@@ -1,0 +1,116 @@
+"""Second moments of what enters a layer, along the quantized and the float path."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from carsam.families.base import Site
+from carsam.methods.base import Unit
+from carsam.methods.watch import in_float, watched
+from carsam.quant import slots
+from carsam.quant.layers import Layer
+
+
+@dataclass(frozen=True)
+class InputMoments:
+    """Sums over the rows x of a layer's input, float x and quantized x^ of the same tokens.
+
+    A row of a convolution is a patch, ordered like the weight's row.
+
+    Args:
+        quantized: sum of x^' x^, (K, K) in float64.
+        shift: sum of (x - x^)' x^, (K, K).
+        quantized_sum, shift_sum: sums of x^ and of x - x^, (K,).
+        rows: how many.
+    """
+
+    quantized: Tensor
+    shift: Tensor
+    quantized_sum: Tensor
+    shift_sum: Tensor
+    rows: int
+
+
+def input_moments(unit: Unit, site: Site, originals: dict[Site, Tensor]) -> InputMoments:
+    """Run the unit on every image, quantized as far as it is and in float, and compare inputs.
+
+    Args:
+        site: a linear or convolution.
+        originals: the float weights of the unit's layers (`float_weights`).
+    """
+    layer = slots.layer(unit.model, site).layer
+    moments: Any = None
+    for index in range(len(unit.inputs)):
+        quantized = _rows(layer, _input(unit, site, unit.quantized_inputs[index]))
+        with in_float(unit), _weights(unit, originals):
+            shift = _rows(layer, _input(unit, site, unit.inputs[index])) - quantized
+        sums = (
+            quantized.T @ quantized,
+            shift.T @ quantized,
+            quantized.sum(0),
+            shift.sum(0),
+            len(quantized),
+        )
+        moments = sums if moments is None else tuple(map(sum, zip(moments, sums, strict=True)))
+    return InputMoments(*moments)
+
+
+def float_weights(unit: Unit) -> dict[Site, Tensor]:
+    """Return copies of the weights of all layers of a unit."""
+    layers = ((site, slots.weight_layer(unit.model, site)) for site, _ in unit.sites)
+    return {site: layer.layer.weight.clone() for site, layer in layers if layer is not None}
+
+
+def has_rows(layer: Layer) -> bool:
+    """Tell whether a layer is a product of input rows by its weight's rows."""
+    if isinstance(layer, nn.Conv2d):
+        return layer.groups == 1
+    return isinstance(layer, nn.Linear)
+
+
+def _rows(layer: Layer, inputs: Tensor) -> Tensor:
+    """Return the rows (n, K) that the weight's rows are multiplied with, in float64."""
+    if isinstance(layer, nn.Conv2d):
+        assert not isinstance(layer.padding, str)
+        places = (layer.kernel_size, layer.dilation, layer.padding, layer.stride)
+        patches = F.unfold(inputs, *places)  # (images, K, places)
+        inputs = patches.transpose(1, 2)
+    return inputs.flatten(0, -2).double()
+
+
+class _Reached(Exception):
+    """The run came to the layer."""
+
+
+def _input(unit: Unit, site: Site, state: dict[str, Tensor]) -> Tensor:
+    """Return what enters a layer, behind its quantizer, and stop there."""
+    seen: list[Tensor] = []
+
+    def reached(values: Tensor) -> None:
+        seen.append(values)
+        raise _Reached
+
+    with watched(unit, {(site, "input"): reached}):
+        try:
+            unit.plan.run(unit.model, state)
+        except _Reached:
+            return seen[0]
+    raise RuntimeError(f"{site.path} was not reached when its unit ran.")
+
+
+@contextmanager
+def _weights(unit: Unit, weights: dict[Site, Tensor]) -> Iterator[None]:
+    """Give the unit's layers other weights for a while."""
+    parameters = {site: slots.layer(unit.model, site).layer.weight for site in weights}
+    present = {site: parameter.data for site, parameter in parameters.items()}
+    try:
+        for site, parameter in parameters.items():
+            parameter.data = weights[site]
+        yield
+    finally:
+        for site, parameter in parameters.items():
+            parameter.data = present[site]

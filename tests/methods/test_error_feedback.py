@@ -1,0 +1,150 @@
+import pytest
+import torch
+
+from carsam.methods.error_feedback import FeedBackErrors, feed_back
+from carsam.methods.layer_inputs import InputMoments, float_weights, input_moments
+from carsam.methods.ridge import ReduceErrors, correct_inputs, round_by_halves
+from carsam.methods.rounding import RoundToNearest
+from carsam.quant import slots
+from carsam.quant.grids import UniformGrid
+
+PATH = "vision_encoder.layers.0.mlp"
+
+
+def draw(*shape, seed):
+    return torch.randn(*shape, dtype=torch.float64, generator=torch.Generator().manual_seed(seed))
+
+
+@pytest.fixture
+def problem():
+    """Weights (8, 200), correlated inputs, and the same inputs coarsely rounded."""
+    mixing = draw(200, 200, seed=1) * torch.logspace(0, -2, 200).double()[:, None]
+    inputs = draw(2000, 200, seed=2) @ mixing + 0.5
+    step = inputs.std() / 2
+    return draw(8, 200, seed=3).float(), inputs, torch.round(inputs / step) * step
+
+
+def moments_of(inputs, quantized):
+    shift = inputs - quantized
+    return InputMoments(
+        quantized.T @ quantized, shift.T @ quantized, quantized.sum(0), shift.sum(0), len(inputs)
+    )
+
+
+def error(rows, weights, inputs, quantized, bias=0.0):
+    return float((quantized @ rows.double().T + bias - inputs @ weights.double().T).square().sum())
+
+
+def grid_of(weights, bits=3):
+    low, high = weights.aminmax(dim=1, keepdim=True)
+    return UniformGrid.from_range(low, high, bits)
+
+
+@pytest.mark.parametrize("ordered", [True, False])
+def test_gptq_beats_rounding_to_nearest(problem, ordered):
+    weights, inputs, _ = problem
+    grid = grid_of(weights)
+    rows = feed_back(weights, grid, moments_of(inputs, inputs), 0.01, 0.0, ordered)
+    assert torch.equal(grid(rows), rows)
+    nearest = error(grid(weights), weights, inputs, inputs)
+    assert error(rows, weights, inputs, inputs) < 0.5 * nearest
+
+
+def test_pieces_of_columns_give_what_one_piece_gives(problem, monkeypatch):
+    weights, inputs, quantized = problem
+    grid, moments = grid_of(weights), moments_of(inputs, quantized)
+    expected = feed_back(weights, grid, moments, 0.1, 1.0, True)
+    monkeypatch.setattr("carsam.methods.error_feedback.COLUMNS_AT_ONCE", 1000)
+    assert torch.equal(feed_back(weights, grid, moments, 0.1, 1.0, True), expected)
+
+
+def test_the_asymmetric_term_comes_closer_to_the_float_output(problem):
+    weights, inputs, quantized = problem
+    grid, moments = grid_of(weights), moments_of(inputs, quantized)
+    errors = [
+        error(feed_back(weights, grid, moments, 0.1, share, True), weights, inputs, quantized)
+        for share in (0.0, 1.0)
+    ]
+    assert errors[1] < errors[0]
+
+
+def test_inputs_that_are_always_0_do_no_harm(problem):
+    weights, inputs, _ = problem
+    inputs = inputs.clone()
+    inputs[:, 5] = 0
+    rows = feed_back(weights, grid_of(weights), moments_of(inputs, inputs), 0.01, 0.0, True)
+    assert bool(torch.isfinite(rows).all())
+
+
+@pytest.mark.parametrize("with_bias", [True, False])
+def test_the_ridge_lowers_the_error_of_rounded_inputs(problem, with_bias):
+    weights, inputs, quantized = problem
+    rows, bias = correct_inputs(weights, moments_of(inputs, quantized), 1e-4, with_bias)
+    bias = bias.double() if with_bias else 0.0
+    before = error(weights, weights, inputs, quantized)
+    assert error(rows, weights, inputs, quantized, bias) < before
+
+
+def test_without_penalty_the_ridge_is_least_squares(problem):
+    weights, inputs, quantized = problem
+    rows, bias = correct_inputs(weights, moments_of(inputs, quantized), 0.0, True)
+    design = torch.cat([quantized, torch.ones(len(quantized), 1).double()], 1)
+    expected = torch.linalg.lstsq(design, inputs @ weights.double().T).solution.T
+    torch.testing.assert_close(rows.double(), expected[:, :-1], atol=1e-5, rtol=1e-4)
+    torch.testing.assert_close(bias.double(), expected[:, -1], atol=1e-5, rtol=1e-4)
+
+
+def test_rounding_by_halves_beats_rounding_to_nearest(problem):
+    weights, inputs, _ = problem
+    grid = grid_of(weights)
+    rows = round_by_halves(weights, grid, inputs.T @ inputs, 0.01, 100)
+    assert torch.equal(grid(rows), rows)
+    nearest = error(grid(weights), weights, inputs, inputs)
+    assert error(rows, weights, inputs, inputs) < 0.5 * nearest
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("step", [FeedBackErrors(), FeedBackErrors(asymmetry=1.0), ReduceErrors()])
+def test_a_unit_comes_out_better_than_rounded_to_nearest(make_unit, step):
+    errors = []
+    for steps in ((RoundToNearest(),), (RoundToNearest(rounds_weights=False), step)):
+        unit = make_unit(PATH, bits="w3a8")
+        for each in steps:
+            each.run_(unit)
+        outputs = torch.stack([unit.plan.run(unit.model, s)["hidden"] for s in unit.inputs])
+        targets = torch.stack([target["hidden"] for target in unit.targets])
+        errors.append(float((outputs - targets).square().sum()))
+    assert errors[1] < errors[0]
+
+
+@torch.no_grad()
+def test_moments_are_those_of_what_the_layer_multiplies(make_unit):
+    unit = make_unit(PATH)
+    RoundToNearest(rounds_weights=False).run_(unit)
+    originals = float_weights(unit)
+    site = unit.sites[1][0]  # lin2, behind lin1 and GELU
+    layer = slots.layer(unit.model, site)
+    seen = []
+    layer.layer.register_forward_pre_hook(lambda module, inputs: seen.append(inputs[0]))
+    for state in unit.quantized_inputs:
+        unit.plan.run(unit.model, state)
+    rows = torch.cat([each.flatten(0, -2) for each in seen]).double()
+    moments = input_moments(unit, site, originals)
+    torch.testing.assert_close(moments.quantized, rows.T @ rows)
+    assert moments.rows == len(rows)
+
+
+@torch.no_grad()
+def test_a_convolutions_rows_are_its_patches(make_unit):
+    unit = make_unit("vision_encoder.neck")
+    site = unit.sites[1][0]
+    layer = slots.layer(unit.model, site).layer
+    moments = input_moments(unit, site, float_weights(unit))
+    rows = layer.weight.flatten(1).double()
+    seen = []
+    layer.register_forward_hook(lambda module, inputs, output: seen.append(output))
+    for state in unit.quantized_inputs:
+        unit.plan.run(unit.model, state)
+    energy = sum(float(output.double().square().sum()) for output in seen)
+    assert float((rows @ moments.quantized * rows).sum()) == pytest.approx(energy, rel=1e-4)
+    assert float(moments.shift.abs().max()) == 0
