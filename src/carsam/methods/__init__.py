@@ -4,12 +4,14 @@ from dataclasses import fields, replace
 from typing import Any
 
 from carsam.errors import UserError
-from carsam.methods import brecq, erq, gptaq, gptq, ptq4sam
+from carsam.methods import ahcptq, ahcqsam, brecq, erq, gptaq, gptq, ptq4sam
 from carsam.methods.base import MethodStep
 from carsam.methods.bimodal import BimodalIntegration
 from carsam.methods.compensation import Compensate
 from carsam.methods.error_feedback import FeedBackErrors
 from carsam.methods.granularity import AdaptiveGranularity
+from carsam.methods.grouping import ChannelGrouping
+from carsam.methods.hybrid import HybridLogUniform
 from carsam.methods.reconstruction import Reconstruct
 from carsam.methods.ridge import ReduceErrors
 from carsam.methods.rounding import GRIDS_FIRST, RoundToNearest
@@ -18,8 +20,10 @@ from carsam.recipe import Bits, Recipe, Rule, Step
 STEPS: dict[str, Any] = {
     "adaptive-granularity": AdaptiveGranularity,
     "bimodal-integration": BimodalIntegration,
+    "channel-grouping": ChannelGrouping,
     "compensate": Compensate,
     "feed-back-errors": FeedBackErrors,
+    "hybrid-log-uniform": HybridLogUniform,
     "reconstruct": Reconstruct,
     "reduce-errors": ReduceErrors,
     "round-to-nearest": RoundToNearest,
@@ -34,6 +38,8 @@ RECIPES: dict[str, Recipe] = {
         Recipe("qdrop", (GRIDS_FIRST, Step("reconstruct")), ("encoder-block",)),
         brecq.RECIPE,
         ptq4sam.RECIPE,
+        ahcptq.RECIPE,
+        ahcqsam.RECIPE,
         gptq.RECIPE,
         gptaq.RECIPE,
         erq.RECIPE,
