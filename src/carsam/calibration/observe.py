@@ -1,6 +1,6 @@
 """Watch the float activations of one unit while they are computed anyway."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -20,8 +20,13 @@ def run_observed(
     inputs: Sequence[State],
     histograms: bool,
     progress: Progress,
-) -> tuple[tuple[State, ...], dict[tuple[str, str], Statistics]]:
+    keep: Callable[[Iterable[State]], Sequence[State]] = tuple,
+) -> tuple[Sequence[State], dict[tuple[str, str], Statistics]]:
     """Run a unit, float still, on every image.
+
+    Args:
+        histograms: watch a second time, for observers that need more than the extremes.
+        keep: takes the outputs one by one and holds them.
 
     Returns:
         The states after the unit, and the statistics by site path and operand.
@@ -30,18 +35,28 @@ def run_observed(
         ValueError: an activation is NaN or infinite; the site and operand are named.
     """
     with _observers(model, plan.sites) as observers:
-        outputs = []
-        for state in inputs:
-            outputs.append(plan.run(model, state))
-            for observer in observers.values():
-                observer.end_image()
-            progress.advance(note=plan.name)
+        outputs = keep(_outputs(model, plan, inputs, observers, progress))
         if histograms and observers:
             for observer in observers.values():
                 observer.counting = True
             for state in inputs:
                 plan.run(model, state)
-    return tuple(outputs), {key: observer.statistics for key, observer in observers.items()}
+    return outputs, {key: observer.statistics for key, observer in observers.items()}
+
+
+def _outputs(
+    model: Any,
+    plan: UnitPlan,
+    inputs: Sequence[State],
+    observers: Observers,
+    progress: Progress,
+) -> Iterator[State]:
+    for state in inputs:
+        output = plan.run(model, state)
+        for observer in observers.values():
+            observer.end_image()
+        progress.advance(note=plan.name)
+        yield output
 
 
 @contextmanager

@@ -1,76 +1,28 @@
-"""The loop over a model's stages: stream the images through, apply the method, go on."""
+"""Quantize a model after training: choose the images, run the units, say where it came from."""
 
+import hashlib
 import platform
 import time
 from collections.abc import Container, Sequence
-from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from torch.nn import Module
 
-from carsam.calibration.observe import run_observed
-from carsam.calibration.prompts import annotated_boxes, found_boxes
-from carsam.data.images import ImageSample, sample_images
+from carsam.calibration.calibration_set import CalibrationSet
+from carsam.calibration.loop import quantize_units_
+from carsam.calibration.prompts import annotated_boxes
+from carsam.calibration.unit_log import UnitLog
+from carsam.data.images import sample_images
 from carsam.engines import resolve_device
 from carsam.families import load_model
-from carsam.families.base import Family, State
-from carsam.methods import make_recipe, make_steps
-from carsam.methods.base import Unit
-from carsam.methods.units import plan_units
-from carsam.preprocess import Frame, preprocess
+from carsam.methods import make_recipe
 from carsam.progress import Progress, Silent, peak_memory
 from carsam.quant.model import QuantizedModel, prepare
 from carsam.recipe import Recipe
 from carsam.torch_engine import TorchEngine
-
-
-@dataclass(frozen=True)
-class CalibrationSet:
-    """The images that calibrate, and where their prompts come from.
-
-    Args:
-        sample: the images.
-        boxes: annotated boxes (P, 4) by file name; None lets the float model find some.
-        boxes_per_image: most boxes of one image that are used.
-        seed: chooses among more.
-    """
-
-    sample: ImageSample
-    boxes: dict[str, np.ndarray] | None
-    boxes_per_image: int
-    seed: int
-
-    def states(self, family: Family, engine: TorchEngine, progress: Progress) -> tuple[State, ...]:
-        """Return the state of every image before the first stage."""
-        progress.start("Reading images", len(self.sample))
-        states = []
-        for index, (name, image) in enumerate(zip(self.sample.names, self.sample, strict=True)):
-            pixels, frame = preprocess(image, engine.image_size)
-            boxes = self._boxes(engine, name, image, frame, self.seed + index)
-            states.append(
-                family.start(
-                    torch.from_numpy(pixels)[None].to(engine.device),
-                    torch.from_numpy(boxes)[None].to(engine.device),
-                )
-            )
-            progress.advance(note=name)
-        progress.finish()
-        return tuple(states)
-
-    def _boxes(
-        self, engine: TorchEngine, name: str, image: np.ndarray, frame: Frame, seed: int
-    ) -> np.ndarray:
-        if self.boxes is None:
-            return found_boxes(engine, image, self.boxes_per_image, seed)
-        boxes = self.boxes[name]
-        if len(boxes) > self.boxes_per_image:
-            random = np.random.default_rng(seed)
-            boxes = boxes[random.permutation(len(boxes))[: self.boxes_per_image]]
-        return frame.map_boxes(boxes)
 
 
 def quantize(
@@ -88,6 +40,8 @@ def quantize(
     boxes_per_image: int = 8,
     seed: int = 0,
     device: str = "auto",
+    memory: float | None = None,
+    resume: str | Path | None = None,
     progress: Progress | None = None,
 ) -> QuantizedModel:
     """Quantize a model after training; the model given is not changed.
@@ -109,6 +63,9 @@ def quantize(
         boxes_per_image: most boxes of one image to use.
         seed: chooses images and boxes, and drives everything random.
         device: `auto`, `cpu` or `cuda`.
+        memory: gigabytes of activations to keep in memory; the rest goes to the temporary disk.
+        resume: the run's future folder: finished units are kept in a hidden folder beside it, and a
+            run that was stopped goes on after the last of them, with the same result.
         progress: hears how far it is.
 
     Raises:
@@ -127,11 +84,17 @@ def quantize(
     recipe.check_rules((site.path, site.kind) for site in family.sites(model))
     engine = TorchEngine(family, prepare(family, model), "float", resolve_device(device))
     del model
-    torch.manual_seed(seed)
     calibration = CalibrationSet(sample, boxes, boxes_per_image, seed)
+    log = None
+    if resume is not None:
+        identity = _identity(engine.module, recipe, seed, calibration)
+        log = UnitLog(Path(resume), identity)
     with torch.no_grad():
         states = calibration.states(family, engine, progress)
-        notes = _quantize_(family, engine.module, recipe, states, seed, progress)
+        boxes_used = sum(state["boxes"].shape[1] for state in states)
+        notes = quantize_units_(
+            family, engine.module, recipe, states, seed, memory=memory, log=log, progress=progress
+        )
     provenance = {
         "source": source if isinstance(source, str) else str(getattr(source, "name", "model")),
         "recipe": recipe.to_dict(),
@@ -141,7 +104,7 @@ def quantize(
             "count": len(sample),
             "sha256": sample.sha256,
             "prompts": "found by the float model" if coco is None else "annotated boxes",
-            "boxes": sum(state["boxes"].shape[1] for state in states),
+            "boxes": boxes_used,
             "seconds": round(time.monotonic() - started, 1),
             "peak_mb": round(peak_memory() / 1e6),
         },
@@ -152,47 +115,21 @@ def quantize(
     return QuantizedModel(family, engine.module, provenance)
 
 
-def _quantize_(
-    family: Family,
-    model: Any,
-    recipe: Recipe,
-    states: tuple[State, ...],
-    seed: int,
-    progress: Progress,
-) -> list[dict[str, Any]]:
-    """Quantize a prepared model unit by unit; only one unit's activations are kept.
-
-    Returns:
-        What the steps noted, in the order of execution.
-    """
-    steps = make_steps(recipe)
-    histograms = any(step.needs_histograms for step in steps)
-    two_paths = any(step.needs_quantized_path for step in steps)
-    plans = plan_units(family.stages(model), family.sites(model), recipe)
-    quantized_states = states
-    notes: list[dict[str, Any]] = []
-    progress.start("Quantizing", len(plans) * len(states))
-    for index, plan in enumerate(plans):
-        # The unit is still float here: one pass gives targets and statistics.
-        targets, statistics = run_observed(model, plan, states, histograms, progress)
-        unit = Unit(
-            model,
-            plan,
-            inputs=states,
-            quantized_inputs=quantized_states,
-            targets=targets,
-            statistics=statistics,
-            seed=seed + index,
-            progress=progress,
-            notes=notes,
-        )
-        for step in steps:
-            step.run_(unit)
-        states = targets
-        if two_paths:
-            quantized_states = tuple(plan.run(model, state) for state in quantized_states)
-    progress.finish()
-    return notes
+def _identity(model: Any, recipe: Recipe, seed: int, calibration: CalibrationSet) -> dict[str, Any]:
+    """Return everything that decides the result of a quantization."""
+    weights = hashlib.sha256()
+    for parameter in model.parameters():
+        weights.update(parameter.detach().cpu().numpy().tobytes())
+    boxes = {} if calibration.boxes is None else calibration.boxes
+    return {
+        "recipe": recipe.to_dict(),
+        "seed": seed,
+        "images": calibration.sample.sha256,
+        "boxes": {name: boxes[name].tolist() for name in calibration.sample.names if name in boxes},
+        "boxes_per_image": calibration.boxes_per_image,
+        "weights": weights.hexdigest(),
+        "versions": _versions(),
+    }
 
 
 def _versions() -> dict[str, str]:

@@ -26,10 +26,13 @@ def quantize(
     coco: Path | None = None,
     count: int = 32,
     exact: Annotated[bool, Parameter(negative="")] = False,
+    memory: float | None = None,
     force: Annotated[bool, Parameter(negative="")] = False,
     common: Common | None = None,
 ) -> None:
     """Quantize a model, calibrated on photos without labels (needs the extra `quantize`).
+
+    A run that was stopped goes on after its last finished unit when it is started again.
 
     Args:
         model: sam-mini, a Hugging Face id or folder, or a .pth file of segment-anything.
@@ -44,12 +47,14 @@ def quantize(
             the float model finds boxes itself.
         count: photos to use.
         exact: refuse to use fewer.
+        memory: gigabytes of activations to keep in memory; the rest goes to the temporary disk.
         force: replace a quantized model in OUT.
     """
     options = common or Common()
     options.prepare()
     require("quantize", "torch", "transformers")
     from carsam.calibration.quantize import quantize as run
+    from carsam.calibration.unit_log import remove_logs
 
     check_output_folder(out, force)
     with options.progress() as progress:
@@ -65,8 +70,11 @@ def quantize(
             exact=exact,
             seed=options.seed,
             device=options.device,
+            memory=memory,
+            resume=out,
             progress=progress,
         )
         quantized.save(out, force)
+        remove_logs(out)
     size, original = bytes_on_disk(out), float32_bytes(read_checkpoint(out))
     print(f"{out}: {size / 1e6:.2f} MB, {original / size:.1f} times smaller than float32")

@@ -1,0 +1,58 @@
+"""The images that calibrate, as the states that the model's first stage takes."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from carsam.calibration.prompts import found_boxes
+from carsam.data.images import ImageSample
+from carsam.families.base import Family, State
+from carsam.preprocess import Frame, preprocess
+from carsam.progress import Progress
+from carsam.torch_engine import TorchEngine
+
+
+@dataclass(frozen=True)
+class CalibrationSet:
+    """The images that calibrate, and where their prompts come from.
+
+    Args:
+        sample: the images.
+        boxes: annotated boxes (P, 4) by file name; None lets the float model find some.
+        boxes_per_image: most boxes of one image that are used.
+        seed: chooses among more.
+    """
+
+    sample: ImageSample
+    boxes: dict[str, np.ndarray] | None
+    boxes_per_image: int
+    seed: int
+
+    def states(self, family: Family, engine: TorchEngine, progress: Progress) -> tuple[State, ...]:
+        """Return the state of every image before the first stage."""
+        progress.start("Reading images", len(self.sample))
+        states = []
+        for index, (name, image) in enumerate(zip(self.sample.names, self.sample, strict=True)):
+            pixels, frame = preprocess(image, engine.image_size)
+            boxes = self._boxes(engine, name, image, frame, self.seed + index)
+            states.append(
+                family.start(
+                    torch.from_numpy(pixels)[None].to(engine.device),
+                    torch.from_numpy(boxes)[None].to(engine.device),
+                )
+            )
+            progress.advance(note=name)
+        progress.finish()
+        return tuple(states)
+
+    def _boxes(
+        self, engine: TorchEngine, name: str, image: np.ndarray, frame: Frame, seed: int
+    ) -> np.ndarray:
+        if self.boxes is None:
+            return found_boxes(engine, image, self.boxes_per_image, seed)
+        boxes = self.boxes[name]
+        if len(boxes) > self.boxes_per_image:
+            random = np.random.default_rng(seed)
+            boxes = boxes[random.permutation(len(boxes))[: self.boxes_per_image]]
+        return frame.map_boxes(boxes)

@@ -1,0 +1,89 @@
+"""The loop over a model's units: stream the images through, apply the method, go on."""
+
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from carsam.calibration.caches import CachedStates, state_cache
+from carsam.calibration.observe import run_observed
+from carsam.calibration.unit_log import UnitLog
+from carsam.families.base import Family, State
+from carsam.methods import make_steps
+from carsam.methods.base import Unit
+from carsam.methods.units import plan_units
+from carsam.progress import Progress
+from carsam.recipe import Recipe
+
+FLOAT_BYTES = 4
+
+
+def quantize_units_(
+    family: Family,
+    model: Any,
+    recipe: Recipe,
+    states: Sequence[State],
+    seed: int,
+    *,
+    memory: float | None,
+    log: UnitLog | None,
+    progress: Progress,
+) -> list[dict[str, Any]]:
+    """Quantize a prepared model unit by unit; only one unit's activations are kept.
+
+    A unit's inputs are the outputs of the unit before it, streamed in float and, if a step needs
+    them, along the quantized path; no image goes through the model from the start again.
+
+    Args:
+        states: before the first stage, one per image.
+        memory: gigabytes of activations to keep in memory; None for all.
+        log: keeps finished units and brings them back.
+
+    Returns:
+        What the steps noted, in the order of execution.
+    """
+    steps = make_steps(recipe)
+    histograms = any(step.needs_histograms for step in steps)
+    two_paths = any(step.needs_quantized_path for step in steps)
+    plans = plan_units(family.stages(model), family.sites(model), recipe)
+    needed = _bytes_needed(model, states, lists=4 if two_paths else 2)
+    notes: list[dict[str, Any]] = []
+    progress.start("Quantizing", len(plans) * len(states))
+    with state_cache(memory, Path(tempfile.gettempdir()), needed) as cache:
+        inputs: Sequence[State] = states
+        quantized: Sequence[State] = states
+        for index, plan in enumerate(plans):
+            # The unit is still float here: one pass gives targets and statistics.
+            targets, statistics = run_observed(
+                model, plan, inputs, histograms, progress, cache.keep
+            )
+            found = None if log is None else log.restore_(index, model, plan)
+            if found is None:
+                unit = Unit(
+                    model, plan, inputs, quantized, targets, statistics, seed + index, progress
+                )
+                for step in steps:
+                    step.run_(unit)
+                found = unit.notes
+                if log is not None:
+                    log.store(index, model, plan, found)
+            notes += found
+            following = targets
+            if two_paths:
+                following = cache.keep(plan.run(model, state) for state in quantized)
+            for old in {id(inputs): inputs, id(quantized): quantized}.values():
+                if isinstance(old, CachedStates):
+                    old.close()
+            inputs, quantized = targets, following
+    progress.finish()
+    return notes
+
+
+def _bytes_needed(model: Any, states: Sequence[State], lists: int) -> int:
+    """Return roughly what the largest unit keeps: image tokens of every prompt, or patch tokens."""
+    vision, decoder = model.config.vision_config, model.config.mask_decoder_config
+    tokens = (vision.image_size // vision.patch_size) ** 2
+    widest = max(
+        max(vision.hidden_size, state["boxes"].shape[1] * decoder.hidden_size) for state in states
+    )
+    return lists * len(states) * tokens * int(widest) * FLOAT_BYTES
