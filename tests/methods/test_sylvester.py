@@ -6,6 +6,8 @@ import torch
 from carsam.methods.sylvester import (
     SOLVERS,
     MatrixEquation,
+    RidgeEquation,
+    cross_validated,
     product_energy,
     solve_averaged,
     solve_exact,
@@ -171,17 +173,46 @@ def test_without_a_penalty_a_singular_gram_gives_the_shortest_solution():
     factor = draw(HEADS, 3, COLUMNS, seed=0)
     right_side = factor.mT @ draw(HEADS, 3, WIDTH, seed=1)
     penalty = torch.zeros(HEADS, 1, 1, dtype=torch.float64)
-    change = solve_ridge(factor.mT @ factor, right_side, penalty)
+    equation = RidgeEquation((factor.mT @ factor)[None], right_side[None])
+    change = solve_ridge(equation, penalty).change
     expected = torch.linalg.pinv(factor.mT @ factor, hermitian=True, rtol=1e-12) @ right_side
     torch.testing.assert_close(change, expected)
 
 
 def test_ridge_equals_the_normal_equations():
-    factor, target = draw(HEADS, 50, COLUMNS, seed=0), draw(HEADS, 50, WIDTH, seed=1)
-    gram, right_side = factor.mT @ factor, factor.mT @ target
+    factors, targets = draw(2, HEADS, 50, COLUMNS, seed=0), draw(2, HEADS, 50, WIDTH, seed=1)
+    equation = RidgeEquation(factors.mT @ factors, factors.mT @ targets)
     penalty = torch.full((HEADS, 1, 1), 3.0, dtype=torch.float64)
+    gram, right_side = equation.grams.sum(0), (factors.mT @ targets).sum(0)
     expected = torch.linalg.solve(gram + 3.0 * torch.eye(COLUMNS), right_side)
-    torch.testing.assert_close(solve_ridge(gram, right_side, penalty), expected)
+    torch.testing.assert_close(solve_ridge(equation, penalty).change, expected)
+
+
+def test_cross_validation_chooses_a_weak_penalty_for_what_repeats_and_a_strong_one_for_noise():
+    strengths = (1e-3, 1e-1, 1e1)
+    factors, noise = draw(40, HEADS, 1, COLUMNS, seed=0), draw(40, HEADS, 1, WIDTH, seed=1)
+    repeating = factors @ draw(HEADS, COLUMNS, WIDTH, seed=2)
+    for targets, expected in ((repeating, 1e-3), (noise, 1e1)):
+        equation = RidgeEquation(factors.mT @ factors, factors.mT @ targets)
+        assert cross_validated(equation, solve_ridge, strengths, COLUMNS) == expected
+
+
+def test_cross_validation_judges_by_the_error_of_the_unseen_half():
+    operands = samples(6, 5, 60)
+    halves = [tuple(operand[part] for operand in operands) for part in (slice(3), slice(3, None))]
+    strengths = (1e-6, 1e-3, 1e0, 1e3)
+    errors = []
+    for strength in strengths:
+        error = 0.0
+        for seen, unseen in (halves, halves[::-1]):
+            equation = MatrixEquation.from_operands(*seen)
+            change = solve_exact(equation, equation.penalty(strength, COLUMNS)).change
+            error += objective(unseen, change)
+        errors.append(error)
+    chosen = cross_validated(
+        MatrixEquation.from_operands(*operands), solve_exact, strengths, COLUMNS
+    )
+    assert errors[strengths.index(chosen)] == min(errors)
 
 
 def test_product_energy_equals_the_formed_products():

@@ -1,6 +1,6 @@
 """One attention while its projections are being compensated (MAC)."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import torch
@@ -9,7 +9,7 @@ from torch import Tensor
 
 from carsam.methods.attention_samples import PROJECTIONS, AttentionSamples, projections
 from carsam.methods.base import Unit
-from carsam.methods.sylvester import MatrixEquation, Solution, Solver, product_energy, solve_ridge
+from carsam.methods.sylvester import MatrixEquation, RidgeEquation, product_energy
 from carsam.quant.attention import OPERANDS
 from carsam.quant.grids import UniformGrid
 from carsam.quant.observers import NEED_HISTOGRAM, Observer, Statistics, activation_grid
@@ -53,16 +53,14 @@ class CompensatedAttention:
         self._grids = {operand: self._grid(unit.statistics[path, operand]) for operand in OPERANDS}
         self._statistics: dict[str, Statistics] = {}  # of changed operands
 
-    def score_solver(self, operand: str, solver: Solver) -> Callable[[float], Solution]:
-        """Prepare the change of one side of the scores that makes up for the other's rounding.
+    def channels(self, operand: str) -> int:
+        """How many channels enter an operand's projection."""
+        return self._original[operand][0].shape[1]
 
-        Args:
-            operand: `query` or `key`.
-            solver: of `sylvester.SOLVERS`.
+    def score_equation(self, operand: str) -> MatrixEquation:
+        """Return the equation of the change of `query` or `key` that undoes the other's rounding.
 
-        Returns:
-            A function of the penalty's strength. Its changes (h, channels or with the bias one
-            more, d) are relative to the original weights.
+        Its solution (h, channels or with the bias one more, d) is relative to the original weights.
         """
         other = "key" if operand == "query" else "query"
         equations = []
@@ -78,17 +76,15 @@ class CompensatedAttention:
             if self.centre and other == "key":
                 right, quantized = _centred(right), _centred(quantized)
             equations.append(MatrixEquation.from_operands(rows, left, right, quantized))
-        equation = MatrixEquation.joined(equations)
-        columns = self._original[operand][0].shape[1]
-        return lambda strength: solver(equation, equation.penalty(strength, columns))
+        return MatrixEquation.joined(equations)
 
-    def value_solver(self) -> Callable[[float], Solution]:
-        """Prepare the change of the values that makes up for the rounding of the probabilities.
+    def value_equation(self) -> RidgeEquation:
+        """Return the equation of the change of the values that undoes the probabilities' rounding.
 
         Ridge regression per head: min ||A V - A^ (V + Y D)||^2 + penalty ||D||^2, where A^ has
         rounded rows, which do not sum to 1: the bias column is their sums.
         """
-        gram = right_side = torch.zeros(())
+        grams, right_sides = [], []
         for inputs in self._samples:
             values = self._project("value", inputs, self._original).double()
             quantized = self._quantized_probabilities(inputs).double()
@@ -97,17 +93,14 @@ class CompensatedAttention:
             rows = self._with_bias("value", inputs["value"].double())
             if quantized.shape[3] <= quantized.shape[2]:  # few keys: A^ Y would be large
                 rows = rows[:, None]
-                gram = gram + (rows.mT @ (quantized.mT @ quantized) @ rows).sum(0)
-                right_side = right_side + (rows.mT @ (quantized.mT @ error)).sum(0)
+                grams.append((rows.mT @ (quantized.mT @ quantized) @ rows).sum(0))
+                right_sides.append((rows.mT @ (quantized.mT @ error)).sum(0))
             else:
                 attended = quantized.flatten(1, 2) @ rows  # all heads at once
                 attended = attended.view(*quantized.shape[:3], -1)  # (batch, h, queries, n)
-                gram = gram + (attended.mT @ attended).sum(0)
-                right_side = right_side + (attended.mT @ error).sum(0)
-        columns = self._original["value"][0].shape[1]
-        mean = gram.diagonal(dim1=1, dim2=2)[:, :columns].mean(1)
-        penalty = mean[:, None, None]
-        return lambda strength: Solution(solve_ridge(gram, right_side, strength * penalty), 0.0)
+                grams.append((attended.mT @ attended).sum(0))
+                right_sides.append((attended.mT @ error).sum(0))
+        return RidgeEquation(torch.stack(grams), torch.stack(right_sides))
 
     def try_(self, operand: str, change: Tensor) -> dict[str, Any]:
         """Apply a change if the true error falls, with the operand on a new grid.

@@ -5,7 +5,7 @@ docs/methods.md.
 """
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from typing import Any
@@ -15,7 +15,7 @@ from carsam.families.base import SiteType
 from carsam.methods.attention_samples import projections
 from carsam.methods.base import Unit
 from carsam.methods.compensated_attention import CompensatedAttention
-from carsam.methods.sylvester import SOLVERS, Solution
+from carsam.methods.sylvester import SOLVERS, cross_validated, solve_ridge
 from carsam.quant.observers import ACTIVATION_OBSERVERS, NEED_HISTOGRAM
 
 
@@ -33,8 +33,10 @@ class Compensate:
         legs: letters of the projections to change: q, k, v.
         solver: `exact` for all samples at once, `pooled` for one Sylvester equation of pooled
             statistics, `sylvester` for the mean of the samples' own solutions.
-        strength: penalty on changes, relative to the operator's mean eigenvalue.
-        attempts: times to try; a change that was not accepted is tried with ten times the penalty.
+        strength: least penalty on changes, relative to the operator's mean eigenvalue.
+        strengths: how many penalties to choose from, each ten times the one before, by what the
+            changes found on half of the samples do for the other half. A change that was not
+            accepted is tried again with the next.
         centre: ignore what softmax ignores, a constant added to a query's scores.
         sweeps: times to go through the query and key legs.
         activations: observer of the grids that the following step will use.
@@ -45,7 +47,7 @@ class Compensate:
     legs: str = "qkv"
     solver: str = "exact"
     strength: float = 1e-2
-    attempts: int = 3
+    strengths: int = 4
     centre: bool = True
     sweeps: int = 1
     activations: str = "mse"
@@ -67,7 +69,7 @@ class Compensate:
             )
         if not (math.isfinite(self.strength) and self.strength > 0):
             raise UserError(f"Strength is {self.strength}; expected a positive number.")
-        for name in ("sweeps", "attempts"):
+        for name in ("sweeps", "strengths"):
             if getattr(self, name) < 1:
                 raise UserError(f"{name} is {getattr(self, name)}; expected at least 1.")
 
@@ -104,19 +106,22 @@ class Compensate:
         for _ in range(self.sweeps):
             for letter, operand in (("q", "query"), ("k", "key")):
                 if letter in self.legs:
-                    yield self._try_(attention, operand, attention.score_solver(operand, solver))
+                    equation = attention.score_equation(operand)
+                    yield self._try_(attention, operand, equation, solver)
         attention.settle_scores_()
         if "v" in self.legs:
-            yield self._try_(attention, "value", attention.value_solver())
+            yield self._try_(attention, "value", attention.value_equation(), solve_ridge)
 
     def _try_(
-        self, attention: CompensatedAttention, operand: str, solve: Callable[[float], Solution]
+        self, attention: CompensatedAttention, operand: str, equation: Any, solver: Any
     ) -> dict[str, Any]:
         """Try changes of ever stronger penalty until one stays; return the last one's note."""
+        columns = attention.channels(operand)
+        strengths = [self.strength * 10**power for power in range(self.strengths)]
+        first = cross_validated(equation, solver, strengths, columns)
         note: dict[str, Any] = {}
-        for attempt in range(self.attempts):
-            strength = self.strength * 10**attempt
-            solution = solve(strength)
+        for strength in strengths[strengths.index(first) :]:
+            solution = solver(equation, equation.penalty(strength, columns))
             note = attention.try_(operand, solution.change)
             note |= {"strength": strength, "residual": solution.residual}
             if note["accepted"]:

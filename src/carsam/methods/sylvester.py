@@ -17,6 +17,7 @@ Everything is float64; n columns of X, h heads of width d.
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 import torch
 import torch.nn.functional as F
@@ -106,6 +107,17 @@ class MatrixEquation:
         products = products.view(*self.factors.shape[:2], heads, d).transpose(1, 2) @ self.grams
         products = rows.T @ products.transpose(1, 2).reshape(len(rows), heads * d)
         return products.view(n, heads, d).transpose(0, 1)
+
+    @property
+    def samples(self) -> int:
+        """How many samples there are; those that add up exactly count as one."""
+        return len(self.grams)
+
+    def part(self, samples: slice) -> "MatrixEquation":
+        """Return the equation of some of the samples."""
+        return MatrixEquation(
+            self.factors[samples], self.moments[samples], self.grams[samples], self.errors[samples]
+        )
 
     def pooled_grams(self) -> tuple[Tensor, Tensor]:
         """Return the sum of G_s (n, n) and the mean of B_s (h, d, d)."""
@@ -214,17 +226,84 @@ def sylvester_inverse(
     return inverse
 
 
-def solve_ridge(gram: Tensor, right_side: Tensor, penalty: Tensor) -> Tensor:
-    """Return D (h, n, d) with (G + penalty) D = C, for every head; G may be singular.
+@dataclass(frozen=True)
+class RidgeEquation:
+    """sum_s G_s D + penalty D = sum_s C_s, every head by itself.
 
     Args:
-        gram: G (h, n, n).
-        right_side: C (h, n, d).
+        grams: (samples, h, n, n).
+        right_sides: (samples, h, n, d).
+    """
+
+    grams: Tensor
+    right_sides: Tensor
+
+    @property
+    def samples(self) -> int:
+        """How many samples there are."""
+        return len(self.grams)
+
+    @property
+    def right_side(self) -> Tensor:
+        """sum_s C_s (h, n, d)."""
+        return self.right_sides.sum(0)
+
+    def penalty(self, strength: float, columns: int) -> Tensor:
+        """Return the penalty (h, 1, 1), as `MatrixEquation.penalty` does."""
+        mean = self.grams.sum(0).diagonal(dim1=1, dim2=2)[:, :columns].mean(1)
+        return strength * mean[:, None, None]
+
+    def apply(self, unknown: Tensor) -> Tensor:
+        """Return sum_s G_s D for D (h, n, d)."""
+        return self.grams.sum(0) @ unknown
+
+    def part(self, samples: slice) -> "RidgeEquation":
+        """Return the equation of some of the samples."""
+        return RidgeEquation(self.grams[samples], self.right_sides[samples])
+
+
+Equation = TypeVar("Equation", MatrixEquation, RidgeEquation)
+
+
+def solve_ridge(equation: RidgeEquation, penalty: Tensor) -> Solution:
+    """Solve by eigendecomposition; G may be singular.
+
+    Args:
         penalty: (h, 1, 1).
     """
-    values, vectors = torch.linalg.eigh(gram)
+    values, vectors = torch.linalg.eigh(equation.grams.sum(0))
+    right_side = equation.right_side
     spectrum = values.clamp(min=0)[..., None] + penalty
-    return vectors @ _divide(vectors.mT @ right_side, spectrum.expand_as(right_side))
+    change = vectors @ _divide(vectors.mT @ right_side, spectrum.expand_as(right_side))
+    return Solution(change, 0.0)
+
+
+def cross_validated(
+    equation: Equation,
+    solver: Callable[[Equation, Tensor], Solution],
+    strengths: Sequence[float],
+    columns: int,
+) -> float:
+    """Return the strength whose solution from half of the samples suits the other half best.
+
+    Args:
+        strengths: to choose from; the first is returned for a single sample.
+        columns: see `MatrixEquation.penalty`.
+    """
+    middle = equation.samples // 2
+    if middle == 0:
+        return strengths[0]
+    halves = equation.part(slice(middle)), equation.part(slice(middle, None))
+
+    def error_of_unseen(strength: float) -> float:
+        """What the squared error of each half rises by with the other's solution."""
+        error = 0.0
+        for seen, unseen in (halves, halves[::-1]):
+            change = solver(seen, seen.penalty(strength, columns)).change
+            error += float((change * (unseen.apply(change) - 2 * unseen.right_side)).sum())
+        return error
+
+    return min(strengths, key=error_of_unseen)
 
 
 def product_energy(left: Tensor, right: Tensor) -> Tensor:
