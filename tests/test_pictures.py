@@ -43,7 +43,7 @@ def test_prompts_are_drawn_on_a_copy() -> None:
 def test_panel_rows_have_a_cell_for_every_panel() -> None:
     panels = [Panel(GREY, "photo"), Panel(GREY, "mask")]
     picture = panel_rows([panels, panels], panel_size=30)
-    assert picture.size == (2 * 36 + 6, 2 * (30 + 22 + 6) + 6)
+    assert picture.size == (2 * 36 + 6, 2 * (20 + 22 + 6) + 6)
 
 
 def test_a_mask_survives_its_picture(tmp_path) -> None:

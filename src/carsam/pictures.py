@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw, ImageFont, ImageOps
 
 from carsam.errors import UserError
 
@@ -58,26 +58,26 @@ def draw_prompt(
 
 
 def panel_rows(rows: Sequence[Sequence[Panel]], panel_size: int = 320) -> Image.Image:
-    """Return one picture of rows of panels; each image is shrunk to fit a square.
+    """Return one picture of rows of panels; each image is scaled to fit a square.
 
     Args:
         rows: panels from top to bottom, left to right.
-        panel_size: side of the square, in pixels.
+        panel_size: side of the square, in pixels; a row of wide images is less high.
     """
+    square = (panel_size, panel_size)
+    scaled = [[ImageOps.contain(Image.fromarray(p.image), square) for p in row] for row in rows]
+    heights = [CAPTION_HEIGHT + max(image.height for image in row) + GAP for row in scaled]
     columns = max(len(row) for row in rows)
-    cell_height = CAPTION_HEIGHT + panel_size
-    size = (columns * (panel_size + GAP) + GAP, len(rows) * (cell_height + GAP) + GAP)
-    canvas = Image.new("RGB", size, "white")
+    canvas = Image.new("RGB", (columns * (panel_size + GAP) + GAP, sum(heights) + GAP), "white")
     draw = ImageDraw.Draw(canvas)
     font = ImageFont.load_default(size=14)
-    for row_number, row in enumerate(rows):
-        for column, panel in enumerate(row):
+    top = GAP
+    for row, images, height in zip(rows, scaled, heights, strict=True):
+        for column, (panel, image) in enumerate(zip(row, images, strict=True)):
             left = GAP + column * (panel_size + GAP)
-            top = GAP + row_number * (cell_height + GAP)
             draw.text((left, top), panel.caption, fill="black", font=font)
-            image = Image.fromarray(panel.image)
-            image.thumbnail((panel_size, panel_size))
             canvas.paste(image, (left, top + CAPTION_HEIGHT))
+        top += height
     return canvas
 
 
