@@ -20,21 +20,10 @@ static constexpr bool fits_tile(int code_bits, int weight_bits) {
     return largest_pair(code_bits, weight_bits) <= 32767;
 }
 
-// Adds the products of one row's step with both halves of a panel's step. In assembly because
-// compilers gather the products of all rows first and then spill the sums.
-static CARSAM_INLINE void add_products(const std::uint8_t* codes, __m256i left, __m256i right,
-                                       __m256i& left_sums, __m256i& right_sums) {
-    __m256i code, products;
-    __asm__(
-        "vpbroadcastd %[step], %[code]\n\t"
-        "vpmaddubsw %[left], %[code], %[products]\n\t"
-        "vpaddw %[products], %[left_sums], %[left_sums]\n\t"
-        "vpmaddubsw %[right], %[code], %[code]\n\t"
-        "vpaddw %[code], %[right_sums], %[right_sums]"
-        : [left_sums] "+x"(left_sums), [right_sums] "+x"(right_sums), [code] "=&x"(code),
-          [products] "=&x"(products)
-        : [step] "m"(*reinterpret_cast<const std::uint8_t(*)[4]>(codes)), [left] "x"(left),
-          [right] "x"(right));
+static inline __m256i broadcast_step(const std::uint8_t* codes) {
+    std::int32_t step;
+    std::memcpy(&step, codes, sizeof step);
+    return _mm256_set1_epi32(step);
 }
 
 template <int ROWS, bool LISTED>
@@ -57,8 +46,11 @@ static void multiply_rows(const std::uint8_t* codes, std::size_t stride, const s
             const __m256i right = _mm256_loadu_si256(weights + 1);
 #pragma GCC unroll 8
             for (int row = 0; row < ROWS; ++row) {
-                add_products(codes + row * stride + 4 * step, left, right, sums[row][0],
-                             sums[row][1]);
+                const __m256i code = broadcast_step(codes + row * stride + 4 * step);
+                sums[row][0] = _mm256_add_epi16(sums[row][0], _mm256_maddubs_epi16(code, left));
+                sums[row][1] = _mm256_add_epi16(sums[row][1], _mm256_maddubs_epi16(code, right));
+                // Row after row: the compiler would gather the products first and spill the sums.
+                __asm__ volatile("" : "+x"(sums[row][0]), "+x"(sums[row][1]));
             }
         }
 #pragma GCC unroll 8
