@@ -49,6 +49,21 @@ class Role(StrEnum):
 
 
 @dataclass(frozen=True)
+class NormBefore:
+    """A layer normalisation whose output one linear alone reads, so that scales can move over.
+
+    Args:
+        norm: module path of the normalisation.
+        layer: path of the linear's site.
+        shifts: offsets can move over too: no zeros are padded between the two.
+    """
+
+    norm: str
+    layer: str
+    shifts: bool
+
+
+@dataclass(frozen=True)
 class Stage:
     """The smallest part of the model that runs by itself, residual and norm included.
 
@@ -59,6 +74,7 @@ class Stage:
         outputs: names of the state's entries that the stage computes.
         block: module path of the block that the stage is a part of.
         role: what it does there.
+        norm: in front of the stage's first layer, if scales can move between the two.
     """
 
     path: str
@@ -66,6 +82,7 @@ class Stage:
     outputs: tuple[str, ...]
     block: str = ""
     role: Role = Role.OTHER
+    norm: NormBefore | None = None
 
 
 class Family(Protocol):

@@ -8,17 +8,22 @@ from collections.abc import Iterator
 from functools import partial
 from typing import Any
 
-from carsam.families.base import Role, Stage, State
+from carsam.families.base import NormBefore, Role, Stage, State
 
 
 def encoder_stages(model: Any) -> Iterator[Stage]:
     """Yield attention and MLP of every encoder block; the state's entry is `hidden`."""
-    for index in range(len(model.vision_encoder.layers)):
+    side = model.config.vision_config.image_size // model.config.vision_config.patch_size
+    for index, layer in enumerate(model.vision_encoder.layers):
         block = f"vision_encoder.layers.{index}"
+        unpadded = layer.window_size == 0 or side % layer.window_size == 0
+        before = NormBefore(f"{block}.layer_norm1", f"{block}.attn.qkv", unpadded)
+        between = NormBefore(f"{block}.layer_norm2", f"{block}.mlp.lin1", True)
         attention = partial(_run_encoder_attention, block=block)
         mlp = partial(_run_encoder_mlp, block=block)
-        yield Stage(f"{block}.attn", attention, ("hidden",), block, Role.ENCODER_ATTENTION)
-        yield Stage(f"{block}.mlp", mlp, ("hidden",), block, Role.ENCODER_MLP)
+        role = Role.ENCODER_ATTENTION
+        yield Stage(f"{block}.attn", attention, ("hidden",), block, role, before)
+        yield Stage(f"{block}.mlp", mlp, ("hidden",), block, Role.ENCODER_MLP, between)
 
 
 def two_way_stages(model: Any) -> Iterator[Stage]:

@@ -4,7 +4,18 @@ from dataclasses import fields, replace
 from typing import Any
 
 from carsam.errors import UserError
-from carsam.methods import ahcptq, ahcqsam, brecq, erq, gptaq, gptq, ptq4sam
+from carsam.methods import (
+    ahcptq,
+    ahcqsam,
+    brecq,
+    erq,
+    gptaq,
+    gptq,
+    ptq4sam,
+    ptq4vit,
+    repq_vit,
+    saqsam,
+)
 from carsam.methods.base import MethodStep
 from carsam.methods.bimodal import BimodalIntegration
 from carsam.methods.compensation import Compensate
@@ -12,9 +23,12 @@ from carsam.methods.error_feedback import FeedBackErrors
 from carsam.methods.granularity import AdaptiveGranularity
 from carsam.methods.grouping import ChannelGrouping
 from carsam.methods.hybrid import HybridLogUniform
+from carsam.methods.norm_folding import FoldNorms
+from carsam.methods.perceptual import PerceptualClipping
 from carsam.methods.reconstruction import Reconstruct
 from carsam.methods.ridge import ReduceErrors
 from carsam.methods.rounding import GRIDS_FIRST, RoundToNearest
+from carsam.methods.twin import TwinUniform
 from carsam.recipe import Bits, Recipe, Rule, Step
 
 STEPS: dict[str, Any] = {
@@ -23,10 +37,13 @@ STEPS: dict[str, Any] = {
     "channel-grouping": ChannelGrouping,
     "compensate": Compensate,
     "feed-back-errors": FeedBackErrors,
+    "fold-norms": FoldNorms,
     "hybrid-log-uniform": HybridLogUniform,
+    "perceptual-clipping": PerceptualClipping,
     "reconstruct": Reconstruct,
     "reduce-errors": ReduceErrors,
     "round-to-nearest": RoundToNearest,
+    "twin-uniform": TwinUniform,
 }
 """Steps by name; each is a frozen dataclass whose fields are its parameters."""
 
@@ -40,9 +57,12 @@ RECIPES: dict[str, Recipe] = {
         ptq4sam.RECIPE,
         ahcptq.RECIPE,
         ahcqsam.RECIPE,
+        saqsam.RECIPE,
         gptq.RECIPE,
         gptaq.RECIPE,
         erq.RECIPE,
+        repq_vit.RECIPE,
+        ptq4vit.RECIPE,
         # CAR-SAM (CVPR 2026): MAC before, JCAR's joint cross-attention unit during reconstruction.
         Recipe(
             "carsam",

@@ -3,12 +3,11 @@
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor
 
 from carsam.errors import UserError
 from carsam.families.base import Site, SiteType
 from carsam.methods.base import Unit
-from carsam.methods.watch import in_float, run_products
+from carsam.methods.grid_search import best_for_probabilities
 from carsam.quant import slots
 from carsam.quant.tables import LogGrid
 
@@ -66,20 +65,7 @@ class AdaptiveGranularity:
         largest = max(unit.statistics[site.path, "probabilities"].highs)
         scales = largest * torch.exp2(-torch.arange(self.candidates, device=device) / 4)
         grids = [LogGrid(s[None], t, bits) for t in self._choices() for s in scales]
-        errors = torch.zeros(len(grids), device=device, dtype=torch.float64)
-        generator = torch.Generator(device).manual_seed(unit.seed)
-
-        def compare(probabilities: Tensor, values: Tensor) -> None:
-            rows = probabilities.shape[2]
-            chosen = torch.randperm(rows, generator=generator, device=device)[: self.queries]
-            chosen_rows = probabilities[:, :, chosen]
-            for index, grid in enumerate(grids):
-                error = (grid(chosen_rows) - chosen_rows) @ values
-                errors[index] += error.abs().pow(self.power).sum()
-
-        with in_float(unit):
-            run_products(unit, unit.inputs, site, compare)
-        return grids[int(errors.argmin())]
+        return best_for_probabilities(unit, site, grids, self.power, self.queries)
 
     def _choices(self) -> list[int]:
         return [int(choice) for choice in str(self.granularities).split(",")]

@@ -4,13 +4,11 @@ from dataclasses import dataclass
 from itertools import product
 
 import torch
-import torch.nn.functional as F
-from torch import Tensor
 
 from carsam.families.base import Site
 from carsam.methods.base import Unit
+from carsam.methods.grid_search import best_for_input
 from carsam.methods.places import second_layers
-from carsam.methods.watch import in_float, run, watched
 from carsam.quant import slots
 from carsam.quant.observers import averaged_minmax
 from carsam.quant.tables import LogUniformGrid
@@ -40,9 +38,7 @@ class HybridLogUniform:
         for site in second_layers(unit):
             bits = dict(unit.sites)[site].activations
             if bits is not None:
-                candidates = self._candidates(unit, site, bits)
-                errors = _output_errors(unit, site, candidates)
-                best = candidates[int(errors.argmin())]
+                best = best_for_input(unit, site, self._candidates(unit, site, bits))
                 slots.set_quantizer_(unit.model, site, "input", best)
                 unit.notes.append(
                     {
@@ -65,17 +61,3 @@ class HybridLogUniform:
             offset = torch.tensor([low], device=device)
             grids.append(LogUniformGrid(scale, offset, log_codes, bits))
         return grids
-
-
-def _output_errors(unit: Unit, site: Site, grids: list[LogUniformGrid]) -> Tensor:
-    """Return the squared error of the float layer's output for each grid of its input."""
-    weight = slots.layer(unit.model, site).layer.weight
-    errors = torch.zeros(len(grids), dtype=torch.float64)
-
-    def compare(values: Tensor) -> None:
-        for index, grid in enumerate(grids):
-            errors[index] += float(F.linear(grid(values) - values, weight).square().sum())
-
-    with in_float(unit), watched(unit, {(site, "input"): compare}):
-        run(unit, unit.inputs)
-    return errors

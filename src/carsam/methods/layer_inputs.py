@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from carsam.families.base import Site
 from carsam.methods.base import Unit
-from carsam.methods.watch import in_float, watched
+from carsam.methods.watch import in_float, value_at
 from carsam.quant import slots
 from carsam.quant.layers import Layer
 
@@ -45,9 +45,9 @@ def input_moments(unit: Unit, site: Site, originals: dict[Site, Tensor]) -> Inpu
     layer = slots.layer(unit.model, site).layer
     moments: Any = None
     for index in range(len(unit.inputs)):
-        quantized = _rows(layer, _input(unit, site, unit.quantized_inputs[index]))
+        quantized = _rows(layer, value_at(unit, (site, "input"), unit.quantized_inputs[index]))
         with in_float(unit), _weights(unit, originals):
-            shift = _rows(layer, _input(unit, site, unit.inputs[index])) - quantized
+            shift = _rows(layer, value_at(unit, (site, "input"), unit.inputs[index])) - quantized
         sums = (
             quantized.T @ quantized,
             shift.T @ quantized,
@@ -80,26 +80,6 @@ def _rows(layer: Layer, inputs: Tensor) -> Tensor:
         patches = F.unfold(inputs, *places)  # (images, K, places)
         inputs = patches.transpose(1, 2)
     return inputs.flatten(0, -2).double()
-
-
-class _Reached(Exception):
-    """The run came to the layer."""
-
-
-def _input(unit: Unit, site: Site, state: dict[str, Tensor]) -> Tensor:
-    """Return what enters a layer, behind its quantizer, and stop there."""
-    seen: list[Tensor] = []
-
-    def reached(values: Tensor) -> None:
-        seen.append(values)
-        raise _Reached
-
-    with watched(unit, {(site, "input"): reached}):
-        try:
-            unit.plan.run(unit.model, state)
-        except _Reached:
-            return seen[0]
-    raise RuntimeError(f"{site.path} was not reached when its unit ran.")
 
 
 @contextmanager

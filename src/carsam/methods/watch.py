@@ -99,6 +99,26 @@ def run_products(
         run(unit, states)
 
 
+class _Reached(Exception):
+    """The run came to the slot."""
+
+
+def value_at(unit: Unit, key: Key, state: State) -> Tensor:
+    """Return what the quantizer in a slot returns (its first piece), and run no further."""
+    seen: list[Tensor] = []
+
+    def reached(values: Tensor) -> None:
+        seen.append(values)
+        raise _Reached
+
+    with watched(unit, {key: reached}):
+        try:
+            unit.plan.run(unit.model, state)
+        except _Reached:
+            return seen[0]
+    raise RuntimeError(f"{key[0].path} was not reached when its unit ran.")
+
+
 def observe_again_(unit: Unit, keys: Iterable[Key]) -> None:
     """Renew the statistics of some operands, after a step has changed the unit in float."""
     observers = {key: Observer(key[0].path, key[1]) for key in keys}

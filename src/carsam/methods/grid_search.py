@@ -1,0 +1,54 @@
+"""The best of several grids for one operand, by the error of the float product that it enters."""
+
+from collections.abc import Sequence
+from typing import TypeVar
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from carsam.families.base import Site
+from carsam.methods.base import Unit
+from carsam.methods.watch import in_float, run, run_products, watched
+from carsam.quant import slots
+from carsam.quant.grids import Grid
+
+G = TypeVar("G", bound=Grid)
+
+
+def best_for_input(unit: Unit, site: Site, grids: Sequence[G]) -> G:
+    """Return the grid of a linear's input with the least squared error of the output."""
+    weight = slots.layer(unit.model, site).layer.weight
+    errors = torch.zeros(len(grids), dtype=torch.float64)
+
+    def compare(values: Tensor) -> None:
+        for index, grid in enumerate(grids):
+            errors[index] += float(F.linear(grid(values) - values, weight).square().sum())
+
+    with in_float(unit), watched(unit, {(site, "input"): compare}):
+        run(unit, unit.inputs)
+    return grids[int(errors.argmin())]
+
+
+def best_for_probabilities(
+    unit: Unit, site: Site, grids: Sequence[G], power: float, queries: int
+) -> G:
+    """Return the grid of an attention's probabilities A with the least |A^ V - A V|**power.
+
+    Args:
+        queries: rows of A that are compared, in each piece.
+    """
+    device = next(unit.model.parameters()).device
+    errors = torch.zeros(len(grids), dtype=torch.float64)
+    generator = torch.Generator(device).manual_seed(unit.seed)
+
+    def compare(probabilities: Tensor, values: Tensor) -> None:
+        rows = probabilities.shape[2]
+        chosen = torch.randperm(rows, generator=generator, device=device)[:queries]
+        some = probabilities[:, :, chosen]
+        for index, grid in enumerate(grids):
+            errors[index] += float(((grid(some) - some) @ values).abs().pow(power).sum())
+
+    with in_float(unit):
+        run_products(unit, unit.inputs, site, compare)
+    return grids[int(errors.argmin())]
