@@ -13,6 +13,7 @@ from carsam.methods import (
     gptq,
     ptq4sam,
     ptq4vit,
+    qdrop,
     repq_vit,
     saqsam,
 )
@@ -51,8 +52,7 @@ RECIPES: dict[str, Recipe] = {
     recipe.name: recipe
     for recipe in (
         Recipe("rtn", (Step("round-to-nearest"),)),
-        # QDrop (ICLR 2022): one joint pass over rounding and activation scales, by block.
-        Recipe("qdrop", (GRIDS_FIRST, Step("reconstruct")), ("encoder-block",)),
+        qdrop.RECIPE,
         brecq.RECIPE,
         ptq4sam.RECIPE,
         ahcptq.RECIPE,

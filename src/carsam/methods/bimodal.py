@@ -88,7 +88,7 @@ def _first_keys(unit: Unit, site: Site) -> Tensor:
     """Return the keys of the first box of the first image: (tokens, heads * d)."""
     seen: list[Tensor] = []
     with in_float(unit), watched(unit, {(site, "key"): seen.append}):
-        run(unit, unit.inputs[:1])
+        run(unit, [unit.inputs[0]])
     return seen[0][0].transpose(0, 1).flatten(1)  # (heads, tokens, d) before
 
 

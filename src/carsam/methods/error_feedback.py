@@ -77,7 +77,9 @@ def feed_back(
     """
     hessian, shift = moments.quantized.clone(), moments.shift
     diagonal = hessian.diagonal()
-    order = diagonal.argsort(descending=True) if ordered else torch.arange(len(hessian))
+    order = torch.arange(len(hessian), device=hessian.device)
+    if ordered:
+        order = diagonal.argsort(descending=True)
     hessian, shift = (matrix[order][:, order] for matrix in (hessian, shift))
     mean = diagonal.mean().clamp(min=torch.finfo(torch.float32).tiny)
     hessian.diagonal().add_(damping * mean)
