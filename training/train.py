@@ -91,9 +91,15 @@ def initialise_(model: SamModel) -> None:
     With the default weights of 0.02 masks start, and stay long, at zero. With the default position
     table of zeros the image embedding does not know where it is; it starts as the decoder's
     position code. Queries and keys of the decoder's cross-attention start from the same projection,
-    so that at first everything attends to what is near. Otherwise prompts mean nothing for hundreds
-    of steps.
+    so that at first everything attends to what is near. The Fourier features run along x and y, as
+    the edges of boxes do, with wavelengths from two canvases down to one token, so that the place
+    of an edge within its token can be read off. Otherwise prompts mean nothing for hundreds of
+    steps, and small boxes little for thousands.
     """
+    code = model.shared_image_embedding.positional_embedding  # 2 x features, cycles per half canvas
+    with torch.no_grad():
+        frequencies = torch.logspace(-2, 4, code.shape[1] // 2, base=2)
+        code.copy_(torch.block_diag(frequencies[None], frequencies[None]))
     for part in (model.mask_decoder, model.prompt_encoder, model.vision_encoder.neck):
         for module in part.modules():
             if isinstance(module, (nn.Linear, nn.Conv2d, nn.ConvTranspose2d)):

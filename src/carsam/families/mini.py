@@ -47,6 +47,7 @@ def sam_mini_config() -> SamConfig:
         mask_decoder_config={
             "hidden_size": DECODER_WIDTH,
             "mlp_dim": 512,
+            "num_attention_heads": 4,
             "iou_head_hidden_dim": DECODER_WIDTH,
         },
     )
