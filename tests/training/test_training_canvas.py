@@ -1,21 +1,11 @@
 """The model in training computes what transformers computes, on any part of its canvas."""
 
-from pathlib import Path
-
 import pytest
 
 torch = pytest.importorskip("torch")
 transformers = pytest.importorskip("transformers")
 
 from carsam.families.mini import sam_mini_config  # noqa: E402 - after the checks for what it needs
-
-
-@pytest.fixture
-def canvas(monkeypatch):
-    monkeypatch.syspath_prepend(Path(__file__).parents[2] / "training")
-    import canvas
-
-    return canvas
 
 
 @pytest.fixture
@@ -30,7 +20,9 @@ def model():
     return model
 
 
-def test_all_four_masks_are_those_of_transformers(canvas, model):
+def test_all_four_masks_are_those_of_transformers(model):
+    import canvas
+
     image = torch.randint(0, 256, (1, 3, 512, 512), dtype=torch.uint8)
     mean, std = (
         torch.tensor(value).view(3, 1, 1) for value in (canvas.PIXEL_MEAN, canvas.PIXEL_STD)
@@ -46,7 +38,9 @@ def test_all_four_masks_are_those_of_transformers(canvas, model):
             torch.testing.assert_close(iou[:, :, part], expected.iou_scores, atol=1e-6, rtol=1e-4)
 
 
-def test_the_place_of_a_window_matters(canvas, model):
+def test_the_place_of_a_window_matters(model):
+    import canvas
+
     image = torch.randint(0, 256, (1, 3, 128, 128), dtype=torch.uint8)
     sam = canvas.CanvasSam(model, torch.float32)
     with torch.no_grad():
