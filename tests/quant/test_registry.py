@@ -15,7 +15,7 @@ from carsam.quant.model import from_checkpoint
 from carsam.quant.registry import GRIDS, describe_grid, load_grid, store_grid
 from carsam.quant.storage import LAYOUTS, site_tensors
 from carsam.quant.strict import StrictError, assert_strict
-from carsam.quant.tables import LogGrid, LogUniformGrid, TwinUniformGrid
+from carsam.quant.tables import Log1pGrid, LogGrid, LogUniformGrid, TwinUniformGrid
 from carsam.quant.trainable import LearnedGrid
 from carsam.runtime.engine import NativeEngine
 from carsam.torch_engine import TorchEngine
@@ -33,6 +33,8 @@ def grids(draw):
         return UniformGrid(scale, torch.tensor([draw(st.integers(0, 2**b - 1))]), b)
     if name == "log2":
         return LogGrid(scale, draw(st.sampled_from([1, 2, 4])), b)
+    if name == "log1p":
+        return Log1pGrid(scale, torch.tensor([draw(st.floats(2**-6, 2**12, width=32))]), b)
     if name == "twin-uniform":
         return TwinUniformGrid(scale, draw(st.integers(0, 12)), draw(st.integers(0, 1)), b)
     if name == "log-uniform":

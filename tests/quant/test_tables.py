@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from carsam.quant.tables import LogGrid, LogUniformGrid, TwinUniformGrid
+from carsam.quant.tables import Log1pGrid, LogGrid, LogUniformGrid, TwinUniformGrid
 
 
 def table(grid):
@@ -19,6 +19,12 @@ def test_granularity_2_takes_two_steps_per_factor_of_2():
 def test_probabilities_too_small_become_0():
     grid = LogGrid(torch.tensor([1.0]), 1, 3)
     assert grid(torch.tensor([2.0**-9, 2.0**-6])).tolist() == [0.0, 2.0**-6]
+
+
+def test_log1p_is_uniform_in_the_logarithm():
+    values = Log1pGrid(torch.tensor([0.5]), torch.tensor([8.0]), 2)
+    assert table(values) == pytest.approx([0.0, 0.5 * (9 ** (1 / 3) - 1) / 8, *table(values)[2:]])
+    assert table(values)[3] == pytest.approx(0.5)
 
 
 def test_twin_grids_share_0():

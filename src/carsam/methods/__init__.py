@@ -20,10 +20,12 @@ from carsam.methods import (
 from carsam.methods.base import MethodStep
 from carsam.methods.bimodal import BimodalIntegration
 from carsam.methods.compensation import Compensate
+from carsam.methods.condition import ReduceCondition
 from carsam.methods.error_feedback import FeedBackErrors
 from carsam.methods.granularity import AdaptiveGranularity
 from carsam.methods.grouping import ChannelGrouping
 from carsam.methods.hybrid import HybridLogUniform
+from carsam.methods.log_softmax import LogarithmicSoftmax
 from carsam.methods.norm_folding import FoldNorms
 from carsam.methods.perceptual import PerceptualClipping
 from carsam.methods.reconstruction import Reconstruct
@@ -40,8 +42,10 @@ STEPS: dict[str, Any] = {
     "feed-back-errors": FeedBackErrors,
     "fold-norms": FoldNorms,
     "hybrid-log-uniform": HybridLogUniform,
+    "logarithmic-softmax": LogarithmicSoftmax,
     "perceptual-clipping": PerceptualClipping,
     "reconstruct": Reconstruct,
+    "reduce-condition": ReduceCondition,
     "reduce-errors": ReduceErrors,
     "round-to-nearest": RoundToNearest,
     "twin-uniform": TwinUniform,

@@ -42,12 +42,9 @@ def input_moments(unit: Unit, site: Site, originals: dict[Site, Tensor]) -> Inpu
         site: a linear or convolution.
         originals: the float weights of the unit's layers (`float_weights`).
     """
-    layer = slots.layer(unit.model, site).layer
     moments: Any = None
-    for index in range(len(unit.inputs)):
-        quantized = _rows(layer, value_at(unit, (site, "input"), unit.quantized_inputs[index]))
-        with in_float(unit), _weights(unit, originals):
-            shift = _rows(layer, value_at(unit, (site, "input"), unit.inputs[index])) - quantized
+    for inputs, quantized in input_pairs(unit, site, originals):
+        shift = inputs - quantized
         sums = (
             quantized.T @ quantized,
             shift.T @ quantized,
@@ -57,6 +54,18 @@ def input_moments(unit: Unit, site: Site, originals: dict[Site, Tensor]) -> Inpu
         )
         moments = sums if moments is None else tuple(map(sum, zip(moments, sums, strict=True)))
     return InputMoments(*moments)
+
+
+def input_pairs(
+    unit: Unit, site: Site, originals: dict[Site, Tensor]
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """Yield, image by image, a layer's float and quantized input rows, (n, K) in float64."""
+    layer = slots.layer(unit.model, site).layer
+    for index in range(len(unit.inputs)):
+        quantized = value_at(unit, (site, "input"), unit.quantized_inputs[index])
+        with in_float(unit), _weights(unit, originals):
+            inputs = value_at(unit, (site, "input"), unit.inputs[index])
+        yield _rows(layer, inputs), _rows(layer, quantized)
 
 
 def float_weights(unit: Unit) -> dict[Site, Tensor]:

@@ -10,11 +10,18 @@ from torch import Tensor
 from carsam.quant.grids import Grid, UniformGrid
 from carsam.quant.grouped import GroupedUniformGrid
 from carsam.quant.storage import layout
-from carsam.quant.tables import LogGrid, LogUniformGrid, TwinUniformGrid
+from carsam.quant.tables import Log1pGrid, LogGrid, LogUniformGrid, TwinUniformGrid
 
 GRIDS: dict[str, Callable[..., Grid]] = {
     kind.name: kind
-    for kind in (UniformGrid, LogGrid, TwinUniformGrid, LogUniformGrid, GroupedUniformGrid)
+    for kind in (
+        UniformGrid,
+        LogGrid,
+        Log1pGrid,
+        TwinUniformGrid,
+        LogUniformGrid,
+        GroupedUniformGrid,
+    )
 }
 """Grids by the name that checkpoints use; `carsam.quant.storage.LAYOUTS` says what is stored."""
 

@@ -30,6 +30,7 @@ class Layout:
 LAYOUTS = {
     "uniform": Layout({"scale": (np.float32, GRIDS), "zero_point": (np.uint8, GRIDS)}),
     "log2": Layout({"scale": (np.float32, 1)}, ("granularity",)),
+    "log1p": Layout({"scale": (np.float32, 1), "curvature": (np.float32, 1)}),
     "twin-uniform": Layout({"scale": (np.float32, 1)}, ("shift", "signed")),
     "log-uniform": Layout({"scale": (np.float32, 2), "offset": (np.float32, 1)}, ("log_codes",)),
     "grouped-uniform": Layout(

@@ -71,6 +71,32 @@ class LogGrid(TableGrid):
         return scale * _with_zero(_powers(self.levels, self.granularity, scale))
 
 
+class Log1pGrid(TableGrid):
+    """Uniform in log(1 + k a / scale): between uniform (k near 0) and logarithmic (k large).
+
+    value(c) = scale ((1 + k)**(c / levels) - 1) / k: AHCQ-SAM's logarithmic nonlinear quantization
+    (LNQ; arXiv 2503.03088v4) of probabilities, with its alpha = k / scale.
+
+    Args:
+        scale: the largest value, (1,).
+        curvature: k, positive, (1,).
+        bits: 2 to 8.
+    """
+
+    name = "log1p"
+    curvature: Tensor
+
+    def __init__(self, scale: Tensor, curvature: Tensor, bits: int) -> None:
+        super().__init__(scale, bits)
+        self.register_buffer("curvature", curvature.float())
+
+    def table(self, scale: Tensor) -> Tensor:
+        """Return the values from 0 to the scale."""
+        codes = torch.arange(self.levels + 1, device=scale.device, dtype=scale.dtype)
+        exponents = torch.log1p(self.curvature) * (codes / self.levels)
+        return scale * (torch.expm1(exponents) / self.curvature)
+
+
 class TwinUniformGrid(TableGrid):
     """Two uniform grids of 2**(bits - 1) codes whose steps differ by 2**shift.
 

@@ -1,0 +1,62 @@
+"""Grids uniform in a shifted logarithm for every softmax."""
+
+from dataclasses import dataclass
+
+import torch
+
+from carsam.families.base import SiteType
+from carsam.methods.base import Unit
+from carsam.methods.grid_search import best_for_probabilities
+from carsam.quant import slots
+from carsam.quant.tables import Log1pGrid
+
+CURVATURES = tuple(4.0**power for power in range(-1, 8))
+SHRINKS = (1.0, 0.8, 0.6, 0.4, 0.2)
+
+
+@dataclass(frozen=True)
+class LogarithmicSoftmax:
+    """AHCQ-SAM's logarithmic nonlinear quantization (LNQ; arXiv 2503.03088v4, April 2026).
+
+    A probability a is rounded on the uniform grid of log(1 + k a / s) / log(1 + k). Curvature k
+    and largest value s are those of the least |A^ V - A V|^power over all images, with float
+    values V.
+
+    Where we differ: how the paper finds its parameters is not known to us; the search is that of
+    adaptive granularity.
+
+    Args:
+        power: of the error.
+        queries: rows that are compared, in each piece of attention.
+    """
+
+    power: float = 2.4
+    queries: int = 256
+    needs_histograms = False
+    needs_quantized_path = False
+
+    def run_(self, unit: Unit) -> None:
+        """Give every attention of the unit such a grid for its probabilities."""
+        device = next(unit.model.parameters()).device
+        for site, bits in unit.sites:
+            if site.type is SiteType.ATTENTION and bits.activations is not None:
+                largest = max(unit.statistics[site.path, "probabilities"].highs)
+                grids = [
+                    Log1pGrid(
+                        torch.tensor([largest * shrink], device=device),
+                        torch.tensor([curvature], device=device),
+                        bits.activations,
+                    )
+                    for curvature in CURVATURES
+                    for shrink in SHRINKS
+                ]
+                best = best_for_probabilities(unit, site, grids, self.power, self.queries)
+                slots.set_quantizer_(unit.model, site, "probabilities", best)
+                unit.notes.append(
+                    {
+                        "step": "logarithmic-softmax",
+                        "site": site.path,
+                        "curvature": float(best.curvature),
+                        "scale": float(best.scale),
+                    }
+                )
