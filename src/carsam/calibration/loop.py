@@ -45,7 +45,8 @@ def quantize_units_(
     steps = make_steps(recipe)
     histograms = any(step.needs_histograms for step in steps)
     two_paths = any(step.needs_quantized_path for step in steps)
-    plans = plan_units(family.stages(model), family.sites(model), recipe)
+    stages = family.stages(model)
+    plans = plan_units(stages, family.sites(model), recipe)
     needed = _bytes_needed(model, states, lists=4 if two_paths else 2)
     notes: list[dict[str, Any]] = []
     progress.start("Quantizing", len(plans) * len(states))
@@ -60,7 +61,15 @@ def quantize_units_(
             found = None if log is None else log.restore_(index, model, plan)
             if found is None:
                 unit = Unit(
-                    model, plan, inputs, quantized, targets, statistics, seed + index, progress
+                    model,
+                    plan,
+                    inputs,
+                    quantized,
+                    targets,
+                    statistics,
+                    seed + index,
+                    progress,
+                    following=stages[stages.index(plan.stages[-1]) + 1 :],
                 )
                 for step in steps:
                     step.run_(unit)

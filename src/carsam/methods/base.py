@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-from carsam.families.base import Site, State
+from carsam.families.base import Site, Stage, State
 from carsam.methods.units import UnitPlan
 from carsam.progress import Progress, Silent
 from carsam.quant.observers import Statistics
@@ -25,6 +25,7 @@ class Unit:
         seed: for everything random in this unit.
         progress: hears of steps and warnings.
         notes: what steps found worth recording, for the manifest.
+        following: the stages after the unit, float still.
     """
 
     model: Any
@@ -36,6 +37,7 @@ class Unit:
     seed: int = 0
     progress: Progress = field(default_factory=Silent)
     notes: list[dict[str, Any]] = field(default_factory=list)
+    following: tuple[Stage, ...] = ()
 
     @property
     def sites(self) -> tuple[tuple[Site, Bits], ...]:

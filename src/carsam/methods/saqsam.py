@@ -1,8 +1,13 @@
-"""SAQ-SAM (AAAI 2026): perceptual clipping of the decoder's queries and keys, reconstruction.
+"""SAQ-SAM (AAAI 2026): perceptual clipping, and reconstruction towards the prompts' interaction.
 
-What is missing: its prompt-aware reconstruction (PAR), which sends a stage's output through the
-float decoder and compares the image tokens that interact with prompts. Units are reconstructed on
-their own outputs, whole blocks at once, and unlike in the released code every weight is rounded.
+Prompt-aware reconstruction (PAR): the outputs of an encoder unit go through the float neck, prompt
+encoder and two-way blocks, those of a decoder unit through the float two-way blocks after it, and
+the image tokens that come out are compared with those of the float model.
+
+Where we differ: units of the encoder are blocks, not stages of several blocks up to a global
+attention; their own outputs are compared too; losses are relative to the float energy, so the
+paper's weights of 0.01 for tokens and 1 for the image do not apply; every weight is rounded, which
+the released code does not do.
 """
 
 from carsam.methods.rounding import GRIDS_FIRST
@@ -10,6 +15,10 @@ from carsam.recipe import Recipe, Step
 
 RECIPE = Recipe(
     "saqsam",
-    (GRIDS_FIRST, Step("perceptual-clipping"), Step("reconstruct")),
+    (
+        GRIDS_FIRST,
+        Step("perceptual-clipping"),
+        Step("reconstruct", {"interaction": 1.0}),
+    ),
     ("encoder-block", "two-way-block"),
 )

@@ -1,0 +1,45 @@
+import pytest
+import torch
+
+from carsam.families import FAMILIES
+from carsam.methods.interaction import interaction_loss, interaction_stages
+
+BLOCK = "mask_decoder.transformer.layers"
+
+
+@pytest.fixture
+def make_followed(make_unit):
+    """Function (paths) -> unit that knows what follows it."""
+    from dataclasses import replace
+
+    def make(*paths, **options):
+        unit = make_unit(*paths, **options)
+        stages = FAMILIES["sam"].stages(unit.model)
+        names = [stage.path for stage in stages]
+        place = names.index(unit.plan.stages[-1].path)
+        return replace(unit, following=stages[place + 1 :])
+
+    return make
+
+
+def test_an_encoder_unit_is_followed_by_neck_prompts_and_two_way_blocks(make_followed):
+    paths = [
+        stage.path for stage in interaction_stages(make_followed("vision_encoder.layers.1.mlp"))
+    ]
+    assert paths[:2] == ["vision_encoder.neck", "mask_decoder.tokens"]
+    assert paths[-1] == f"{BLOCK}.1.cross_attn_image_to_token"
+
+
+def test_nothing_follows_the_last_two_way_block(make_followed):
+    assert interaction_stages(make_followed(f"{BLOCK}.1.cross_attn_image_to_token")) == ()
+
+
+def test_equal_outputs_have_no_loss_and_others_a_gradient(make_followed):
+    unit = make_followed("vision_encoder.layers.1.mlp")
+    stages, target = interaction_stages(unit), unit.targets[0]
+    assert float(interaction_loss(unit, stages, target, target)) == 0
+    hidden = (target["hidden"] + 0.1).requires_grad_()
+    loss = interaction_loss(unit, stages, {**target, "hidden": hidden}, target)
+    loss.backward()
+    assert float(loss) > 0
+    assert bool(torch.isfinite(hidden.grad).all() & (hidden.grad != 0).any())
