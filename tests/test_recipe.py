@@ -71,3 +71,19 @@ def test_settings_that_make_no_sense_are_refused(settings, message):
 def test_an_unknown_recipe_is_refused():
     with pytest.raises(ValueError, match="Recipe magic is not known"):
         make_recipe("magic", "w4a4")
+
+
+def test_the_papers_budget_has_the_papers_steps():
+    (_, reconstruct) = make_steps(make_recipe("qdrop", "w4a4", budget="paper"))
+    assert (reconstruct.steps, reconstruct.rounding_rate) == (20000, 1e-3)
+
+
+def test_a_setting_overrides_the_budget():
+    settings = ("reconstruct.steps=7",)
+    (_, reconstruct) = make_steps(make_recipe("qdrop", "w4a4", settings=settings, budget="paper"))
+    assert reconstruct.steps == 7
+
+
+def test_an_unknown_budget_is_refused():
+    with pytest.raises(ValueError, match="Budget huge is not known"):
+        make_recipe("rtn", "w4a4", budget="huge")

@@ -33,6 +33,7 @@ def quantize(
     *,
     rules: Sequence[str] = (),
     settings: Sequence[str] = (),
+    budget: str = "fast",
     coco: str | Path | None = None,
     avoid: Container[str] = (),
     count: int = 32,
@@ -55,6 +56,7 @@ def quantize(
         bits: of weights and activations, as in `w4a4`; 32 means float.
         rules: `PATTERN=BITS` exceptions, by module path or kind; later ones win.
         settings: `step.parameter=value` changes of the recipe's steps.
+        budget: `fast` or `paper`: steps of reconstruction.
         coco: instances json; its images are the ones to choose from, its boxes the prompts.
             Without it the float model finds boxes itself.
         avoid: file names that must not calibrate, such as those evaluated on.
@@ -75,7 +77,7 @@ def quantize(
     progress = progress or Silent()
     started = time.monotonic()
     if isinstance(recipe, str):
-        recipe = make_recipe(recipe, bits, tuple(rules), tuple(settings))
+        recipe = make_recipe(recipe, bits, tuple(rules), tuple(settings), budget)
     boxes = None if coco is None else annotated_boxes(coco)
     sample = sample_images(
         images, count, seed, exact=exact, among=boxes, avoid=avoid, warn=progress.warn

@@ -7,7 +7,16 @@ from collections.abc import Sequence
 
 from cyclopts import App, CycloptsError
 
-from carsam.cli import compare, doctor, evaluate, info, predict, quantize, quickstart
+from carsam.cli import (
+    compare,
+    doctor,
+    evaluate,
+    info,
+    predict,
+    quantize,
+    quickstart,
+    recipes,
+)
 from carsam.errors import UserError
 
 USER_ERROR = 2
@@ -29,6 +38,7 @@ app.command(predict.predict, sort_key=3)
 app.command(info.info, sort_key=4)
 app.command(compare.compare, sort_key=5)
 app.command(doctor.doctor, sort_key=6)
+app.command(recipes.recipes, sort_key=7)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -23,6 +23,7 @@ def quantize(
     bits: str = "w4a4",
     rule: Repeated = None,
     setting: Annotated[Repeated, Parameter(name="--set")] = None,
+    budget: str = "fast",
     coco: Path | None = None,
     count: int = 32,
     exact: Annotated[bool, Parameter(negative="")] = False,
@@ -43,6 +44,7 @@ def quantize(
         rule: PATTERN=BITS, an exception for module paths or kinds, as in encoder.mlp=w8a8; repeat
             for more, later ones win.
         setting: step.parameter=value, a change to a step of the recipe; repeat for more.
+        budget: fast or paper, the steps of recipes that reconstruct.
         coco: COCO instances json of the photos, whose boxes then prompt the decoder; otherwise
             the float model finds boxes itself.
         count: photos to use.
@@ -65,6 +67,7 @@ def quantize(
             bits,
             rules=rule or (),
             settings=setting or (),
+            budget=budget,
             coco=coco,
             count=count,
             exact=exact,

@@ -101,6 +101,7 @@ class EvaluationResult:
             ) as file:
                 temporary = Path(file.name)
                 file.write(text)
+            temporary.chmod(0o644)  # temporary files are private
             os.replace(temporary, path)
         except OSError as error:
             if temporary is not None:

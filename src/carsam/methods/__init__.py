@@ -28,7 +28,7 @@ from carsam.methods.hybrid import HybridLogUniform
 from carsam.methods.log_softmax import LogarithmicSoftmax
 from carsam.methods.norm_folding import FoldNorms
 from carsam.methods.perceptual import PerceptualClipping
-from carsam.methods.reconstruction import Reconstruct
+from carsam.methods.reconstruction import BUDGETS, Reconstruct
 from carsam.methods.ridge import ReduceErrors
 from carsam.methods.rounding import GRIDS_FIRST, RoundToNearest
 from carsam.methods.twin import TwinUniform
@@ -79,7 +79,11 @@ RECIPES: dict[str, Recipe] = {
 
 
 def make_recipe(
-    name: str, bits: str, rules: tuple[str, ...] = (), settings: tuple[str, ...] = ()
+    name: str,
+    bits: str,
+    rules: tuple[str, ...] = (),
+    settings: tuple[str, ...] = (),
+    budget: str = "fast",
 ) -> Recipe:
     """Return a named recipe with its bits, rules and changed parameters.
 
@@ -88,14 +92,21 @@ def make_recipe(
         bits: such as `w4a4`.
         rules: `PATTERN=BITS`, later ones override earlier ones.
         settings: `step.parameter=value`.
+        budget: key of `BUDGETS`: how long reconstruction may take.
 
     Raises:
         UserError: a name, the bits, a rule or a parameter is not understood.
     """
     if name not in RECIPES:
         raise UserError(f"Recipe {name} is not known; expected one of {', '.join(RECIPES)}.")
+    if budget not in BUDGETS:
+        raise UserError(f"Budget {budget} is not known; expected one of {', '.join(BUDGETS)}.")
     parsed = tuple(Rule.parse(rule) for rule in rules)
-    recipe = replace(RECIPES[name], bits=Bits.parse(bits), rules=parsed).with_parameters(settings)
+    recipe = replace(RECIPES[name], bits=Bits.parse(bits), rules=parsed)
+    if any(step.name == "reconstruct" for step in recipe.steps):
+        changes = BUDGETS[budget].items()
+        recipe = recipe.with_parameters(f"reconstruct.{key}={value}" for key, value in changes)
+    recipe = recipe.with_parameters(settings)
     make_steps(recipe)
     return recipe
 

@@ -5,8 +5,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from carsam.errors import UserError
 from carsam.methods.base import Unit
 from carsam.methods.layer_inputs import InputMoments, float_weights, has_rows, input_moments
+from carsam.methods.rounding import check_observer
 from carsam.quant import slots
 from carsam.quant.grids import UniformGrid
 from carsam.quant.layers import rows_to_weight, weight_to_rows
@@ -39,6 +41,11 @@ class FeedBackErrors:
     weights: str = "mse"
     needs_histograms = False
     needs_quantized_path = True
+
+    def __post_init__(self) -> None:
+        check_observer(self.weights, WEIGHT_OBSERVERS)
+        if not self.damping > 0:
+            raise UserError(f"Damping is {self.damping}; expected a positive number.")
 
     def run_(self, unit: Unit) -> None:
         """Round the weights of the unit's layers."""

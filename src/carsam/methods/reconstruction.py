@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from carsam.errors import UserError
 from carsam.families.base import Site, State
 from carsam.methods.base import Unit
 from carsam.methods.interaction import interaction_loss, interaction_stages
@@ -119,7 +120,7 @@ class Reconstruct:
                     loss = loss + self.interaction * interaction
                 losses.append(float(loss.detach()))
                 if not math.isfinite(losses[-1]):
-                    raise ValueError(f"{unit.plan.name}: the loss is {losses[-1]} at step {step}.")
+                    raise UserError(f"{unit.plan.name}: the loss is {losses[-1]} at step {step}.")
                 for optimizer in optimizers:
                     optimizer.zero_grad(set_to_none=True)
                 (loss + self._regulariser(roundings, step)).backward()

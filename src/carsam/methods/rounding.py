@@ -1,5 +1,6 @@
 """Round to nearest: a grid for every operand from its statistics, every weight to its grid."""
 
+from collections.abc import Collection
 from dataclasses import dataclass
 
 from carsam.errors import UserError
@@ -36,14 +37,8 @@ class RoundToNearest:
     needs_quantized_path = False
 
     def __post_init__(self) -> None:
-        for name, known in (
-            (self.weights, WEIGHT_OBSERVERS),
-            (self.activations, ACTIVATION_OBSERVERS),
-        ):
-            if name not in known:
-                raise UserError(
-                    f"Observer {name} is not known; expected one of {', '.join(known)}."
-                )
+        check_observer(self.weights, WEIGHT_OBSERVERS)
+        check_observer(self.activations, ACTIVATION_OBSERVERS)
 
     @property
     def needs_histograms(self) -> bool:
@@ -66,3 +61,9 @@ class RoundToNearest:
                 layer.weight_grid = UniformGrid.from_range(low, high, bits.weights)
                 if self.rounds_weights:
                     layer.round_weight_()
+
+
+def check_observer(name: str, known: Collection[str]) -> None:
+    """Raise UserError when an observer is not among those known."""
+    if name not in known:
+        raise UserError(f"Observer {name} is not known; expected one of {', '.join(known)}.")

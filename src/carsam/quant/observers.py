@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor, nn
 
+from carsam.errors import UserError
 from carsam.quant.grids import UniformGrid, scale_and_zero_point
 
 BINS = 4096
@@ -49,7 +50,7 @@ class Observer(nn.Module):
         else:
             low, high = (float(extreme) for extreme in torch.aminmax(values))
             if not (abs(low) < float("inf") and abs(high) < float("inf")):
-                raise ValueError(f"{self.path}: {self.operand} holds NaN or infinity.")
+                raise UserError(f"{self.path}: {self.operand} holds NaN or infinity; check the weights.")
             past = self._image or (low, high)
             self._image = (min(past[0], low), max(past[1], high))
         return values
