@@ -50,7 +50,9 @@ class Observer(nn.Module):
         else:
             low, high = (float(extreme) for extreme in torch.aminmax(values))
             if not (abs(low) < float("inf") and abs(high) < float("inf")):
-                raise UserError(f"{self.path}: {self.operand} holds NaN or infinity; check the weights.")
+                raise UserError(
+                    f"{self.path}: {self.operand} holds NaN or infinity; check the weights."
+                )
             past = self._image or (low, high)
             self._image = (min(past[0], low), max(past[1], high))
         return values
