@@ -26,3 +26,19 @@ def test_the_recipe_is_strict_and_can_be_stored(tiny_sam, image_folder, photo, n
         engine = TorchEngine(each.family, each.module, "simulated")
         masks.append(engine.decode(engine.encode(pixels), boxes, multimask_output=True)[0])
     np.testing.assert_array_equal(*masks)
+
+
+@pytest.mark.filterwarnings("ignore:.*reconstruction raised the loss")
+@pytest.mark.parametrize(
+    ("name", "settings"),
+    [("ahcqsam", ["reconstruct.steps=1"]), ("repq-vit", []), ("ptq4vit", [])],
+)
+def test_finished_units_come_back_with_grids_and_norms(
+    tiny_sam, image_folder, tmp_path, name, settings
+):
+    arguments = {"count": 1, "settings": settings, "resume": tmp_path / "run"}
+    first, again = (quantize(tiny_sam, image_folder, name, **arguments) for _ in range(2))
+    tensors, restored = (model.to_checkpoint().tensors for model in (first, again))
+    assert tensors.keys() == restored.keys()
+    for path, tensor in tensors.items():
+        np.testing.assert_array_equal(tensor, restored[path], err_msg=path)
