@@ -5,7 +5,7 @@ from pathlib import Path
 
 from carsam.checkpoint import MANIFEST_FILE, read_checkpoint
 from carsam.engine import Engine
-from carsam.errors import UserError
+from carsam.errors import UnsupportedError, UserError
 from carsam.extras import require
 
 
@@ -16,7 +16,8 @@ def load(source: str | Path, engine: str = "auto", device: str = "auto") -> Engi
         source: a run folder of `carsam quantize`, or a float model: `sam-mini`, a Hugging Face id
             or folder, or a `.pth` file of segment-anything.
         engine: `native` (integers, without torch) and `simulated` (torch) run a run folder,
-            `float` (torch) a float model; `auto` takes `native` or `float`.
+            `float` (torch) a float model; `auto` takes `float` for a float model, and for a run
+            `native`, or `simulated` where the run has a family or grid that `native` has not.
         device: `auto`, `cpu` or `cuda`, for the torch engines.
 
     Raises:
@@ -24,7 +25,7 @@ def load(source: str | Path, engine: str = "auto", device: str = "auto") -> Engi
     """
     is_run = (Path(source) / MANIFEST_FILE).exists()
     if engine == "auto":
-        engine = "native" if is_run else "float"
+        return _best(source, device) if is_run else _float(source, device)
     if engine not in ENGINES:
         raise UserError(f"Engine {engine} is not known; expected auto, {', '.join(ENGINES)}.")
     if is_run and engine == "float":
@@ -48,6 +49,13 @@ def resolve_device(device: str) -> str:
     if device == "cuda" and not torch.cuda.is_available():
         raise UserError("Device cuda was asked for, but torch finds none. Use --device cpu.")
     return device
+
+
+def _best(source: str | Path, device: str) -> Engine:
+    try:
+        return _native(source, device)
+    except UnsupportedError:
+        return _simulated(source, device)
 
 
 def _native(source: str | Path, device: str) -> Engine:

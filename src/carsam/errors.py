@@ -7,3 +7,7 @@ class UserError(ValueError):
 
 class MissingExtraError(UserError):
     """A command needs packages of an extra that is not installed."""
+
+
+class UnsupportedError(UserError):
+    """An engine cannot run a checkpoint that is sound in itself; another engine can."""

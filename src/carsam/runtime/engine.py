@@ -4,7 +4,7 @@ import numpy as np
 
 from carsam.checkpoint import Checkpoint
 from carsam.engine import Embedding, Prompts
-from carsam.errors import UserError
+from carsam.errors import UnsupportedError, UserError
 from carsam.runtime.decoder import read_mask_decoder
 from carsam.runtime.encoder import read_encoder
 from carsam.runtime.prompt_encoder import read_prompt_encoder
@@ -30,7 +30,7 @@ class NativeEngine:
     def __init__(self, checkpoint: Checkpoint) -> None:
         manifest = checkpoint.manifest
         if manifest["family"] not in FAMILIES:
-            raise UserError(
+            raise UnsupportedError(
                 f"The native engine runs the families {', '.join(FAMILIES)}; the checkpoint is of "
                 f"family {manifest['family']}. Use --engine simulated."
             )

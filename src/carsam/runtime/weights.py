@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from carsam.checkpoint import Checkpoint
-from carsam.errors import UserError
+from carsam.errors import UnsupportedError, UserError
 from carsam.runtime.functions import ACTIVATIONS
 from carsam.runtime.geometry import RelativePositions
 from carsam.runtime.grids import Grid
@@ -144,7 +144,7 @@ def activation_name(config: Mapping[str, Any]) -> str:
 
 def _uniform_bits(description: dict, what: str) -> int:
     if description["grid"] != "uniform":
-        raise UserError(
+        raise UnsupportedError(
             f"The native engine has no {description['grid']} grid (found at the {what}); "
             "it runs uniform grids. Use --engine simulated."
         )
