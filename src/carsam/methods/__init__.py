@@ -25,6 +25,7 @@ from carsam.methods.error_feedback import FeedBackErrors
 from carsam.methods.granularity import AdaptiveGranularity
 from carsam.methods.grouping import ChannelGrouping
 from carsam.methods.hybrid import HybridLogUniform
+from carsam.methods.legacy import ReconstructUnfinished, with_faults
 from carsam.methods.log_softmax import LogarithmicSoftmax
 from carsam.methods.norm_folding import FoldNorms
 from carsam.methods.perceptual import PerceptualClipping
@@ -45,6 +46,7 @@ STEPS: dict[str, Any] = {
     "logarithmic-softmax": LogarithmicSoftmax,
     "perceptual-clipping": PerceptualClipping,
     "reconstruct": Reconstruct,
+    "reconstruct-unfinished": ReconstructUnfinished,
     "reduce-condition": ReduceCondition,
     "reduce-errors": ReduceErrors,
     "round-to-nearest": RoundToNearest,
@@ -77,6 +79,11 @@ RECIPES: dict[str, Recipe] = {
 }
 """Recipes by name."""
 
+LEGACY_RECIPES: dict[str, Recipe] = {
+    recipe.name: recipe for recipe in (with_faults(RECIPES[name]) for name in ("qdrop", "ptq4sam"))
+}
+"""Recipes with the published faults, by name; never part of `all`."""
+
 
 def make_recipe(
     name: str,
@@ -97,15 +104,16 @@ def make_recipe(
     Raises:
         UserError: a name, the bits, a rule or a parameter is not understood.
     """
-    if name not in RECIPES:
-        raise UserError(f"Recipe {name} is not known; expected one of {', '.join(RECIPES)}.")
+    known = {**RECIPES, **LEGACY_RECIPES}
+    if name not in known:
+        raise UserError(f"Recipe {name} is not known; expected one of {', '.join(known)}.")
     if budget not in BUDGETS:
         raise UserError(f"Budget {budget} is not known; expected one of {', '.join(BUDGETS)}.")
     parsed = tuple(Rule.parse(rule) for rule in rules)
-    recipe = replace(RECIPES[name], bits=Bits.parse(bits), rules=parsed)
-    if any(step.name == "reconstruct" for step in recipe.steps):
+    recipe = replace(known[name], bits=Bits.parse(bits), rules=parsed)
+    for name in {step.name for step in recipe.steps if issubclass(STEPS[step.name], Reconstruct)}:
         changes = BUDGETS[budget].items()
-        recipe = recipe.with_parameters(f"reconstruct.{key}={value}" for key, value in changes)
+        recipe = recipe.with_parameters(f"{name}.{key}={value}" for key, value in changes)
     recipe = recipe.with_parameters(settings)
     make_steps(recipe)
     return recipe

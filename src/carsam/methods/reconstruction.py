@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 
 import torch
@@ -13,7 +14,9 @@ from carsam.methods.base import Unit
 from carsam.methods.interaction import interaction_loss, interaction_stages
 from carsam.quant import slots
 from carsam.quant.layers import QuantizedLayer
-from carsam.quant.trainable import SoftRounding, trainable
+from carsam.quant.trainable import LearnedGrid, SoftRounding, trainable
+
+Training = AbstractContextManager[tuple[list[SoftRounding], list[LearnedGrid]]]
 
 RECORDS = 20
 
@@ -102,11 +105,9 @@ class Reconstruct:
     def _train_(self, unit: Unit, energies: dict[str, Tensor]) -> list[float]:
         """Optimise rounding and scales; return the loss of every step."""
         generator = torch.Generator(_device(unit)).manual_seed(unit.seed)
-        sites = [site for site, _ in unit.sites]
         losses = []
         meeting = interaction_stages(unit) if self.interaction else ()
-        training = trainable(unit.model, sites, self.keep, generator, self.trains_weights)
-        with torch.enable_grad(), training as (roundings, learned):
+        with torch.enable_grad(), self._trainable(unit, generator) as (roundings, learned):
             factors = [grid.factor for grid in learned if self.trains_scales]
             optimizers = self._optimizers(roundings, factors)
             for step in range(self.steps if optimizers else 0):
@@ -129,6 +130,11 @@ class Reconstruct:
                 if factors:
                     optimizers[-1].param_groups[0]["lr"] = self._scale_rate_after(step)
         return losses
+
+    def _trainable(self, unit: Unit, generator: torch.Generator) -> Training:
+        """Return the context in which the unit trains; it finishes the unit when it ends."""
+        sites = [site for site, _ in unit.sites]
+        return trainable(unit.model, sites, self.keep, generator, self.trains_weights)
 
     def _scale_rate_after(self, step: int) -> float:
         return self.scale_rate * 0.5 * (1 + math.cos(math.pi * step / self.steps))
@@ -168,7 +174,8 @@ class UnitWeights:
     def __init__(self, unit: Unit) -> None:
         self._unit = unit
         self._weights = {
-            site: layer.layer.weight.detach().clone() for site, layer in self._layers()
+            site: (layer.layer.weight.detach().clone(), layer.weight_grid)
+            for site, layer in self._layers()
         }
         self._grids = {
             (site, operand): slots.quantizer(unit.model, site, operand)
@@ -179,7 +186,8 @@ class UnitWeights:
     def restore_(self) -> None:
         """Put the float weights and the grids back."""
         for site, layer in self._layers():
-            layer.layer.weight.data.copy_(self._weights[site])
+            weight, layer.weight_grid = self._weights[site]
+            layer.layer.weight.data.copy_(weight)
         for (site, operand), grid in self._grids.items():
             slots.set_quantizer_(self._unit.model, site, operand, grid)
 

@@ -41,13 +41,32 @@ class QuantizedModel:
         """Every site of the model, quantized or not."""
         return self.family.sites(self.module)
 
+    @property
+    def mode(self) -> str:
+        """`simulated`, or `legacy` if something other than a grid stands in a slot."""
+        fillings = (
+            slots.quantizer(self.module, site, operand)
+            for site in self.sites
+            for operand in slots.operands(site)
+        )
+        finished = all(isinstance(filling, Grid | nn.Identity) for filling in fillings)
+        return "simulated" if finished else "legacy"
+
     def save(self, folder: str | Path, force: bool = False) -> None:
         """Write the checkpoint; `force` replaces an existing one."""
         checkpoint = self.to_checkpoint()
         write_checkpoint(folder, checkpoint.manifest, checkpoint.tensors, force)
 
     def to_checkpoint(self) -> Checkpoint:
-        """Return manifest and tensors: packed codes, scales, zero points, float parts in fp16."""
+        """Return manifest and tensors: packed codes, scales, zero points, float parts in fp16.
+
+        Raises:
+            UserError: the model is a legacy one, which has no codes to store.
+        """
+        if self.mode == "legacy":
+            raise UserError(
+                "A legacy model is half float and cannot be saved; evaluate it instead."
+            )
         tensors = dict(_float_tensors(self))
         described = {}
         for site in self.sites:
