@@ -49,7 +49,7 @@ class EncoderBlock:
         dtype = np.float32 if grids is None else np.uint8
         joint = kernels.empty((rows + 1, 3 * channels), dtype)
         joint[:rows] = self.qkv.to_column_grids(normalised, grids)
-        joint[rows:] = self.qkv.to_column_grids(np.zeros((1, channels), np.float32), grids)
+        joint[rows:] = self.qkv.at_zero(grids)
         if grids is not None:
             return grids.split(joint)
         return tuple(np.split(joint, 3, axis=1))

@@ -5,6 +5,7 @@ import numpy as np
 from carsam.checkpoint import Checkpoint
 from carsam.engine import Embedding, Prompts
 from carsam.errors import UnsupportedError, UserError
+from carsam.runtime import kernels
 from carsam.runtime.decoder import read_mask_decoder
 from carsam.runtime.encoder import read_encoder
 from carsam.runtime.prompt_encoder import read_prompt_encoder
@@ -21,13 +22,16 @@ PROMPTS_AT_ONCE = 4
 class NativeEngine:
     """Runs a checkpoint of the SAM family; implements `carsam.engine.Engine`.
 
+    Args:
+        threads: of every native engine in this process; by default one per processor.
+
     Raises:
         UserError: the family or a grid of the checkpoint is not supported, or a part is missing.
     """
 
     mode = "native"
 
-    def __init__(self, checkpoint: Checkpoint) -> None:
+    def __init__(self, checkpoint: Checkpoint, threads: int | None = None) -> None:
         manifest = checkpoint.manifest
         if manifest["family"] not in FAMILIES:
             raise UnsupportedError(
@@ -46,6 +50,8 @@ class NativeEngine:
             raise UserError(
                 f"The checkpoint's model configuration lacks {error}. Quantize the model again."
             ) from error
+        if threads is not None:
+            kernels.set_threads(threads)
         self._image_positions = self._prompt_encoder.positions.of_image(self._encoder.size)
 
     def encode(self, pixels: np.ndarray) -> Embedding:

@@ -68,6 +68,16 @@ class Linear:
         """Apply to (M, K) values or codes: (M, N) codes, or values without `output`."""
         return self._apply(tensor, None, None, output)
 
+    @property
+    def outputs(self) -> int:
+        """N, the number of output channels."""
+        return self.weight.rows if isinstance(self.weight, PackedMatrix) else len(self.weight)
+
+    def at_zero(self, output: ColumnGrids | None) -> np.ndarray:
+        """The result (1, N) for a row of zeros, which every grid holds exactly: the bias."""
+        bias = np.zeros(self.outputs, np.float32) if self.bias is None else self.bias
+        return bias[None] if output is None else kernels.quantize(bias[None], output)
+
     def _apply(
         self,
         tensor: Tensor | Sum,
@@ -81,7 +91,7 @@ class Linear:
         values, weight = values_of(tensor), self.weight_values()
         result = np.matmul(values, weight.T, out=kernels.empty((len(values), len(weight))))
         if activation is not None:
-            bias = np.zeros(result.shape[1], np.float32) if self.bias is None else self.bias
+            bias = np.zeros(self.outputs, np.float32) if self.bias is None else self.bias
             result = kernels.activate(result, bias, activation)
         elif self.bias is not None:
             result += self.bias

@@ -15,6 +15,10 @@ from carsam.runtime.layers import AttentionProduct, Linear, Norm
 from carsam.runtime.matrices import PackedMatrix
 
 
+MOST_COLUMNS = 1 << 15
+"""Products of so many 8-bit codes add up in 32 bits."""
+
+
 @dataclass(frozen=True)
 class Weights:
     """Reads layers by their path in the original model.
@@ -43,13 +47,13 @@ class Weights:
     def linear(self, path: str, columns: int, rows: int) -> Linear:
         """A fully connected layer, or a convolution whose patches are laid out like its weight."""
         weight, bias = self._matrix(path, columns), self._bias(path)
-        found = weight.rows if isinstance(weight, PackedMatrix) else len(weight)
-        if found != rows or (bias is not None and bias.shape != (rows,)):
+        layer = Linear(weight, bias, self.grid(path, "input"))
+        if layer.outputs != rows or (bias is not None and bias.shape != (rows,)):
             raise UserError(
-                f"The checkpoint's {path} has {found} outputs, its model configuration asks for "
-                f"{rows}. Quantize the model again."
+                f"The checkpoint's {path} has {layer.outputs} outputs, its model configuration "
+                f"asks for {rows}. Quantize the model again."
             )
-        return Linear(weight, bias, self.grid(path, "input"))
+        return layer
 
     def convolution(self, path: str, channels: int, side: int, rows: int) -> Linear:
         """A convolution for channel-last patches: columns ordered (height, width, channel)."""
@@ -112,6 +116,11 @@ class Weights:
                     f"configuration asks for {columns} inputs. Quantize the model again."
                 )
             return weight.reshape(-1, columns)
+        if columns > MOST_COLUMNS:
+            raise UserError(
+                f"{path} has {columns} inputs; the native engine sums at most {MOST_COLUMNS} "
+                "products. Use --engine simulated."
+            )
         return PackedMatrix(
             self._raw(f"{path}.weight_packed"),
             _uniform_bits(site["weight"], f"weight of {path}"),
