@@ -123,6 +123,13 @@ def test_refuses_other_grids_by_name(quantized_pair) -> None:
         NativeEngine(checkpoint)
 
 
+def test_refuses_sums_beyond_32_bits(quantized_pair, monkeypatch) -> None:
+    checkpoint = quantized_pair(lambda path: 4, lambda *_: 4).checkpoint
+    monkeypatch.setattr("carsam.runtime.weights.MOST_COLUMNS", 63)
+    with pytest.raises(UserError, match=r"mlp.lin2 has 64 inputs"):
+        NativeEngine(checkpoint)
+
+
 def test_names_a_missing_tensor(quantized_pair) -> None:
     checkpoint = quantized_pair(lambda path: 4, lambda *_: 4).checkpoint
     del checkpoint.tensors["mask_decoder.iou_token.weight"]

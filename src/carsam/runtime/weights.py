@@ -14,7 +14,6 @@ from carsam.runtime.grids import Grid
 from carsam.runtime.layers import AttentionProduct, Linear, Norm
 from carsam.runtime.matrices import PackedMatrix
 
-
 MOST_COLUMNS = 1 << 15
 """Products of so many 8-bit codes add up in 32 bits."""
 
@@ -117,7 +116,7 @@ class Weights:
                 )
             return weight.reshape(-1, columns)
         if columns > MOST_COLUMNS:
-            raise UserError(
+            raise UnsupportedError(
                 f"{path} has {columns} inputs; the native engine sums at most {MOST_COLUMNS} "
                 "products. Use --engine simulated."
             )
