@@ -213,10 +213,20 @@ def test_an_unknown_option_ends_with_code_2(capsys) -> None:
     assert capsys.readouterr().err.startswith("carsam: ")
 
 
+def heed_interrupts() -> None:
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 def test_an_interrupt_ends_with_code_130_and_leaves_nothing(model, scenes, tmp_path) -> None:
-    options = quantize_options(scenes, tmp_path / "run", "--json-progress")
+    long = ("--recipe", "qdrop", "--set", "reconstruct.steps=1000000")
+    options = [*quantize_options(scenes, tmp_path / "run", "--json-progress"), *long]
     command = [sys.executable, "-c", RUN_CLI, "quantize", model, *options]
-    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
+    with subprocess.Popen(
+        command,
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=heed_interrupts,  # a test run in the background inherits that they are ignored
+    ) as process:
         assert process.stderr is not None
         for line in process.stderr:
             if "Quantizing" in line:
