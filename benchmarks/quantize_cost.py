@@ -98,8 +98,8 @@ def main() -> None:
             f"{name}: {cost['seconds']} s, peak {cost['peak_gb']} GB "
             f"(limit {cost['limit_gb']} GB), checkpoint {cost['checkpoint_mb']} MB"
         )
-    RESULT.parent.mkdir(exist_ok=True)
-    RESULT.write_text(json.dumps(result, indent=2) + "\n")
+        RESULT.parent.mkdir(exist_ok=True)
+        RESULT.write_text(json.dumps(result, indent=2) + "\n")
 
 
 if __name__ == "__main__":
