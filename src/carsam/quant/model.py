@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from carsam.checkpoint import Checkpoint, write_checkpoint
+from carsam.checkpoint import Checkpoint, read_checkpoint, write_checkpoint
 from carsam.errors import UserError
 from carsam.families import build_model
 from carsam.families.base import Family, Site, SiteType
@@ -136,8 +136,6 @@ def from_checkpoint(checkpoint: Checkpoint) -> QuantizedModel:
 
 def load_simulated(folder: str | Path) -> QuantizedModel:
     """Read a checkpoint folder into a quantized model."""
-    from carsam.checkpoint import read_checkpoint
-
     return from_checkpoint(read_checkpoint(folder))
 
 
