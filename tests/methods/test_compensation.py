@@ -17,6 +17,7 @@ from carsam.methods.attention_samples import PROJECTIONS
 from carsam.methods.base import Unit
 from carsam.methods.compensation import Compensate
 from carsam.methods.rounding import RoundToNearest
+from carsam.methods.row_maximum import RowMaximumSoftmax
 from carsam.methods.sylvester import SOLVERS, Solution
 from carsam.methods.units import plan_units
 from carsam.progress import Silent
@@ -117,6 +118,21 @@ def test_the_noted_error_is_that_of_the_quantized_attention(tiny_sam, path):
     noted = last["after"] if last["accepted"] else last["before"]
     error = quantization_error(changed, attended(unit, path), path)
     assert error == pytest.approx(noted, rel=1e-3)
+
+
+def test_probabilities_relative_to_the_row_maximum_are_compensated(tiny_sam):
+    unit = unit_of(tiny_sam, FINAL)
+    changed = compensated(unit, softmax="row-maximum", legs="v")
+    (note,) = changed.notes
+    assert note["accepted"]
+    errors = []
+    for each in (unit, changed):
+        rounded = quantized(each)
+        with torch.no_grad():
+            RowMaximumSoftmax().run_(rounded)
+        error = attended(rounded, FINAL) - attended(unit, FINAL)
+        errors.append(float(error.square().sum() / attended(unit, FINAL).square().sum()))
+    assert errors == pytest.approx([note["before"], note["after"]], rel=1e-2)
 
 
 @pytest.mark.parametrize("rules", [ONLY_PRODUCTS, ()])
@@ -264,6 +280,7 @@ def test_kinds_choose_the_attentions(tiny_sam):
         ({"legs": ""}, "letters of qkv"),
         ({"solver": "lu"}, "exact, pooled, sylvester"),
         ({"activations": "max"}, "Observer max"),
+        ({"softmax": "log"}, "uniform, row-maximum"),
         ({"strength": 0.0}, "positive"),
         ({"strength": float("nan")}, "positive"),
         ({"sweeps": 0}, "sweeps is 0"),

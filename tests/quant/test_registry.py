@@ -13,6 +13,7 @@ from carsam.quant.grids import UniformGrid
 from carsam.quant.grouped import GroupedUniformGrid
 from carsam.quant.model import from_checkpoint
 from carsam.quant.registry import GRIDS, describe_grid, load_grid, store_grid
+from carsam.quant.row_maximum import RowMaximumGrid
 from carsam.quant.storage import LAYOUTS, site_tensors
 from carsam.quant.strict import StrictError, assert_strict
 from carsam.quant.tables import Log1pGrid, LogGrid, LogUniformGrid, TwinUniformGrid
@@ -41,6 +42,9 @@ def grids(draw):
         step, offset = draw(scales), -draw(scales)
         both = torch.cat([scale, torch.tensor([step])])
         return LogUniformGrid(both, torch.tensor([offset]), draw(st.integers(2, 2**b - 1)), b)
+    if name == "row-maximum":
+        grid = RowMaximumGrid.curved(draw(st.sampled_from([0.0, 3.0, 2.0**14])), b)
+        return grid.scaled(scale)
     return GroupedUniformGrid(
         torch.cat([scale, 2 * scale]),
         torch.tensor([0, 2**b - 1]),
@@ -89,8 +93,8 @@ def test_training_starts_at_the_grid_and_ends_on_one(grid, seed):
     learned(values).square().sum().backward()
     assert learned.factor.grad is not None
     assert bool(torch.isfinite(learned.factor.grad).all() & torch.isfinite(values.grad).all())
-    learned.factor.data.mul_(1.1)
-    torch.testing.assert_close(learned.fixed().scale, grid.scale * 1.1)
+    learned.factor.data.mul_(0.9)
+    torch.testing.assert_close(learned.fixed().scale, grid.scale * 0.9)
 
 
 @given(grids())
@@ -115,6 +119,12 @@ def test_a_setting_that_is_missing_is_named():
         load_grid("p.input", {"grid": "log2", "bits": 4}, {}, rows=False)
 
 
+def test_bits_beyond_a_byte_are_refused():
+    with pytest.raises(ValueError, match="has 99999999 bits; expected 1 to 8"):
+        list(site_tensors("p", {"weight": None, "operands": {"probabilities": HUGE}}))
+
+
+HUGE = {"grid": "row-maximum", "bits": 99999999}
 LINEAR = "vision_encoder.layers.0.mlp.lin2"
 ATTENTION = "mask_decoder.transformer.layers.0.cross_attn_token_to_image"
 

@@ -32,6 +32,7 @@ from carsam.methods.perceptual import PerceptualClipping
 from carsam.methods.reconstruction import BUDGETS, Reconstruct
 from carsam.methods.ridge import ReduceErrors
 from carsam.methods.rounding import GRIDS_FIRST, RoundToNearest
+from carsam.methods.row_maximum import RowMaximumSoftmax
 from carsam.methods.twin import TwinUniform
 from carsam.recipe import Bits, Recipe, Rule, Step
 
@@ -50,6 +51,7 @@ STEPS: dict[str, Any] = {
     "reduce-condition": ReduceCondition,
     "reduce-errors": ReduceErrors,
     "round-to-nearest": RoundToNearest,
+    "row-maximum-softmax": RowMaximumSoftmax,
     "twin-uniform": TwinUniform,
 }
 """Steps by name; each is a frozen dataclass whose fields are its parameters."""

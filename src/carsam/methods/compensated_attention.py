@@ -9,11 +9,16 @@ from torch import Tensor
 
 from carsam.methods.attention_samples import PROJECTIONS, AttentionSamples, projections
 from carsam.methods.base import Unit
+from carsam.methods.row_maximum import row_maximum_grids
 from carsam.methods.sylvester import MatrixEquation, RidgeEquation, product_energy
-from carsam.quant.attention import OPERANDS
-from carsam.quant.grids import UniformGrid
+from carsam.quant.attention import OPERANDS, rounded_probabilities
+from carsam.quant.grids import Grid, UniformGrid
 from carsam.quant.observers import NEED_HISTOGRAM, Observer, Statistics, activation_grid
+from carsam.quant.row_maximum import RowMaximumGrid
 
+ROW_MAXIMUM = RowMaximumGrid.name
+SOFTMAX_GRIDS = (UniformGrid.name, ROW_MAXIMUM)
+ROWS_COMPARED = 256
 BIAS_COLUMN = 10.0  # beside the inputs, in place of 1: penalises a bias 100 times less
 
 Weights = dict[str, tuple[Tensor, Tensor | None]]
@@ -32,14 +37,23 @@ class CompensatedAttention:
         path: of the attention.
         bits: of its operands.
         observer: of `ACTIVATION_OBSERVERS`, finds the grids.
+        softmax: of `SOFTMAX_GRIDS`, the kind of grid of the probabilities.
         centre: whether scores count only up to a constant per query.
         gigabytes: memory for remembered inputs.
     """
 
     def __init__(
-        self, unit: Unit, path: str, bits: int, observer: str, centre: bool, gigabytes: float
+        self,
+        unit: Unit,
+        path: str,
+        bits: int,
+        observer: str,
+        softmax: str,
+        centre: bool,
+        gigabytes: float,
     ) -> None:
         self.path, self.bits, self.observer, self.centre = path, bits, observer, centre
+        self.softmax = softmax
         self._samples = AttentionSamples(unit, path, gigabytes)
         layers = projections(unit.model.get_submodule(path))
         self._original: Weights = {
@@ -50,7 +64,9 @@ class CompensatedAttention:
         self._stored_half = {
             operand for operand, name in PROJECTIONS.items() if f"{path}.{name}" not in rounded
         }
-        self._grids = {operand: self._grid(unit.statistics[path, operand]) for operand in OPERANDS}
+        self._grids: dict[str, Grid] = {
+            operand: self._grid(unit.statistics[path, operand]) for operand in OPERANDS
+        }
         self._statistics: dict[str, Statistics] = {}  # of changed operands
 
     def channels(self, operand: str) -> int:
@@ -81,8 +97,8 @@ class CompensatedAttention:
     def value_equation(self) -> RidgeEquation:
         """Return the equation of the change of the values that undoes the probabilities' rounding.
 
-        Ridge regression per head: min ||A V - A^ (V + Y D)||^2 + penalty ||D||^2, where A^ has
-        rounded rows, which do not sum to 1: the bias column is their sums.
+        Ridge regression per head: min ||A V - A^ (V + Y D)||^2 + penalty ||D||^2, where rounded
+        rows of A^ need not sum to 1: the bias column is their sums.
         """
         grams, right_sides = [], []
         for inputs in self._samples:
@@ -127,11 +143,13 @@ class CompensatedAttention:
         return {"leg": operand, "before": before, "after": after, "accepted": accepted}
 
     def settle_scores_(self) -> None:
-        """Give the probabilities a new grid if queries or keys have changed."""
+        """Give the probabilities the grid that fits the queries and keys as they are now."""
         if self._statistics:
             statistics = self._observed("probabilities")
             self._statistics["probabilities"] = statistics
             self._grids["probabilities"] = self._grid(statistics)
+        if self.softmax == ROW_MAXIMUM:
+            self._grids["probabilities"] = self._best_row_maximum()
 
     @torch.no_grad()
     def write_(self, unit: Unit) -> None:
@@ -187,8 +205,8 @@ class CompensatedAttention:
         return torch.softmax(query @ key.mT * self._samples.scaling, dim=-1)
 
     def _quantized_probabilities(self, inputs: Inputs) -> Tensor:
-        rounded: Tensor = self._grids["probabilities"](self._unrounded_probabilities(inputs))
-        return rounded
+        unrounded = self._unrounded_probabilities(inputs)
+        return rounded_probabilities(self._grids["probabilities"], unrounded)
 
     def _with_bias(self, operand: str, rows: Tensor) -> Tensor:
         """Return the inputs with the bias's column, if there is a bias to change."""
@@ -226,6 +244,19 @@ class CompensatedAttention:
                 yield self._unrounded_probabilities(inputs)
             else:
                 yield self._project(operand, inputs, self._weights)
+
+    def _best_row_maximum(self) -> RowMaximumGrid:
+        """Return the grid with the least ||A^ V - A V||^2, as the step of that name finds it."""
+        grids = row_maximum_grids(self.bits, self._original["query"][0].device)
+        errors = [0.0] * len(grids)
+        for inputs in self._samples:
+            values = self._project("value", inputs, self._weights)
+            rows = self._probabilities(inputs, self._weights)
+            rows = rows[:, :, :: -(-rows.shape[2] // ROWS_COMPARED)]
+            for index, grid in enumerate(grids):
+                error = (rounded_probabilities(grid, rows) - rows) @ values
+                errors[index] += float(error.square().sum())
+        return grids[errors.index(min(errors))]
 
     def _grid(self, statistics: Statistics) -> UniformGrid:
         device = self._original["query"][0].device

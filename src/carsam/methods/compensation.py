@@ -14,7 +14,7 @@ from carsam.errors import UserError
 from carsam.families.base import SiteType
 from carsam.methods.attention_samples import projections
 from carsam.methods.base import Unit
-from carsam.methods.compensated_attention import CompensatedAttention
+from carsam.methods.compensated_attention import SOFTMAX_GRIDS, CompensatedAttention
 from carsam.methods.sylvester import SOLVERS, cross_validated, solve_ridge
 from carsam.quant.observers import ACTIVATION_OBSERVERS, NEED_HISTOGRAM
 
@@ -40,6 +40,8 @@ class Compensate:
         centre: ignore what softmax ignores, a constant added to a query's scores.
         sweeps: times to go through the query and key legs.
         activations: observer of the grids that the following step will use.
+        softmax: grid of the probabilities that the following steps will use: `uniform`, by the
+            observer, or `row-maximum`.
         kinds: pattern of the kinds of attentions to change.
         memory: gigabytes of inputs that are remembered; beyond it they are computed anew.
     """
@@ -51,6 +53,7 @@ class Compensate:
     centre: bool = True
     sweeps: int = 1
     activations: str = "mse"
+    softmax: str = "uniform"
     kinds: str = "decoder.*"
     memory: float = 2.0
     needs_quantized_path = False
@@ -66,6 +69,11 @@ class Compensate:
             raise UserError(
                 f"Observer {self.activations} is not known; expected one of "
                 f"{', '.join(ACTIVATION_OBSERVERS)}."
+            )
+        if self.softmax not in SOFTMAX_GRIDS:
+            raise UserError(
+                f"Softmax grid {self.softmax} is not known; expected one of "
+                f"{', '.join(SOFTMAX_GRIDS)}."
             )
         if not (math.isfinite(self.strength) and self.strength > 0):
             raise UserError(f"Strength is {self.strength}; expected a positive number.")
@@ -92,7 +100,13 @@ class Compensate:
                 and projections(unit.model.get_submodule(site.path))
             ):
                 attention = CompensatedAttention(
-                    unit, site.path, bits.activations, self.activations, self.centre, self.memory
+                    unit,
+                    site.path,
+                    bits.activations,
+                    self.activations,
+                    self.softmax,
+                    self.centre,
+                    self.memory,
                 )
                 for note in self._compensate_(attention):
                     unit.notes.append({"step": "compensate", "site": site.path, **note})

@@ -11,6 +11,7 @@ from carsam.families.base import Site
 from carsam.methods.base import Unit
 from carsam.methods.watch import in_float, run, run_products, watched
 from carsam.quant import slots
+from carsam.quant.attention import rounded_probabilities
 from carsam.quant.grids import Grid
 
 G = TypeVar("G", bound=Grid)
@@ -47,7 +48,8 @@ def best_for_probabilities(
         chosen = torch.randperm(rows, generator=generator, device=device)[:queries]
         some = probabilities[:, :, chosen]
         for index, grid in enumerate(grids):
-            errors[index] += float(((grid(some) - some) @ values).abs().pow(power).sum())
+            error = rounded_probabilities(grid, some) - some
+            errors[index] += float((error @ values).abs().pow(power).sum())
 
     with in_float(unit):
         run_products(unit, unit.inputs, site, compare)

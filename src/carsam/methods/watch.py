@@ -11,6 +11,7 @@ from torch.overrides import TorchFunctionMode
 from carsam.families.base import Site, State
 from carsam.methods.base import Unit
 from carsam.quant import slots
+from carsam.quant.attention import is_relative
 from carsam.quant.observers import Observer
 
 Key = tuple[Site, str]
@@ -25,6 +26,7 @@ class Tap(nn.Module):
     def __init__(self, quantizer: nn.Module, consume: Consumer) -> None:
         super().__init__()
         self._quantizer, self._consume = quantizer, consume
+        self.relative_to_maximum = is_relative(quantizer)
 
     def forward(self, values: Tensor) -> Tensor:
         """Quantize, show, pass on."""

@@ -1,6 +1,6 @@
 """The two products of attention with quantized operands, and how models are given them."""
 
-from typing import Any
+from typing import Any, cast
 
 import torch
 import torch.nn.functional as F
@@ -66,8 +66,24 @@ class AttentionProduct(nn.Module):
         scores = torch.matmul(query, key.transpose(-2, -1)).mul_(scaling)
         if relative_position is not None:
             scores = relative_position.add_(scores, query)
-        probabilities = self.quantizers["probabilities"](torch.softmax(scores, dim=-1))
-        return torch.matmul(probabilities, value)
+        quantizer = self.quantizers["probabilities"]
+        if is_relative(quantizer):
+            parts = quantizer(torch.exp(scores - scores.amax(-1, keepdim=True)))
+            return torch.matmul(parts, value) / parts.sum(-1, keepdim=True)
+        return torch.matmul(quantizer(torch.softmax(scores, dim=-1)), value)
+
+
+def is_relative(quantizer: nn.Module) -> bool:
+    """Tell whether a quantizer of probabilities takes them divided by their row's largest."""
+    return getattr(quantizer, "relative_to_maximum", False)
+
+
+def rounded_probabilities(quantizer: nn.Module, probabilities: Tensor) -> Tensor:
+    """Return what the values are multiplied by in the end, for probabilities (..., keys)."""
+    if not is_relative(quantizer):
+        return cast(Tensor, quantizer(probabilities))
+    parts = quantizer(probabilities / probabilities.amax(-1, keepdim=True))
+    return cast(Tensor, parts / parts.sum(-1, keepdim=True))
 
 
 class RelativePosition:

@@ -20,6 +20,8 @@ class Grid(nn.Module):
     """
 
     name: ClassVar[str]
+    relative_to_maximum: ClassVar[bool] = False
+    """Whether it rounds probabilities divided by their row's largest; see `RowMaximumGrid`."""
     scale: Tensor
 
     def __init__(self, scale: Tensor, bits: int) -> None:

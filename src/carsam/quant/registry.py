@@ -9,6 +9,7 @@ from torch import Tensor
 
 from carsam.quant.grids import Grid, UniformGrid
 from carsam.quant.grouped import GroupedUniformGrid
+from carsam.quant.row_maximum import RowMaximumGrid
 from carsam.quant.storage import layout
 from carsam.quant.tables import Log1pGrid, LogGrid, LogUniformGrid, TwinUniformGrid
 
@@ -21,6 +22,7 @@ GRIDS: dict[str, Callable[..., Grid]] = {
         TwinUniformGrid,
         LogUniformGrid,
         GroupedUniformGrid,
+        RowMaximumGrid,
     )
 }
 """Grids by the name that checkpoints use; `carsam.quant.storage.LAYOUTS` says what is stored."""

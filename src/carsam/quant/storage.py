@@ -12,6 +12,9 @@ from carsam.quant.packing import packed_columns
 GRIDS = "grids"
 """Length of a tensor with one entry per grid: per output channel of a weight, 1 else."""
 
+CODES = "codes"
+"""Length of a tensor with one entry per code."""
+
 
 @dataclass(frozen=True)
 class Layout:
@@ -19,7 +22,7 @@ class Layout:
 
     Args:
         tensors: type and length of every tensor, by the end of its name; a length is a number,
-            `GRIDS`, or one of the settings.
+            `GRIDS`, `CODES`, or one of the settings.
         settings: integers that describe the grid in the manifest, beside its bits.
     """
 
@@ -41,6 +44,7 @@ LAYOUTS = {
         },
         ("groups", "channels"),
     ),
+    "row-maximum": Layout({"scale": (np.float32, 1), "numerator": (np.uint8, CODES)}),
 }
 """Layouts by the name of the grid; `carsam.quant.registry` holds the grids themselves."""
 
@@ -53,7 +57,7 @@ def layout(description: Mapping[str, Any], what: str) -> Layout:
         what: the tensor that lies on the grid, for messages.
 
     Raises:
-        UserError: the grid is not known, or lacks a setting.
+        UserError: the grid is not known, lacks a setting, or has other than 1 to 8 bits.
     """
     name = description["grid"]
     if name not in LAYOUTS:
@@ -64,6 +68,8 @@ def layout(description: Mapping[str, Any], what: str) -> Layout:
     missing = [setting for setting in LAYOUTS[name].settings if setting not in description]
     if missing:
         raise UserError(f"Grid {name} of {what} lacks {', '.join(missing)} in the manifest.")
+    if description["bits"] not in range(1, 9):
+        raise UserError(f"Grid {name} of {what} has {description['bits']} bits; expected 1 to 8.")
     return LAYOUTS[name]
 
 
@@ -102,6 +108,8 @@ def _grid_tensors(
     for name, (dtype, length) in layout(description, prefix).tensors.items():
         if length == GRIDS:
             length = grids
+        elif length == CODES:
+            length = 2 ** int(description["bits"])
         elif isinstance(length, str):
             length = int(description[length])
         yield f"{prefix}_{name}", np.dtype(dtype), (length,)

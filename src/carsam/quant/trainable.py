@@ -75,6 +75,11 @@ class LearnedGrid(nn.Module):
         self.keep, self._generator = keep, generator
 
     @property
+    def relative_to_maximum(self) -> bool:
+        """As of the grid."""
+        return self.start.relative_to_maximum
+
+    @property
     def positive_factor(self) -> Tensor:
         """What the scale is multiplied with."""
         return self.factor.abs().clamp(min=1e-3)

@@ -1,0 +1,52 @@
+"""Probabilities relative to their row's largest, for every softmax."""
+
+from dataclasses import dataclass
+
+import torch
+
+from carsam.families.base import SiteType
+from carsam.methods.base import Unit
+from carsam.methods.grid_search import best_for_probabilities
+from carsam.quant import slots
+from carsam.quant.row_maximum import RowMaximumGrid
+
+CURVATURES = (0.0, *(2.0**power for power in range(-1, 15)))
+
+
+@dataclass(frozen=True)
+class RowMaximumSoftmax:
+    """Codes of exp(score - largest score of the row), normalised after the product.
+
+    The grid is uniform in log(1 + k p), k being of the least |A^ V - A V|^power over all images,
+    with float values V; see `RowMaximumGrid`.
+
+    Args:
+        power: of the error.
+        queries: rows that are compared, in each piece of attention.
+    """
+
+    power: float = 2.0
+    queries: int = 256
+    needs_histograms = False
+    needs_quantized_path = False
+
+    def run_(self, unit: Unit) -> None:
+        """Give every attention of the unit such a grid for its probabilities."""
+        device = next(unit.model.parameters()).device
+        for site, bits in unit.sites:
+            if site.type is SiteType.ATTENTION and bits.activations is not None:
+                grids = row_maximum_grids(bits.activations, device)
+                best = best_for_probabilities(unit, site, grids, self.power, self.queries)
+                slots.set_quantizer_(unit.model, site, "probabilities", best)
+                unit.notes.append(
+                    {
+                        "step": "row-maximum-softmax",
+                        "site": site.path,
+                        "curvature": CURVATURES[grids.index(best)],
+                    }
+                )
+
+
+def row_maximum_grids(bits: int, device: torch.device) -> list[RowMaximumGrid]:
+    """Return the candidates, one for each of `CURVATURES`."""
+    return [RowMaximumGrid.curved(curvature, bits, device) for curvature in CURVATURES]
