@@ -5,6 +5,7 @@
 #include <math.h>
 
 #include "linear_kernel.h"
+#include "relative_kernel.h"
 
 namespace CARSAM_NAMESPACE {
 
@@ -201,9 +202,18 @@ static void find_logits(const Attention& op, const PreparedHead& head, QueryBloc
     }
 }
 
-// Softmax of one query and its codes; returns the sum of the codes.
-static std::int32_t find_probabilities(const Attention& op, QueryBlock& block, std::size_t query) {
-    const std::size_t keys = op.padded_keys(), line = op.padded_line();
+// Zeros in the codes of one query for places beyond the end of a line.
+static void clear_padding(const Attention& op, std::uint8_t* codes) {
+    const std::size_t line = op.padded_line();
+    if (op.line_length == line) return;
+    for (std::size_t end = op.line_length; end < op.padded_keys(); end += line) {
+        std::memset(codes + end, 0, line - op.line_length);
+    }
+}
+
+// Softmax of one query and its codes.
+static void find_probabilities(const Attention& op, QueryBlock& block, std::size_t query) {
+    const std::size_t keys = op.padded_keys();
     float* logits = block.logits + query * keys;
     const Floats highest = broadcast(fold_maximum(load(block.maxima + query * LANES)));
     Floats total = broadcast(0.0f);
@@ -221,12 +231,6 @@ static std::int32_t find_probabilities(const Attention& op, QueryBlock& block, s
         const Floats scaled = minimum(load(logits + place) * factor, limit);
         store_bytes(codes + place, round_to_ints(scaled) + zero);
     }
-    if (op.line_length < line) {
-        for (std::size_t end = op.line_length; end < keys; end += line) {
-            std::memset(codes + end, 0, line - op.line_length);
-        }
-    }
-    return sum_bytes(codes, keys);
 }
 
 // The steps, four keys each, in which any of the rows has a code other than 0.
@@ -255,7 +259,6 @@ static void find_output(const Attention& op, const PreparedHead& head, QueryBloc
         codes = split_rows(block.probabilities, keys, block.count, keys, block.split);
     }
     const std::int32_t zero = op.value_grid.zero_point - signed_offset(op.value_grid);
-    const Floats scale = broadcast(op.value_scale);
     const GridLanes grid = grid_lanes(op.output_grid);
     alignas(64) std::int32_t tile[TILE_ROWS * TILE_COLUMNS];
     for (std::size_t row = 0; row < block.count; row += TILE_ROWS) {
@@ -276,7 +279,8 @@ static void find_output(const Attention& op, const PreparedHead& head, QueryBloc
                 const Ints sum = load(tile + i / panels * TILE_COLUMNS + panel * PANEL) +
                                  load(head.value_constant + first) -
                                  broadcast(zero * block.sums[query]);
-                const Floats value = to_floats(sum) * scale;
+                const float divisor = op.numerators ? block.sums[query] : 1.0f;
+                const Floats value = to_floats(sum) * broadcast(op.value_scale / divisor);
                 const std::size_t position =
                     output_rows[block.places[query]] * channels + first_channel + first;
                 if (op.output) {
@@ -299,8 +303,18 @@ static void attend(const Attention& op, const PreparedHead& prepared, std::size_
     if (block.count == 0) return;
     if (op.relative_rows) find_positions(op, block);
     find_logits(op, prepared, block);
+    const std::size_t keys = op.padded_keys();
     for (std::size_t query = 0; query < block.count; ++query) {
-        block.sums[query] = find_probabilities(op, block, query);
+        std::uint8_t* codes = block.probabilities + query * keys;
+        if (op.numerators) {
+            find_numerators(block.logits + query * keys, keys,
+                            fold_maximum(load(block.maxima + query * LANES)),
+                            op.probability_grid.inverse_scale, op.numerators, codes);
+        } else {
+            find_probabilities(op, block, query);
+        }
+        clear_padding(op, codes);
+        block.sums[query] = sum_bytes(codes, keys);
     }
     find_output(op, prepared, block, op.output_rows + group * op.queries, first_channel);
 }

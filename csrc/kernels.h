@@ -107,6 +107,8 @@ struct Attention {
     std::size_t groups, queries, keys, heads, head_dim;
     float score_scale;  // query scale * key scale * scaling * log2(e)
     float value_scale;  // probability scale * value scale
+    // Of every 255th of a row's largest probability, null where codes are those of a uniform grid.
+    const std::uint8_t* numerators;
     // Decomposed relative positions, null without: tables (head_dim, relative_stride).
     const float *relative_rows, *relative_columns;
     std::size_t relative_stride;

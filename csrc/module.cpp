@@ -119,6 +119,7 @@ static void quantize(const FloatMatrix& values, const std::optional<FloatMatrix>
 static void attention(const Rows& query, const Rows& key, const Rows& value,
                       const nb::tuple& grids, const Indices& query_rows, const Indices& key_rows,
                       const Indices& output_rows, std::size_t heads, const nb::tuple& scales,
+                      const std::optional<In<std::uint8_t, 1>>& numerators,
                       const std::optional<FloatMatrix>& relative_rows,
                       const std::optional<FloatMatrix>& relative_columns, std::size_t lines,
                       const Values& values, const Codes& output,
@@ -145,6 +146,7 @@ static void attention(const Rows& query, const Rows& key, const Rows& value,
     op.score_scale = nb::cast<float>(scales[0]);
     op.value_scale = nb::cast<float>(scales[1]);
     op.relative_scale = nb::cast<float>(scales[2]);
+    op.numerators = pointer(numerators);
     op.relative_rows = pointer(relative_rows);
     op.relative_columns = pointer(relative_columns);
     op.relative_stride = relative_rows ? relative_rows->shape(1) : 0;
@@ -185,8 +187,8 @@ NB_MODULE(_kernels, module) {
     module.def("attention", &attention, nb::arg("query"), nb::arg("key"), nb::arg("value"),
                nb::arg("grids"), nb::arg("query_rows"), nb::arg("key_rows"),
                nb::arg("output_rows"), nb::arg("heads"), nb::arg("scales"),
-               nb::arg("relative_rows").none(), nb::arg("relative_columns").none(),
-               nb::arg("lines"), nb::arg("values").none(), nb::arg("output").none(),
+               nb::arg("numerators").none(), nb::arg("relative_rows").none(),
+               nb::arg("relative_columns").none(), nb::arg("lines"), nb::arg("values").none(), nb::arg("output").none(),
                nb::arg("output_grid").none());
     module.def("empty", &empty, nb::arg("bytes"));
     module.def("compiled_sets", &compiled_sets);

@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,11 @@ import torch
 from carsam.checkpoint import Checkpoint
 from carsam.engine import Engine, Prompts
 from carsam.errors import UserError
+from carsam.families.sam import SamFamily
+from carsam.quant import slots
+from carsam.quant.grids import Grid
+from carsam.quant.model import QuantizedModel
+from carsam.quant.row_maximum import RowMaximumGrid
 from carsam.runtime.engine import NativeEngine
 
 PIXELS = torch.randn(1, 3, 64, 64, generator=torch.Generator().manual_seed(7))
@@ -90,6 +96,40 @@ def test_runs_any_mixture_of_float_and_quantized_sites(quantized_pair, seed) -> 
     found_masks, _ = engine.decode((embedding,), PROMPTS["points and boxes"], False)
     assert relative_error(engine.encode(PIXELS[0].numpy())[0], embedding) < TIES
     assert relative_error(found_masks, masks) < TIES
+
+
+def with_grids(pair: Any, replacement: Callable) -> tuple[Any, Checkpoint]:
+    """The pair with other grids where `replacement(site, operand, grid)` returns one."""
+    family = SamFamily()
+    for site in family.sites(pair.model):
+        for operand in slots.operands(site):
+            grid = slots.quantizer(pair.model, site, operand)
+            found = replacement(site, operand, grid) if isinstance(grid, Grid) else None
+            if found is not None:
+                slots.set_quantizer_(pair.model, site, operand, found)
+    return pair.model, QuantizedModel(family, pair.model).to_checkpoint()
+
+
+@pytest.mark.parametrize("bits", [4, 8])
+def test_softmax_codes_relative_to_the_maximum_equal_the_simulation(quantized_pair, bits) -> None:
+    pair = quantized_pair(lambda path: 4, lambda path, operand: bits)
+    model, checkpoint = with_grids(
+        pair,
+        lambda site, operand, grid: (
+            RowMaximumGrid.curved(20.0, bits) if operand == "probabilities" else None
+        ),
+    )
+    assert_same(model, checkpoint)
+
+
+def assert_same(model: Any, checkpoint: Checkpoint) -> None:
+    """The native engine's embedding, masks and IoUs are the simulation's."""
+    embedding, masks, ious = simulate(model, PROMPTS["points and boxes"], True)
+    engine = NativeEngine(checkpoint)
+    found_masks, found_ious = engine.decode((embedding,), PROMPTS["points and boxes"], True)
+    assert relative_error(engine.encode(PIXELS[0].numpy())[0], embedding) < TIES
+    assert relative_error(found_masks, masks) < TIES
+    assert relative_error(found_ious, ious) < TIES
 
 
 def test_chunks_of_prompts_do_not_change_masks(quantized_pair) -> None:

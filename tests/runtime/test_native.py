@@ -12,6 +12,7 @@ from carsam.runtime import reference, reference_attention
 from carsam.runtime.geometry import RelativePositions, TokenMap
 from carsam.runtime.grids import Codes, ColumnGrids, Grid
 from carsam.runtime.matrices import PackedMatrix
+from carsam.runtime.softmax_grids import RowMaximumGrid
 
 _kernels = pytest.importorskip("carsam.runtime._kernels")
 native = pytest.importorskip("carsam.runtime.native")
@@ -158,6 +159,37 @@ def test_attention_with_rare_probabilities_equals_the_reference(scale, zero) -> 
     )
 
 
+def row_maximum(random: np.random.Generator, bits: int) -> RowMaximumGrid:
+    numerators = np.sort(random.integers(0, 256, 1 << bits)).astype(np.uint8)
+    numerators[[0, -1]] = 0, 255
+    return RowMaximumGrid(np.float32(random.uniform(0.5, 1)), numerators)
+
+
+@pytest.mark.parametrize("bits", [(4, 4, 4, 4), (8, 8, 8, 8), (6, 4, 2, 3)])
+@pytest.mark.parametrize(
+    "extremes", [("", "", ""), ("full", "full", "full"), ("zero", "full", "zero")]
+)
+@pytest.mark.parametrize(
+    "shape", [(1, 9, 7, 16), (3, 14, 5, 32), (2, 1, 100, 6), (1, 7, 1000, 17), (1, 1, 1, 3)]
+)
+@pytest.mark.parametrize("to_codes", [False, True])
+def test_attention_relative_to_the_maximum_equals_the_reference(
+    bits, extremes, shape, to_codes
+) -> None:
+    random = np.random.default_rng(0)
+    groups, queries, keys, head_dim = shape
+    query = codes(random, groups * queries, 2 * head_dim, bits[0], extremes[0])
+    key = codes(random, keys, 2 * head_dim, bits[1], extremes[1])
+    value = codes(random, keys, 2 * head_dim, bits[3], extremes[2])
+    tokens = TokenMap.of_groups(groups, (groups, queries), (1, keys))
+    output = Grid(np.float32(0.05), 5, 4) if to_codes else None
+    probabilities = row_maximum(random, bits[2])
+    arguments = (query, key, value, tokens, 2, 0.3, probabilities, None, output)
+    np.testing.assert_array_equal(
+        native.attention(*arguments), reference_attention.attention(*arguments)
+    )
+
+
 @pytest.mark.parametrize("size, window", [(5, 3), (16, 14), (17, 17), (16, 16), (3, 4)])
 @pytest.mark.parametrize("bits", [4, 8])
 def test_attention_with_relative_positions_equals_the_reference(size, window, bits) -> None:
@@ -167,11 +199,11 @@ def test_attention_with_relative_positions_equals_the_reference(size, window, bi
     tables = random.normal(size=(2, 2 * window - 1, 12)).astype(np.float32)
     relative = RelativePositions.from_tables(*tables)
     tokens = TokenMap.of_windows(size, window)
-    probabilities = Grid(np.float32(0.05), 1, bits)
-    arguments = (query, key, value, tokens, 2, 0.3, probabilities, relative, None)
-    np.testing.assert_array_equal(
-        native.attention(*arguments), reference_attention.attention(*arguments)
-    )
+    for probabilities in (Grid(np.float32(0.05), 1, bits), row_maximum(random, bits)):
+        arguments = (query, key, value, tokens, 2, 0.3, probabilities, relative, None)
+        np.testing.assert_array_equal(
+            native.attention(*arguments), reference_attention.attention(*arguments)
+        )
 
 
 @pytest.mark.parametrize("threads", [1, 2, 5])

@@ -8,6 +8,7 @@ from carsam.runtime.geometry import RelativePositions, TokenMap
 from carsam.runtime.grids import Codes, Grid
 from carsam.runtime.reference import quantize
 from carsam.runtime.reference_attention import attention
+from carsam.runtime.softmax_grids import RowMaximumGrid
 
 HEADS, HEAD_DIM = 2, 6
 
@@ -52,6 +53,22 @@ def test_quantizes_the_probabilities() -> None:
     tokens = TokenMap.of_groups(1, (1, 9), (1, 9))
     found = attention(query, key, value, tokens, HEADS, 0.4, grid)
     np.testing.assert_allclose(found, merged(coarse @ v), atol=1e-5)
+
+
+@pytest.mark.parametrize("value_bits", [4, None])
+def test_normalises_numerators_after_the_product(value_bits: int | None) -> None:
+    query, key = (random_operand(seed, 9, 4) for seed in range(2))
+    value = random_operand(2, 9, value_bits)
+    q, k, v = (values(operand) for operand in (query, key, value))
+    scores = 0.4 * q @ k.swapaxes(1, 2)
+    numerator = np.array([0, 20, 90, 255], np.uint8)
+    shares = 255 * np.exp(scores - scores.max(-1, keepdims=True)) / 0.8
+    numbers = numerator[np.digitize(np.minimum(np.rint(shares), 255), [10.5, 55.5, 173])]
+    expected = merged(numbers @ v / numbers.sum(-1, keepdims=True))
+    tokens = TokenMap.of_groups(1, (1, 9), (1, 9))
+    grid = RowMaximumGrid(np.float32(0.8), numerator)
+    found = attention(query, key, value, tokens, HEADS, 0.4, grid)
+    np.testing.assert_allclose(found, expected, atol=1e-5)
 
 
 def test_quantizes_the_result() -> None:

@@ -56,6 +56,7 @@ def attention(
     output_rows: Array,
     heads: int,
     scales: tuple[float, float, float],
+    numerators: Array | None,
     relative_rows: Array | None,
     relative_columns: Array | None,
     lines: int,

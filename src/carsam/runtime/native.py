@@ -11,6 +11,7 @@ from carsam.runtime.functions import LANES, LOG2_E
 from carsam.runtime.geometry import RelativePositions, TokenMap
 from carsam.runtime.grids import Codes, ColumnGrids, Grid, Tensor
 from carsam.runtime.matrices import PackedMatrix
+from carsam.runtime.softmax_grids import TOP, RowMaximumGrid
 
 REUSED_BYTES = 1 << 16
 """Smaller arrays come from numpy."""
@@ -102,7 +103,7 @@ def attention(
     tokens: TokenMap,
     heads: int,
     scaling: float,
-    probabilities: Grid | None,
+    probabilities: Grid | RowMaximumGrid | None,
     relative: RelativePositions | None = None,
     output: Grid | None = None,
 ) -> np.ndarray:
@@ -118,21 +119,27 @@ def attention(
         )
     floats, codes = _result((tokens.outputs, query.shape[1]), output)
     query_scale = float(query.grid.scale)
+    if isinstance(probabilities, RowMaximumGrid):
+        probability_grid = 1.0, float(probabilities.factor), 0, TOP
+        numerators = probabilities.numerators
+    else:
+        probability_grid, numerators = _grid(probabilities), None
     scales = (
         query_scale * float(key.grid.scale) * (scaling * LOG2_E),
-        float(probabilities.scale) * float(value.grid.scale),
+        probability_grid[0] * float(value.grid.scale),
         query_scale * LOG2_E,
     )
     _kernels.attention(
         query.array,
         key.array,
         value.array,
-        (_grid(query.grid), _grid(key.grid), _grid(probabilities), _grid(value.grid)),
+        (_grid(query.grid), _grid(key.grid), probability_grid, _grid(value.grid)),
         tokens.query_rows,
         tokens.key_rows,
         tokens.output_rows,
         heads,
         scales,
+        numerators,
         relative.rows if relative else None,
         relative.columns if relative else None,
         relative.size if relative else 1,

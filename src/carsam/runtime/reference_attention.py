@@ -7,7 +7,9 @@ from carsam.runtime.geometry import RelativePositions, TokenMap
 from carsam.runtime.grids import Codes, Grid, Tensor, values_of
 from carsam.runtime.matrices import integer_product
 from carsam.runtime.reference import quantize
+from carsam.runtime.softmax_grids import TOP, RowMaximumGrid
 
+NUMERATORS = Grid(np.float32(1), 0, 8)
 QUERY_BLOCK = 256
 """Queries of one head whose scores exist at a time."""
 
@@ -19,7 +21,7 @@ def attention(
     tokens: TokenMap,
     heads: int,
     scaling: float,
-    probabilities: Grid | None,
+    probabilities: Grid | RowMaximumGrid | None,
     relative: RelativePositions | None = None,
     output: Grid | None = None,
 ) -> np.ndarray:
@@ -51,8 +53,12 @@ def attention(
                 positions = used[start : start + QUERY_BLOCK]
                 queries = _rows(query, query_rows[positions], columns)
                 logits = _logits(queries, keys, positions, scaling, relative)
-                weights = _softmax(logits, relative.size if relative else 0, probabilities)
-                attended = _scaled_product(weights, _transposed(values), 1.0)
+                attended = _attended(
+                    exp2(logits - logits.max(axis=1, keepdims=True)),
+                    _transposed(values),
+                    relative.size if relative else 0,
+                    probabilities,
+                )
                 if output is not None:
                     attended = quantize(attended, output)
                 result[output_rows[positions], columns] = attended
@@ -93,18 +99,43 @@ def _relative_scores(
     return scores * unit
 
 
-def _softmax(logits: np.ndarray, row_length: int, grid: Grid | None) -> Tensor:
-    """Softmax to base 2 of (queries, keys) `logits`, quantized if there is a grid."""
-    powers = exp2(logits - logits.max(axis=1, keepdims=True))
-    rows = powers.reshape(len(powers), -1, row_length or powers.shape[1])
-    missing = -rows.shape[2] % LANES
-    padded = np.pad(rows, ((0, 0), (0, 0), (0, missing)))
-    total = lane_sum(padded.reshape(len(powers), -1))[:, None]
+def _attended(
+    powers: np.ndarray, values: Tensor, row_length: int, grid: Grid | RowMaximumGrid | None
+) -> np.ndarray:
+    """What queries get, (queries, head_dim) float32.
+
+    Args:
+        powers: (queries, keys) float32, each relative to its row's largest.
+        values: (head_dim, keys).
+        row_length: of the image's rows that the keys make up; 0 without.
+        grid: of the probabilities.
+    """
+    if isinstance(grid, RowMaximumGrid):
+        return _relative_product(powers, values, grid)
+    total = _row_sums(powers, row_length)
     if grid is None:
-        return powers * (np.float32(1) / total)
+        return _scaled_product(powers * (np.float32(1) / total), values, 1.0)
     zero = np.float32(grid.zero_point)
     scaled = np.rint(powers * (grid.inverse_scale / total))
-    return Codes((np.minimum(scaled, grid.maximum - zero) + zero).astype(np.uint8), grid)
+    codes = (np.minimum(scaled, grid.maximum - zero) + zero).astype(np.uint8)
+    return _scaled_product(Codes(codes, grid), values, 1.0)
+
+
+def _row_sums(powers: np.ndarray, row_length: int) -> np.ndarray:
+    """Sums (queries, 1), in lanes that begin anew with every row of the image."""
+    rows = powers.reshape(len(powers), -1, row_length or powers.shape[1])
+    padded = np.pad(rows, ((0, 0), (0, 0), (0, -rows.shape[2] % LANES)))
+    return lane_sum(padded.reshape(len(powers), -1))[:, None]
+
+
+def _relative_product(powers: np.ndarray, values: Tensor, grid: RowMaximumGrid) -> np.ndarray:
+    """sum_j n_j v_j / sum_j n_j, n_j being the numerator of the power j."""
+    steps = np.rint(np.minimum(powers * grid.factor, np.float32(TOP))).astype(np.uint8)
+    numerators = grid.numerators[steps]
+    sums = numerators.sum(axis=1, dtype=np.int32).astype(np.float32)[:, None]
+    if not isinstance(values, Codes):
+        return numerators.astype(np.float32) @ values.T / sums
+    return _integers(Codes(numerators, NUMERATORS), values) * (np.float32(values.grid.scale) / sums)
 
 
 def _scaled_product(left: Tensor, right: Tensor, factor: float) -> np.ndarray:
@@ -112,14 +143,19 @@ def _scaled_product(left: Tensor, right: Tensor, factor: float) -> np.ndarray:
     if not (isinstance(left, Codes) and isinstance(right, Codes)):
         product = values_of(left) @ values_of(right).T
         return product if factor == 1.0 else product * np.float32(factor)
+    unit = float(left.grid.scale) * float(right.grid.scale) * factor
+    return _integers(left, right) * np.float32(unit)
+
+
+def _integers(left: Codes, right: Codes) -> np.ndarray:
+    """left @ right.T in units of both scales: exact integers, as float32."""
     total = integer_product(left.array, right.array)
     left_sums = left.array.sum(axis=1, dtype=np.int32)[:, None]
     right_sums = right.array.sum(axis=1, dtype=np.int32)
     left_zero, right_zero = left.grid.zero_point, right.grid.zero_point
     total -= right_zero * left_sums + left_zero * right_sums
     total += left.shape[1] * left_zero * right_zero
-    unit = float(left.grid.scale) * float(right.grid.scale) * factor
-    return total.astype(np.float32) * np.float32(unit)
+    return total.astype(np.float32)
 
 
 def _rows(tensor: Tensor, rows: np.ndarray, columns: slice) -> Tensor:

@@ -13,6 +13,7 @@ from carsam.runtime.geometry import RelativePositions
 from carsam.runtime.grids import Grid
 from carsam.runtime.layers import AttentionProduct, Linear, Norm
 from carsam.runtime.matrices import PackedMatrix
+from carsam.runtime.softmax_grids import RowMaximumGrid
 
 MOST_COLUMNS = 1 << 15
 """Products of so many 8-bit codes add up in 32 bits."""
@@ -85,9 +86,11 @@ class Weights:
         self, path: str, heads: int, head_dim: int, relative: RelativePositions | None = None
     ) -> AttentionProduct:
         """The two products of an attention module."""
-        operands = ("query", "key", "probabilities", "value")
-        grids = {operand: self.grid(path, operand) for operand in operands}
-        return AttentionProduct(heads, head_dim**-0.5, relative=relative, **grids)
+        grids = {operand: self.grid(path, operand) for operand in ("query", "key", "value")}
+        probabilities = self._softmax_grid(path)
+        return AttentionProduct(
+            heads, head_dim**-0.5, probabilities=probabilities, relative=relative, **grids
+        )
 
     def relative_positions(self, path: str, size: int, head_dim: int) -> RelativePositions:
         """The decomposed relative positions of a vision attention over size x size tokens."""
@@ -104,6 +107,17 @@ class Weights:
         bits = _uniform_bits(site["operands"][operand], f"{operand} of {path}")
         scale = self._raw(f"{path}.{operand}_scale")
         return Grid(np.float32(scale[0]), int(self._raw(f"{path}.{operand}_zero_point")[0]), bits)
+
+    def _softmax_grid(self, path: str) -> Grid | RowMaximumGrid | None:
+        """The grid of an attention's probabilities."""
+        site = self.checkpoint.manifest["sites"].get(path, {"operands": {}})
+        description = site["operands"].get("probabilities")
+        if description is None or description["grid"] != "row-maximum":
+            return self.grid(path, "probabilities")
+        scale, numerator = (
+            self._raw(f"{path}.probabilities_{name}") for name in ("scale", "numerator")
+        )
+        return RowMaximumGrid(np.float32(scale[0]), numerator)
 
     def _matrix(self, path: str, columns: int) -> PackedMatrix | np.ndarray:
         site = self.checkpoint.manifest["sites"].get(path)
