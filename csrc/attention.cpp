@@ -15,19 +15,22 @@ constexpr std::size_t OVERHEAD = 1 << 12;          // products that take as long
 constexpr std::size_t PREPARED_BYTES = 8 << 20;    // of keys and values that exist at a time
 
 struct HeadLayout {
-    std::size_t panel_bytes, constant_bytes, bytes;
+    std::size_t panel_bytes, fixed_bytes, bytes;
 
     explicit HeadLayout(const Attention& op) {
         panel_bytes = rounded_up(op.padded_keys() * op.padded_head(), ALIGNMENT);
-        constant_bytes = (op.padded_keys() + op.padded_head()) * sizeof(std::int32_t);
-        bytes = 2 * panel_bytes + rounded_up(constant_bytes, ALIGNMENT);
+        const std::size_t constants = op.padded_keys() + op.padded_head();
+        fixed_bytes = 2 * panel_bytes + rounded_up(constants * sizeof(std::int32_t), ALIGNMENT);
+        const std::size_t row_numbers = op.table.values ? op.padded_keys() * op.padded_head() : 0;
+        bytes = fixed_bytes + rounded_up(row_numbers * sizeof(std::int32_t), ALIGNMENT);
     }
 
     PreparedHead at(const Attention& op, std::uint8_t* memory) const {
         auto* constants = reinterpret_cast<std::int32_t*>(memory + 2 * panel_bytes);
         return {reinterpret_cast<std::int8_t*>(memory),
                 reinterpret_cast<std::int8_t*>(memory + panel_bytes), constants,
-                constants + op.padded_keys()};
+                constants + op.padded_keys(),
+                op.table.values ? reinterpret_cast<std::int32_t*>(memory + fixed_bytes) : nullptr};
     }
 };
 
@@ -35,6 +38,8 @@ struct HeadLayout {
 
 void run_attention(const Attention& op) {
     const Kernels& set = kernels();
+    const bool listed = op.table.values != nullptr;
+    const auto attend = listed ? set.attend_with_table : set.attend;
     const HeadLayout layout(op);
     const std::size_t heads = op.groups * op.heads;
     const std::size_t at_once =
@@ -47,14 +52,15 @@ void run_attention(const Attention& op) {
         const std::size_t count = std::min(at_once, heads - first);
         parallel_for(count, PRODUCTS_AT_ONCE / (16 * prepared), [&](std::size_t index) {
             const std::size_t head = first + index;
-            set.prepare_head(op, layout.at(op, memory + index * layout.bytes), head / op.heads,
-                             head % op.heads);
+            const PreparedHead target = layout.at(op, memory + index * layout.bytes);
+            set.prepare_head(op, target, head / op.heads, head % op.heads);
+            if (listed) set.prepare_value_rows(op, target, head / op.heads, head % op.heads);
         });
         parallel_for(count * blocks, PRODUCTS_AT_ONCE / products, [&](std::size_t index) {
             const std::size_t head = first + index / blocks;
             const std::size_t query = index % blocks * set.query_block;
-            set.attend(op, layout.at(op, memory + index / blocks * layout.bytes), head / op.heads,
-                       head % op.heads, query, std::min(op.queries, query + set.query_block));
+            attend(op, layout.at(op, memory + index / blocks * layout.bytes), head / op.heads,
+                   head % op.heads, query, std::min(op.queries, query + set.query_block));
         });
     }
 }

@@ -98,6 +98,20 @@ struct Quantize {
     std::uint8_t* output;
 };
 
+// A grid of listed values, 2^bits of them with repetitions.
+struct ValueTable {
+    const float* values;   // (2^bits), ascending; null where another grid is used
+    const float* middles;  // (2^bits - 1): a number has the code of how many are below it
+    int bits;
+};
+
+// Every number replaced by the nearest value of a table.
+struct RoundToTable {
+    const float* numbers;
+    ValueTable table;
+    float* result;
+};
+
 // Attention of many independent groups; see carsam/runtime/reference_attention.py.
 struct Attention {
     const std::uint8_t *query, *key, *value;
@@ -109,6 +123,7 @@ struct Attention {
     float value_scale;  // probability scale * value scale
     // Of every 255th of a row's largest probability, null where codes are those of a uniform grid.
     const std::uint8_t* numerators;
+    ValueTable table;  // of listed probabilities
     // Decomposed relative positions, null without: tables (head_dim, relative_stride).
     const float *relative_rows, *relative_columns;
     std::size_t relative_stride;
@@ -130,6 +145,7 @@ struct PreparedHead {
     std::int8_t* value_panels;  // [padded_head / 16][padded_keys / 4][16][4]
     std::int32_t* key_constant;    // (padded_keys) z_q (d z_k - sum of the key)
     std::int32_t* value_constant;  // (padded_head) z_p (keys z_v - sum of the column)
+    std::int32_t* value_rows;      // (padded_keys, padded_head) for listed probabilities, else null
 };
 
 struct Kernels {
@@ -143,10 +159,16 @@ struct Kernels {
     void (*layer_norm)(const LayerNorm&, std::size_t first_row, std::size_t last_row);
     void (*activate)(const Activate&, std::size_t first_row, std::size_t last_row);
     void (*quantize)(const Quantize&, std::size_t first_row, std::size_t last_row);
+    void (*round_to_table)(const RoundToTable&, std::size_t first, std::size_t last);
     void (*prepare_head)(const Attention&, const PreparedHead&, std::size_t group,
                          std::size_t head);
     void (*attend)(const Attention&, const PreparedHead&, std::size_t group, std::size_t head,
                    std::size_t first_query, std::size_t last_query);
+    // The same two for listed probabilities; the first is called after `prepare_head`.
+    void (*prepare_value_rows)(const Attention&, const PreparedHead&, std::size_t group,
+                               std::size_t head);
+    void (*attend_with_table)(const Attention&, const PreparedHead&, std::size_t group,
+                              std::size_t head, std::size_t first_query, std::size_t last_query);
 };
 
 }  // namespace carsam

@@ -96,6 +96,11 @@ static CARSAM_INLINE void store(float* target, const Floats& value) {
     CARSAM_PARTS(stored[i] = value.part[i])
 }
 
+static CARSAM_INLINE void store(std::int32_t* target, const Ints& value) {
+    StoredInts* stored = reinterpret_cast<StoredInts*>(target);
+    CARSAM_PARTS(stored[i] = value.part[i])
+}
+
 static CARSAM_INLINE Floats broadcast(float value) {
     Floats result;
     CARSAM_PARTS(result.part[i] = value - FloatVector{})

@@ -116,10 +116,24 @@ static void quantize(const FloatMatrix& values, const std::optional<FloatMatrix>
     run_quantize(op, values.shape(0));
 }
 
+// (values, middles, bits); no values for None
+static ValueTable read_table(const std::optional<nb::tuple>& table) {
+    if (!table) return {};
+    return {nb::cast<FloatVector>((*table)[0]).data(), nb::cast<FloatVector>((*table)[1]).data(),
+            nb::cast<int>((*table)[2])};
+}
+
+static void round_to_table(const FloatMatrix& numbers, const nb::tuple& table, Out<float> result) {
+    const RoundToTable op{numbers.data(), read_table(table), result.data()};
+    nb::gil_scoped_release release;
+    run_round_to_table(op, numbers.size());
+}
+
 static void attention(const Rows& query, const Rows& key, const Rows& value,
                       const nb::tuple& grids, const Indices& query_rows, const Indices& key_rows,
                       const Indices& output_rows, std::size_t heads, const nb::tuple& scales,
                       const std::optional<In<std::uint8_t, 1>>& numerators,
+                      const std::optional<nb::tuple>& table,
                       const std::optional<FloatMatrix>& relative_rows,
                       const std::optional<FloatMatrix>& relative_columns, std::size_t lines,
                       const Values& values, const Codes& output,
@@ -147,6 +161,7 @@ static void attention(const Rows& query, const Rows& key, const Rows& value,
     op.value_scale = nb::cast<float>(scales[1]);
     op.relative_scale = nb::cast<float>(scales[2]);
     op.numerators = pointer(numerators);
+    op.table = read_table(table);
     op.relative_rows = pointer(relative_rows);
     op.relative_columns = pointer(relative_columns);
     op.relative_stride = relative_rows ? relative_rows->shape(1) : 0;
@@ -184,11 +199,13 @@ NB_MODULE(_kernels, module) {
     module.def("quantize", &quantize, nb::arg("values"), nb::arg("addend").none(), nb::arg("grid").none(),
                nb::arg("inverse_scale").none(), nb::arg("zero").none(), nb::arg("maximum").none(),
                nb::arg("output"));
+    module.def("round_to_table", &round_to_table, nb::arg("numbers"), nb::arg("table"),
+               nb::arg("result"));
     module.def("attention", &attention, nb::arg("query"), nb::arg("key"), nb::arg("value"),
                nb::arg("grids"), nb::arg("query_rows"), nb::arg("key_rows"),
                nb::arg("output_rows"), nb::arg("heads"), nb::arg("scales"),
-               nb::arg("numerators").none(), nb::arg("relative_rows").none(),
-               nb::arg("relative_columns").none(), nb::arg("lines"), nb::arg("values").none(), nb::arg("output").none(),
+               nb::arg("numerators").none(), nb::arg("table").none(),
+               nb::arg("relative_rows").none(), nb::arg("relative_columns").none(), nb::arg("lines"), nb::arg("values").none(), nb::arg("output").none(),
                nb::arg("output_grid").none());
     module.def("empty", &empty, nb::arg("bytes"));
     module.def("compiled_sets", &compiled_sets);

@@ -65,6 +65,13 @@ void run_activate(const Activate& op, std::size_t rows) {
     });
 }
 
+void run_round_to_table(const RoundToTable& op, std::size_t count) {
+    const Kernels& set = kernels();
+    for_row_blocks(count, NUMBERS_AT_ONCE, [&](std::size_t first, std::size_t last) {
+        set.round_to_table(op, first, last);
+    });
+}
+
 void run_quantize(const Quantize& op, std::size_t rows) {
     const Kernels& set = kernels();
     for_row_blocks(rows, rows_at_once(op.columns), [&](std::size_t first, std::size_t last) {

@@ -13,6 +13,7 @@ from carsam.runtime.geometry import RelativePositions, TokenMap
 from carsam.runtime.grids import Codes, ColumnGrids, Grid
 from carsam.runtime.matrices import PackedMatrix
 from carsam.runtime.softmax_grids import RowMaximumGrid
+from carsam.runtime.tables import TableGrid
 
 _kernels = pytest.importorskip("carsam.runtime._kernels")
 native = pytest.importorskip("carsam.runtime.native")
@@ -115,6 +116,21 @@ def test_quantize_equals_the_reference(seed, rows, columns) -> None:
     )
 
 
+@given(
+    seed=st.integers(0, 2**32 - 1),
+    shape=st.tuples(st.integers(1, 9), st.integers(1, 70)),
+    bits=st.integers(1, 8),
+)
+def test_round_to_table_equals_the_reference(seed, shape, bits) -> None:
+    random = np.random.default_rng(seed)
+    grid = table(random, bits)
+    numbers = random.normal(0, 1, shape).astype(np.float32)
+    numbers.flat[: len(grid.middles)] = grid.middles[: numbers.size]  # halfway between two
+    np.testing.assert_array_equal(
+        native.round_to_table(numbers, grid), reference.round_to_table(numbers, grid)
+    )
+
+
 @given(seed=st.integers(0, 2**32 - 1), rows=st.integers(1, 9), columns=st.integers(1, 70))
 def test_activate_equals_the_reference(seed, rows, columns) -> None:
     random = np.random.default_rng(seed)
@@ -165,6 +181,14 @@ def row_maximum(random: np.random.Generator, bits: int) -> RowMaximumGrid:
     return RowMaximumGrid(np.float32(random.uniform(0.5, 1)), numerators)
 
 
+def table(random: np.random.Generator, bits: int) -> TableGrid:
+    """Values from 0 to 1, denser towards 0, with or without 0, at most one per code."""
+    values = np.sort(random.uniform(0, 1, random.integers(1, (1 << bits) + 1))) ** 3
+    values[0] = random.choice([0, values[0]])
+    return TableGrid(values.astype(np.float32), bits)
+
+
+@pytest.mark.parametrize("make_grid", [row_maximum, table])
 @pytest.mark.parametrize("bits", [(4, 4, 4, 4), (8, 8, 8, 8), (6, 4, 2, 3)])
 @pytest.mark.parametrize(
     "extremes", [("", "", ""), ("full", "full", "full"), ("zero", "full", "zero")]
@@ -173,8 +197,8 @@ def row_maximum(random: np.random.Generator, bits: int) -> RowMaximumGrid:
     "shape", [(1, 9, 7, 16), (3, 14, 5, 32), (2, 1, 100, 6), (1, 7, 1000, 17), (1, 1, 1, 3)]
 )
 @pytest.mark.parametrize("to_codes", [False, True])
-def test_attention_relative_to_the_maximum_equals_the_reference(
-    bits, extremes, shape, to_codes
+def test_attention_with_other_softmax_grids_equals_the_reference(
+    make_grid, bits, extremes, shape, to_codes
 ) -> None:
     random = np.random.default_rng(0)
     groups, queries, keys, head_dim = shape
@@ -183,7 +207,7 @@ def test_attention_relative_to_the_maximum_equals_the_reference(
     value = codes(random, keys, 2 * head_dim, bits[3], extremes[2])
     tokens = TokenMap.of_groups(groups, (groups, queries), (1, keys))
     output = Grid(np.float32(0.05), 5, 4) if to_codes else None
-    probabilities = row_maximum(random, bits[2])
+    probabilities = make_grid(random, bits[2])
     arguments = (query, key, value, tokens, 2, 0.3, probabilities, None, output)
     np.testing.assert_array_equal(
         native.attention(*arguments), reference_attention.attention(*arguments)
@@ -199,7 +223,8 @@ def test_attention_with_relative_positions_equals_the_reference(size, window, bi
     tables = random.normal(size=(2, 2 * window - 1, 12)).astype(np.float32)
     relative = RelativePositions.from_tables(*tables)
     tokens = TokenMap.of_windows(size, window)
-    for probabilities in (Grid(np.float32(0.05), 1, bits), row_maximum(random, bits)):
+    uniform = Grid(np.float32(0.05), 1, bits)
+    for probabilities in (uniform, row_maximum(random, bits), table(random, bits)):
         arguments = (query, key, value, tokens, 2, 0.3, probabilities, relative, None)
         np.testing.assert_array_equal(
             native.attention(*arguments), reference_attention.attention(*arguments)

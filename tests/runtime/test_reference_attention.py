@@ -9,6 +9,7 @@ from carsam.runtime.grids import Codes, Grid
 from carsam.runtime.reference import quantize
 from carsam.runtime.reference_attention import attention
 from carsam.runtime.softmax_grids import RowMaximumGrid
+from carsam.runtime.tables import TableGrid
 
 HEADS, HEAD_DIM = 2, 6
 
@@ -67,6 +68,20 @@ def test_normalises_numerators_after_the_product(value_bits: int | None) -> None
     expected = merged(numbers @ v / numbers.sum(-1, keepdims=True))
     tokens = TokenMap.of_groups(1, (1, 9), (1, 9))
     grid = RowMaximumGrid(np.float32(0.8), numerator)
+    found = attention(query, key, value, tokens, HEADS, 0.4, grid)
+    np.testing.assert_allclose(found, expected, atol=1e-5)
+
+
+@pytest.mark.parametrize("value_bits", [4, None])
+def test_rounds_probabilities_to_listed_values(value_bits: int | None) -> None:
+    query, key = (random_operand(seed, 9, 4) for seed in range(2))
+    value = random_operand(2, 9, value_bits)
+    q, k, v = (values(operand) for operand in (query, key, value))
+    listed = np.array([0, 0.125, 0.25, 0.5])
+    probabilities = softmax(0.4 * q @ k.swapaxes(1, 2), axis=-1)
+    expected = merged(listed[np.digitize(probabilities, [0.0625, 0.1875, 0.375])] @ v)
+    tokens = TokenMap.of_groups(1, (1, 9), (1, 9))
+    grid = TableGrid(listed.astype(np.float32), 2)
     found = attention(query, key, value, tokens, HEADS, 0.4, grid)
     np.testing.assert_allclose(found, expected, atol=1e-5)
 

@@ -1,4 +1,8 @@
-"""Grids that are no more than a table of ascending values: logarithmic, twin, hybrid."""
+"""Grids that are no more than a table of ascending values: logarithmic, twin, hybrid.
+
+`carsam.runtime.tables` has them without torch. Powers are found in double precision, so that both
+round to the same float32 values.
+"""
 
 from functools import partial
 
@@ -92,9 +96,9 @@ class Log1pGrid(TableGrid):
 
     def table(self, scale: Tensor) -> Tensor:
         """Return the values from 0 to the scale."""
-        codes = torch.arange(self.levels + 1, device=scale.device, dtype=scale.dtype)
-        exponents = torch.log1p(self.curvature) * (codes / self.levels)
-        return scale * (torch.expm1(exponents) / self.curvature)
+        shares = torch.arange(self.levels + 1, device=scale.device).double() / self.levels
+        curvature = self.curvature.double()
+        return scale * (torch.expm1(torch.log1p(curvature) * shares) / curvature).float()
 
 
 class TwinUniformGrid(TableGrid):
@@ -168,8 +172,8 @@ class LogUniformGrid(TableGrid):
 
 def _powers(count: int, granularity: int, like: Tensor) -> Tensor:
     """Return 2**(-j / granularity) for j = count - 1 down to 0."""
-    exponents = torch.arange(1 - count, 1, device=like.device, dtype=like.dtype)
-    return torch.exp2(exponents / granularity)
+    exponents = torch.arange(1 - count, 1, device=like.device).double() / granularity
+    return torch.exp2(exponents).float()
 
 
 _with_zero = partial(torch.nn.functional.pad, pad=(1, 0))

@@ -1,6 +1,7 @@
 """The C++ extension, built from `csrc/`. `carsam.runtime.native` is its only caller.
 
-A grid is (scale, inverse scale, zero point, highest code). Results are written into the arrays
+A grid is (scale, inverse scale, zero point, highest code), a table (2**bits values, the middles
+between them, bits). Results are written into the arrays
 `values` (float32) or `output` (codes), of which one is None. Arrays per output column are padded to
 whole panels of 16.
 """
@@ -8,6 +9,7 @@ whole panels of 16.
 import numpy as np
 
 Grid = tuple[float, float, int, int]
+Table = tuple[Array, Array, int]
 Array = np.ndarray
 
 def linear(
@@ -46,6 +48,7 @@ def quantize(
     maximum: Array | None,
     output: Array,
 ) -> None: ...
+def round_to_table(numbers: Array, table: Table, result: Array) -> None: ...
 def attention(
     query: Array,
     key: Array,
@@ -57,6 +60,7 @@ def attention(
     heads: int,
     scales: tuple[float, float, float],
     numerators: Array | None,
+    table: Table | None,
     relative_rows: Array | None,
     relative_columns: Array | None,
     lines: int,

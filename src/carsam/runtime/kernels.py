@@ -7,12 +7,27 @@ from carsam.errors import UserError
 try:
     from carsam.runtime import _kernels
 except ImportError:
-    from carsam.runtime.reference import activate, empty, layer_norm, linear, quantize
+    from carsam.runtime.reference import (
+        activate,
+        empty,
+        layer_norm,
+        linear,
+        quantize,
+        round_to_table,
+    )
     from carsam.runtime.reference_attention import attention
 
     _kernels = None  # type: ignore[assignment]
 else:
-    from carsam.runtime.native import activate, attention, empty, layer_norm, linear, quantize
+    from carsam.runtime.native import (
+        activate,
+        attention,
+        empty,
+        layer_norm,
+        linear,
+        quantize,
+        round_to_table,
+    )
 
 __all__ = [
     "activate",
@@ -22,6 +37,7 @@ __all__ = [
     "layer_norm",
     "linear",
     "quantize",
+    "round_to_table",
     "set_threads",
     "use_instruction_set",
 ]

@@ -8,7 +8,7 @@ from carsam.runtime import kernels
 from carsam.runtime.geometry import RelativePositions, TokenMap
 from carsam.runtime.grids import Codes, ColumnGrids, Grid, Sum, Tensor, values_of
 from carsam.runtime.matrices import PackedMatrix
-from carsam.runtime.softmax_grids import RowMaximumGrid
+from carsam.runtime.softmax_grids import SoftmaxGrid
 
 
 @dataclass(frozen=True)
@@ -114,7 +114,7 @@ class AttentionProduct:
     scaling: float
     query: Grid | None = None
     key: Grid | None = None
-    probabilities: Grid | RowMaximumGrid | None = None
+    probabilities: SoftmaxGrid | None = None
     value: Grid | None = None
     relative: RelativePositions | None = None
 

@@ -11,7 +11,8 @@ from carsam.runtime.functions import LANES, LOG2_E
 from carsam.runtime.geometry import RelativePositions, TokenMap
 from carsam.runtime.grids import Codes, ColumnGrids, Grid, Tensor
 from carsam.runtime.matrices import PackedMatrix
-from carsam.runtime.softmax_grids import TOP, RowMaximumGrid
+from carsam.runtime.softmax_grids import TOP, RowMaximumGrid, SoftmaxGrid
+from carsam.runtime.tables import TableGrid
 
 REUSED_BYTES = 1 << 16
 """Smaller arrays come from numpy."""
@@ -36,6 +37,13 @@ def quantize(
         codes,
     )
     return codes
+
+
+def round_to_table(numbers: np.ndarray, table: TableGrid) -> np.ndarray:
+    """See `carsam.runtime.reference.round_to_table`."""
+    result = empty(numbers.shape)
+    _kernels.round_to_table(_contiguous(numbers), table.padded, result)
+    return result
 
 
 def layer_norm(
@@ -103,7 +111,7 @@ def attention(
     tokens: TokenMap,
     heads: int,
     scaling: float,
-    probabilities: Grid | RowMaximumGrid | None,
+    probabilities: SoftmaxGrid | None,
     relative: RelativePositions | None = None,
     output: Grid | None = None,
 ) -> np.ndarray:
@@ -119,11 +127,7 @@ def attention(
         )
     floats, codes = _result((tokens.outputs, query.shape[1]), output)
     query_scale = float(query.grid.scale)
-    if isinstance(probabilities, RowMaximumGrid):
-        probability_grid = 1.0, float(probabilities.factor), 0, TOP
-        numerators = probabilities.numerators
-    else:
-        probability_grid, numerators = _grid(probabilities), None
+    probability_grid, numerators, table = _softmax_grid(probabilities)
     scales = (
         query_scale * float(key.grid.scale) * (scaling * LOG2_E),
         probability_grid[0] * float(value.grid.scale),
@@ -140,6 +144,7 @@ def attention(
         heads,
         scales,
         numerators,
+        table,
         relative.rows if relative else None,
         relative.columns if relative else None,
         relative.size if relative else 1,
@@ -160,6 +165,19 @@ def empty(shape: tuple[int, ...], dtype: DTypeLike = np.float32) -> np.ndarray:
 
 def _grid(grid: Grid) -> tuple[float, float, int, int]:
     return float(grid.scale), float(grid.inverse_scale), grid.zero_point, grid.maximum
+
+
+def _softmax_grid(
+    grid: SoftmaxGrid,
+) -> tuple[
+    tuple[float, float, int, int], np.ndarray | None, tuple[np.ndarray, np.ndarray, int] | None
+]:
+    """Scale, inverse, zero point and highest code; numerators; values, middles and bits."""
+    if isinstance(grid, Grid):
+        return _grid(grid), None, None
+    if isinstance(grid, RowMaximumGrid):
+        return (1.0, float(grid.factor), 0, TOP), grid.numerators, None
+    return (1.0, 1.0, 0, (1 << grid.bits) - 1), None, grid.padded
 
 
 def _column_grids(

@@ -6,6 +6,7 @@ from numpy.typing import DTypeLike
 from carsam.runtime.functions import ACTIVATIONS, lane_sum
 from carsam.runtime.grids import Codes, ColumnGrids, Grid
 from carsam.runtime.matrices import PackedMatrix, integer_product
+from carsam.runtime.tables import TableGrid
 
 
 def empty(shape: tuple[int, ...], dtype: DTypeLike = np.float32) -> np.ndarray:
@@ -27,6 +28,11 @@ def quantize(
     zero = np.asarray(grid.zero_point, np.float32)
     scaled = np.rint(values * grid.inverse_scale)
     return (np.clip(scaled, -zero, grid.maximum - zero) + zero).astype(np.uint8)
+
+
+def round_to_table(numbers: np.ndarray, table: TableGrid) -> np.ndarray:
+    """Return float32 `numbers` (rows, columns), each replaced by the nearest value of a table."""
+    return table.values[table.codes(numbers)]
 
 
 def layer_norm(

@@ -7,9 +7,12 @@ from carsam.runtime.geometry import RelativePositions, TokenMap
 from carsam.runtime.grids import Codes, Grid, Tensor, values_of
 from carsam.runtime.matrices import integer_product
 from carsam.runtime.reference import quantize
-from carsam.runtime.softmax_grids import TOP, RowMaximumGrid
+from carsam.runtime.softmax_grids import TOP, RowMaximumGrid, SoftmaxGrid
+from carsam.runtime.tables import TableGrid
 
-NUMERATORS = Grid(np.float32(1), 0, 8)
+INTEGERS = Grid(np.float32(1), 0, 8)
+"""Of codes that stand for themselves."""
+
 QUERY_BLOCK = 256
 """Queries of one head whose scores exist at a time."""
 
@@ -21,7 +24,7 @@ def attention(
     tokens: TokenMap,
     heads: int,
     scaling: float,
-    probabilities: Grid | RowMaximumGrid | None,
+    probabilities: SoftmaxGrid | None,
     relative: RelativePositions | None = None,
     output: Grid | None = None,
 ) -> np.ndarray:
@@ -100,7 +103,7 @@ def _relative_scores(
 
 
 def _attended(
-    powers: np.ndarray, values: Tensor, row_length: int, grid: Grid | RowMaximumGrid | None
+    powers: np.ndarray, values: Tensor, row_length: int, grid: SoftmaxGrid | None
 ) -> np.ndarray:
     """What queries get, (queries, head_dim) float32.
 
@@ -113,8 +116,13 @@ def _attended(
     if isinstance(grid, RowMaximumGrid):
         return _relative_product(powers, values, grid)
     total = _row_sums(powers, row_length)
-    if grid is None:
-        return _scaled_product(powers * (np.float32(1) / total), values, 1.0)
+    if not isinstance(grid, Grid):
+        shares = powers * (np.float32(1) / total)
+        return (
+            _scaled_product(shares, values, 1.0)
+            if grid is None
+            else _listed_product(shares, values, grid)
+        )
     zero = np.float32(grid.zero_point)
     scaled = np.rint(powers * (grid.inverse_scale / total))
     codes = (np.minimum(scaled, grid.maximum - zero) + zero).astype(np.uint8)
@@ -135,7 +143,21 @@ def _relative_product(powers: np.ndarray, values: Tensor, grid: RowMaximumGrid) 
     sums = numerators.sum(axis=1, dtype=np.int32).astype(np.float32)[:, None]
     if not isinstance(values, Codes):
         return numerators.astype(np.float32) @ values.T / sums
-    return _integers(Codes(numerators, NUMERATORS), values) * (np.float32(values.grid.scale) / sums)
+    return _integers(Codes(numerators, INTEGERS), values) * (np.float32(values.grid.scale) / sums)
+
+
+def _listed_product(shares: np.ndarray, values: Tensor, grid: TableGrid) -> np.ndarray:
+    """sum_j p_j v_j, p_j being the listed value nearest to share j.
+
+    Value codes are added up in integers for every code of the shares, then weighed.
+    """
+    codes = grid.codes(shares)
+    if not isinstance(values, Codes):
+        return grid.values[codes] @ values.T
+    total = np.zeros((len(codes), len(values.array)), np.float32)
+    for code, value in enumerate(grid.values):
+        total += value * _integers(Codes((codes == code).astype(np.uint8), INTEGERS), values)
+    return total * np.float32(values.grid.scale)
 
 
 def _scaled_product(left: Tensor, right: Tensor, factor: float) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""Grids of probabilities that no other tensor has."""
+"""Grids of probabilities."""
 
 from dataclasses import dataclass
 from functools import cached_property
@@ -6,6 +6,8 @@ from functools import cached_property
 import numpy as np
 
 from carsam.errors import UserError
+from carsam.runtime.grids import Grid
+from carsam.runtime.tables import TableGrid
 
 TOP = 255
 """The largest numerator."""
@@ -50,3 +52,7 @@ class RowMaximumGrid:
         doubled = self.numerator.astype(np.int32)
         middles = doubled[1:] + doubled[:-1]
         return self.numerator[np.searchsorted(middles, 2 * np.arange(TOP + 1))]
+
+
+SoftmaxGrid = Grid | RowMaximumGrid | TableGrid
+"""What probabilities may lie on."""
