@@ -1,8 +1,11 @@
 import pytest
+import torch
 
 from carsam.calibration.quantize import quantize
 from carsam.engine import Engine
 from carsam.engines import load
+from carsam.quant import slots
+from carsam.quant.tables import LogGrid
 
 
 @pytest.fixture
@@ -21,9 +24,13 @@ def test_a_run_is_loaded_with_the_engine_asked_for(run, engine, mode):
 
 
 def test_a_grid_that_native_has_not_falls_back_to_simulated(tiny_sam, image_folder, tmp_path):
-    quantize(tiny_sam, image_folder, "ptq4vit", count=1).save(tmp_path / "run")
+    model = quantize(tiny_sam, image_folder, count=1)
+    site = next(site for site in model.sites if site.type == "attention")
+    grid = LogGrid(torch.tensor([0.5]), 1, 4)
+    slots.set_quantizer_(model.module, site, "key", grid)
+    model.save(tmp_path / "run")
     assert load(tmp_path / "run").mode == "simulated"
-    with pytest.raises(ValueError, match="twin-uniform"):
+    with pytest.raises(ValueError, match=f"no log2 grid for the key of {site.path}"):
         load(tmp_path / "run", "native")
 
 

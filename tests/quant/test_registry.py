@@ -18,7 +18,6 @@ from carsam.quant.storage import LAYOUTS, site_tensors
 from carsam.quant.strict import StrictError, assert_strict
 from carsam.quant.tables import Log1pGrid, LogGrid, LogUniformGrid, TwinUniformGrid
 from carsam.quant.trainable import LearnedGrid
-from carsam.runtime.engine import NativeEngine
 from carsam.torch_engine import TorchEngine
 
 CHANNELS = 6
@@ -162,8 +161,3 @@ def test_other_grids_survive_the_checkpoint(mixed_model):
         engine = TorchEngine(model.family, model.module, "simulated")
         masks.append(engine.decode(engine.encode(pixels), boxes, multimask_output=True)[0])
     np.testing.assert_array_equal(*masks)
-
-
-def test_the_native_engine_refuses_other_grids_by_name(mixed_model):
-    with pytest.raises(ValueError, match=f"no grouped-uniform grid.*input of {LINEAR}"):
-        NativeEngine(mixed_model.to_checkpoint())

@@ -74,6 +74,12 @@ class Linear:
         """N, the number of output channels."""
         return self.weight.rows if isinstance(self.weight, PackedMatrix) else len(self.weight)
 
+    @property
+    def inputs(self) -> int:
+        """K, the number of input channels."""
+        weight = self.weight
+        return weight.columns if isinstance(weight, PackedMatrix) else weight.shape[1]
+
     def at_zero(self, output: ColumnGrids | None) -> np.ndarray:
         """The result (1, N) for a row of zeros, which every grid holds exactly: the bias."""
         bias = np.zeros(self.outputs, np.float32) if self.bias is None else self.bias
@@ -91,6 +97,16 @@ class Linear:
             return kernels.linear(tensor, self.weight, self.bias, activation, residual, output)
         values, weight = values_of(tensor), self.weight_values()
         result = np.matmul(values, weight.T, out=kernels.empty((len(values), len(weight))))
+        return self._finish(result, activation, residual, output)
+
+    def _finish(
+        self,
+        result: np.ndarray,
+        activation: str | None,
+        residual: np.ndarray | None,
+        output: Grid | ColumnGrids | None,
+    ) -> np.ndarray:
+        """Turn a float32 product (M, N), which is overwritten, into the layer's result."""
         if activation is not None:
             bias = np.zeros(self.outputs, np.float32) if self.bias is None else self.bias
             result = kernels.activate(result, bias, activation)

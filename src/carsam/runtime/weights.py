@@ -10,10 +10,13 @@ from carsam.checkpoint import Checkpoint
 from carsam.errors import UnsupportedError, UserError
 from carsam.runtime.functions import ACTIVATIONS
 from carsam.runtime.geometry import RelativePositions
+from carsam.runtime.grid_readers import READERS
 from carsam.runtime.grids import Grid
+from carsam.runtime.input_grids import GroupedGrid, GroupedLinear, ListedLinear
 from carsam.runtime.layers import AttentionProduct, Linear, Norm
 from carsam.runtime.matrices import PackedMatrix
-from carsam.runtime.softmax_grids import RowMaximumGrid
+from carsam.runtime.softmax_grids import SoftmaxGrid
+from carsam.runtime.tables import TableGrid
 
 MOST_COLUMNS = 1 << 15
 """Products of so many 8-bit codes add up in 32 bits."""
@@ -45,9 +48,16 @@ class Weights:
         return Norm(weight, self.tensor(f"{path}.bias", channels), epsilon)
 
     def linear(self, path: str, columns: int, rows: int) -> Linear:
-        """A fully connected layer, or a convolution whose patches are laid out like its weight."""
+        """A fully connected layer, or a convolution of side 1."""
         weight, bias = self._matrix(path, columns), self._bias(path)
-        layer = Linear(weight, bias, self.grid(path, "input"))
+        grid = self._grid(path, "input", Grid | TableGrid | GroupedGrid)
+        if isinstance(grid, GroupedGrid):
+            layer: Linear = GroupedLinear(weight, bias, None, grid)
+            self._check_groups(path, grid, columns)
+        elif isinstance(grid, TableGrid):
+            layer = ListedLinear(weight, bias, None, grid)
+        else:
+            layer = Linear(weight, bias, grid)
         if layer.outputs != rows or (bias is not None and bias.shape != (rows,)):
             raise UserError(
                 f"The checkpoint's {path} has {layer.outputs} outputs, its model configuration "
@@ -59,7 +69,7 @@ class Weights:
         """A convolution for channel-last patches: columns ordered (height, width, channel)."""
         layer = self.linear(path, channels * side * side, rows)
         order = np.arange(channels * side * side).reshape(channels, side * side).T.ravel()
-        return Linear(_rearranged(layer.weight, order), layer.bias, layer.input)
+        return Linear(_rearranged(layer.weight, order), layer.bias, self.grid(path, "input"))
 
     def transposed_convolution(self, path: str, channels: int, side: int, rows: int) -> Linear:
         """A transposed convolution whose stride is its side.
@@ -86,10 +96,14 @@ class Weights:
         self, path: str, heads: int, head_dim: int, relative: RelativePositions | None = None
     ) -> AttentionProduct:
         """The two products of an attention module."""
-        grids = {operand: self.grid(path, operand) for operand in ("query", "key", "value")}
-        probabilities = self._softmax_grid(path)
         return AttentionProduct(
-            heads, head_dim**-0.5, probabilities=probabilities, relative=relative, **grids
+            heads,
+            head_dim**-0.5,
+            self.grid(path, "query"),
+            self.grid(path, "key"),
+            self._grid(path, "probabilities", SoftmaxGrid),
+            self.grid(path, "value"),
+            relative,
         )
 
     def relative_positions(self, path: str, size: int, head_dim: int) -> RelativePositions:
@@ -100,24 +114,31 @@ class Weights:
         )
 
     def grid(self, path: str, operand: str) -> Grid | None:
-        """The grid of an activation, None where it stays float."""
+        """The uniform grid of an activation, None where it stays float."""
+        found: Grid | None = self._grid(path, operand, Grid)
+        return found
+
+    def _grid(self, path: str, operand: str, kinds: Any) -> Any:
+        """The grid of an activation, one of `kinds`, or None where it stays float."""
         site = self.checkpoint.manifest["sites"].get(path)
         if site is None or operand not in site["operands"]:
             return None
-        bits = _uniform_bits(site["operands"][operand], f"{operand} of {path}")
-        scale = self._raw(f"{path}.{operand}_scale")
-        return Grid(np.float32(scale[0]), int(self._raw(f"{path}.{operand}_zero_point")[0]), bits)
+        description = site["operands"][operand]
+        reader = READERS.get(description["grid"])
+        found = reader and reader(description, lambda name: self._raw(f"{path}.{operand}_{name}"))
+        if not isinstance(found, kinds):
+            raise UnsupportedError(
+                f"The native engine has no {description['grid']} grid for the {operand} of {path}. "
+                "Use --engine simulated."
+            )
+        return found
 
-    def _softmax_grid(self, path: str) -> Grid | RowMaximumGrid | None:
-        """The grid of an attention's probabilities."""
-        site = self.checkpoint.manifest["sites"].get(path, {"operands": {}})
-        description = site["operands"].get("probabilities")
-        if description is None or description["grid"] != "row-maximum":
-            return self.grid(path, "probabilities")
-        scale, numerator = (
-            self._raw(f"{path}.probabilities_{name}") for name in ("scale", "numerator")
-        )
-        return RowMaximumGrid(np.float32(scale[0]), numerator)
+    def _check_groups(self, path: str, grid: GroupedGrid, columns: int) -> None:
+        if len(grid.group) != columns:
+            raise UserError(
+                f"The checkpoint's {path} has groups of {len(grid.group)} inputs, its model "
+                f"configuration asks for {columns}. Quantize the model again."
+            )
 
     def _matrix(self, path: str, columns: int) -> PackedMatrix | np.ndarray:
         site = self.checkpoint.manifest["sites"].get(path)
@@ -134,9 +155,14 @@ class Weights:
                 f"{path} has {columns} inputs; the native engine sums at most {MOST_COLUMNS} "
                 "products. Use --engine simulated."
             )
+        if site["weight"]["grid"] != "uniform":
+            raise UnsupportedError(
+                f"The native engine has no {site['weight']['grid']} grid for the weight of {path}. "
+                "Use --engine simulated."
+            )
         return PackedMatrix(
             self._raw(f"{path}.weight_packed"),
-            _uniform_bits(site["weight"], f"weight of {path}"),
+            int(site["weight"]["bits"]),
             columns,
             self._raw(f"{path}.weight_scale"),
             self._raw(f"{path}.weight_zero_point"),
@@ -162,15 +188,6 @@ def activation_name(config: Mapping[str, Any]) -> str:
             f"{', '.join(ACTIVATIONS)}. Use --engine simulated."
         )
     return str(name)
-
-
-def _uniform_bits(description: dict, what: str) -> int:
-    if description["grid"] != "uniform":
-        raise UnsupportedError(
-            f"The native engine has no {description['grid']} grid (found at the {what}); "
-            "it runs uniform grids. Use --engine simulated."
-        )
-    return int(description["bits"])
 
 
 def _rearranged(weight: PackedMatrix | np.ndarray, order: np.ndarray) -> PackedMatrix | np.ndarray:

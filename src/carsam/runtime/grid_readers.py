@@ -1,0 +1,40 @@
+"""Grids of the native engine by the name that checkpoints use."""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+
+from carsam.runtime.grids import Grid
+from carsam.runtime.input_grids import GroupedGrid
+from carsam.runtime.softmax_grids import RowMaximumGrid
+from carsam.runtime.tables import TABLES, TableGrid, read_table
+
+AnyGrid = Grid | GroupedGrid | RowMaximumGrid | TableGrid
+Description = Mapping[str, Any]
+Tensors = Callable[[str], np.ndarray]
+
+
+def _uniform(description: Description, tensors: Tensors) -> Grid:
+    scale, zero_point = tensors("scale"), tensors("zero_point")
+    return Grid(np.float32(scale[0]), int(zero_point[0]), int(description["bits"]))
+
+
+def _grouped_uniform(description: Description, tensors: Tensors) -> GroupedGrid:
+    pairs = zip(tensors("scale"), tensors("zero_point"), strict=True)
+    bits = int(description["bits"])
+    grids = tuple(Grid(np.float32(scale), int(zero_point), bits) for scale, zero_point in pairs)
+    return GroupedGrid(grids, tensors("group"))
+
+
+def _row_maximum(description: Description, tensors: Tensors) -> RowMaximumGrid:
+    return RowMaximumGrid(np.float32(tensors("scale")[0]), tensors("numerator"))
+
+
+READERS: dict[str, Callable[[Description, Tensors], AnyGrid]] = {
+    "uniform": _uniform,
+    "grouped-uniform": _grouped_uniform,
+    "row-maximum": _row_maximum,
+    **dict.fromkeys(TABLES, read_table),
+}
+"""Each takes the manifest's entry and what returns the grid's tensor of a name."""
