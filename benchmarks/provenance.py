@@ -7,6 +7,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from carsam.benchmark.machine import processor
+
 
 def provenance(*packages: str) -> dict[str, Any]:
     """Return processor, number of processors, system, versions of `packages`, and the command.
@@ -14,7 +16,7 @@ def provenance(*packages: str) -> dict[str, Any]:
     Paths of the command are cut to their last part.
     """
     return {
-        "processor": _processor(),
+        "processor": processor(),
         "processors": os.cpu_count(),
         "system": f"{platform.system()} {platform.machine()}",
         "versions": {
@@ -23,10 +25,3 @@ def provenance(*packages: str) -> dict[str, Any]:
         },
         "command": " ".join(["python", *(Path(argument).name for argument in sys.argv)]),
     }
-
-
-def _processor() -> str:
-    cpuinfo = Path("/proc/cpuinfo")
-    lines = cpuinfo.read_text().splitlines() if cpuinfo.exists() else []
-    names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.processor()

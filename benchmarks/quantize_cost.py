@@ -17,7 +17,7 @@ from pathlib import Path
 
 import torch
 from provenance import provenance
-from transformers import SamConfig, SamModel
+from random_runs import random_model
 
 from carsam.calibration.quantize import quantize
 from carsam.data.scenes import write_scenes
@@ -25,30 +25,10 @@ from carsam.inventory import bytes_on_disk
 from carsam.progress import make_progress, peak_memory
 
 RESULT = Path(__file__).parent / "results" / "quantize_cost.json"
-GEOMETRY = {
-    "sam-vit-base": {"hidden_size": 768, "num_hidden_layers": 12, "num_attention_heads": 12},
-    "sam-vit-huge": {
-        "hidden_size": 1280,
-        "num_hidden_layers": 32,
-        "num_attention_heads": 16,
-        "global_attn_indexes": [7, 15, 23, 31],
-    },
-}
 JOBS = {
     "sam-vit-base w4a4": {"model": "sam-vit-base", "bits": "w4a4", "images": 4, "limit_gb": 6},
     "sam-vit-huge w4a32": {"model": "sam-vit-huge", "bits": "w4a32", "images": 1, "limit_gb": 12},
 }
-
-
-def random_model(name: str) -> SamModel:
-    """Return a SAM of full size; every weight is drawn anew, since the defaults are nearly 0."""
-    torch.manual_seed(0)
-    model = SamModel(SamConfig(vision_config=GEOMETRY[name])).eval()
-    with torch.no_grad():
-        for parameter in model.parameters():
-            if parameter.ndim > 1:
-                parameter.normal_(std=parameter[0].numel() ** -0.5)
-    return model
 
 
 def run_job(name: str) -> dict:

@@ -5,7 +5,10 @@ from collections.abc import Sequence
 
 from carsam.errors import MissingExtraError
 
-EXTRAS = {"quantize": ("torch", "transformers", "faster_coco_eval", "matplotlib")}
+EXTRAS = {
+    "quantize": ("torch", "transformers", "faster_coco_eval", "matplotlib"),
+    "bench": ("nncf", "onnx", "onnxruntime", "onnxscript", "openvino"),
+}
 """Extra -> the packages it adds, by import name. pyproject.toml holds the versions."""
 
 

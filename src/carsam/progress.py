@@ -8,6 +8,7 @@ import resource
 import sys
 import time
 import warnings
+from pathlib import Path
 from typing import Any, Literal, Protocol, TextIO
 
 from rich.console import Console
@@ -54,6 +55,12 @@ def make_progress(mode: Mode = "auto", stream: TextIO | None = None) -> Progress
 
 def peak_memory() -> int:
     """Return the most memory this process has held so far, in bytes."""
+    status = Path("/proc/self/status")
+    if status.exists():  # resource would count what the parent held before it started this one
+        lines = status.read_text().splitlines()
+        kilobytes = [line.split()[1] for line in lines if line.startswith("VmHWM:")]
+        if kilobytes:
+            return int(kilobytes[0]) * 1024
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak if sys.platform == "darwin" else peak * 1024  # Linux counts in kB
 

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from cyclopts import App, CycloptsError
 
 from carsam.cli import (
+    bench,
     compare,
     doctor,
     evaluate,
@@ -39,6 +40,7 @@ app.command(info.info, sort_key=4)
 app.command(compare.compare, sort_key=5)
 app.command(doctor.doctor, sort_key=6)
 app.command(recipes.recipes, sort_key=7)
+app.command(bench.bench, sort_key=8)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

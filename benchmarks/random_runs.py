@@ -1,0 +1,73 @@
+"""Quantized models of full size with random weights, for benchmarks of speed.
+
+    python benchmarks/random_runs.py sam-vit-huge w4a4 FOLDER
+
+Activations get fixed ranges instead of calibrated ones, which makes SAM-H a matter of a minute: the
+integers have other values then, but speed and memory do not depend on them.
+"""
+
+import sys
+
+import torch
+from transformers import SamConfig, SamModel
+
+from carsam.families.sam import SamFamily
+from carsam.methods import make_recipe
+from carsam.quant import slots
+from carsam.quant.grids import UniformGrid
+from carsam.quant.layers import weight_to_rows
+from carsam.quant.model import QuantizedModel, prepare
+
+GEOMETRY = {
+    "sam-vit-base": {"hidden_size": 768, "num_hidden_layers": 12, "num_attention_heads": 12},
+    "sam-vit-large": {
+        "hidden_size": 1024,
+        "num_hidden_layers": 24,
+        "num_attention_heads": 16,
+        "global_attn_indexes": [5, 11, 17, 23],
+    },
+    "sam-vit-huge": {
+        "hidden_size": 1280,
+        "num_hidden_layers": 32,
+        "num_attention_heads": 16,
+        "global_attn_indexes": [7, 15, 23, 31],
+    },
+}
+ACTIVATION_RANGE = (-4.0, 4.0)
+
+
+@torch.no_grad()
+def random_model(name: str) -> SamModel:
+    """Return a SAM of full size; every weight is drawn anew, since the defaults are nearly 0."""
+    torch.manual_seed(0)
+    model = SamModel(SamConfig(vision_config=GEOMETRY[name])).eval()
+    for parameter in model.parameters():
+        if parameter.ndim > 1:
+            parameter.normal_(std=parameter[0].numel() ** -0.5)
+    return model
+
+
+@torch.no_grad()
+def random_run(name: str, bits: str) -> QuantizedModel:
+    """Return a random SAM with minimum and maximum as weight ranges and fixed activation ranges."""
+    family, recipe = SamFamily(), make_recipe("rtn", bits)
+    model = prepare(family, random_model(name))
+    for site in family.sites(model):
+        chosen = recipe.bits_of(site.path, site.kind)
+        layer = slots.weight_layer(model, site)
+        if layer is not None and chosen.weights is not None:
+            low, high = torch.aminmax(weight_to_rows(layer.layer, layer.layer.weight), dim=1)
+            layer.weight_grid = UniformGrid.from_range(low[:, None], high[:, None], chosen.weights)
+            layer.round_weight_()
+        for operand in slots.operands(site):
+            if chosen.activations is not None:
+                ends = (0.0, 1.0) if operand == "probabilities" else ACTIVATION_RANGE
+                low, high = (torch.tensor([end]) for end in ends)
+                grid = UniformGrid.from_range(low, high, chosen.activations)
+                slots.set_quantizer_(model, site, operand, grid)
+    provenance = {"source": f"random {name}", "recipe": recipe.to_dict()}
+    return QuantizedModel(family, model, provenance)
+
+
+if __name__ == "__main__":
+    random_run(sys.argv[1], sys.argv[2]).save(sys.argv[3])

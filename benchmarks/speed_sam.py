@@ -1,0 +1,87 @@
+"""Speed and memory of SAM on this machine: every engine and every other runtime, in one table.
+
+    python benchmarks/speed_sam.py --runs RUNS --cache CACHE [--threads 2] [--only sam-vit-base,...]
+
+Needs the extras `quantize` and `bench`. Quantized models are made in RUNS and the other runtimes'
+models in CACHE when they are not there yet. Each model's numbers go to
+benchmarks/results/speed_<model>.json and its table to benchmarks/results/speed_<model>.md.
+"""
+
+import argparse
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+
+RESULTS = Path(__file__).parent / "results"
+CARSAM = "import sys; from carsam.cli import main; sys.argv[0] = 'carsam'; sys.exit(main())"
+EVERYONE = ["--engine", "native,simulated,float,float-eager", "--against", "onnxruntime,openvino"]
+MODELS = {
+    "sam-vit-base": (["w4a4", "w8a8"], 3, EVERYONE),
+    "sam-mini": (["w4a4", "w8a8"], 3, EVERYONE),
+    "sam-vit-large": (["w4a4"], 1, []),
+    "sam-vit-huge": (["w4a4"], 1, []),
+}
+"""Models: bits that the native engine runs, rounds, and who else takes part."""
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--runs", type=Path, required=True)
+    parser.add_argument("--cache", type=Path, required=True)
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--rounds", type=int, help="instead of each model's own number")
+    parser.add_argument("--isa", default="", help="instruction sets, the best unless given")
+    parser.add_argument("--only", default=",".join(MODELS))
+    arguments = parser.parse_args()
+    for model in arguments.only.split(","):
+        bits, rounds, others = MODELS[model]
+        runs = [arguments.runs / f"{model}-{width}" for width in bits]
+        for run, width in zip(runs, bits, strict=True):
+            if not run.exists():
+                make = _quantize_mini if model == "sam-mini" else _draw(model)
+                make(width, run)
+        also = [part for run in runs[1:] for part in ("--also", str(run))]
+        bf16 = [f"{name},openvino-bf16" if "openvino" in name else name for name in others]
+        result = RESULTS / f"speed_{model}"
+        _carsam(
+            *("bench", str(runs[0]), *also, *(bf16 if _has_bfloat16() else others)),
+            *("--cache", str(arguments.cache), "--threads", str(arguments.threads)),
+            *("--repeats", str(arguments.rounds or rounds), "--isa", arguments.isa),
+            *("--json", f"{result}.json", "--markdown", f"{result}.md"),
+        )
+
+
+def _quantize_mini(bits: str, run: Path) -> None:
+    from carsam.data.scenes import write_scenes
+
+    with tempfile.TemporaryDirectory() as folder:
+        scenes = Path(folder) / "scenes"
+        write_scenes(scenes, 1, seed=0, size=512)
+        options = ["--images", str(scenes), "--bits", bits, "--count", "1", "--out", str(run)]
+        _carsam("quantize", "sam-mini", *options)
+
+
+def _draw(model: str) -> Callable[[str, Path], None]:
+    def draw(bits: str, run: Path) -> None:
+        script = Path(__file__).with_name("random_runs.py")
+        subprocess.run([sys.executable, script, model, bits, run], check=True)
+
+    return draw
+
+
+def _carsam(*arguments: str) -> None:
+    subprocess.run([sys.executable, "-c", CARSAM, *arguments], check=True)
+
+
+def _has_bfloat16() -> bool:
+    """Whether the processor computes in bfloat16, which OpenVINO then does unless told not to."""
+    cpuinfo = Path("/proc/cpuinfo")
+    return cpuinfo.exists() and any(
+        flag in cpuinfo.read_text().split() for flag in ("avx512_bf16", "amx_bf16")
+    )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,103 @@
+"""The process of one contender: does one task after another, as the parent asks through a pipe.
+
+    python -m carsam.benchmark.worker RUNNER FOLDER THREADS
+
+Tasks come as JSON lines on standard input, replies go as JSON lines to standard output.
+"""
+
+import json
+import os
+import resource
+import sys
+import time
+from collections.abc import Callable
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from carsam.benchmark import inputs
+from carsam.benchmark.contenders import RUNNERS
+from carsam.engine import Embedding, Engine
+from carsam.progress import peak_memory
+
+MEGABYTE = 1e6
+
+
+class Worker:
+    """Loads one model and times it."""
+
+    def __init__(self, runner: str, folder: Path, threads: int) -> None:
+        self._runner, self._folder, self._threads = RUNNERS[runner], folder, threads
+        self._engine: Engine
+
+    def do(self, task: dict[str, Any]) -> dict[str, Any]:
+        """Do `load`, `encode` or `decode` as often as `times` says; return seconds and memory."""
+        tasks: dict[str, Callable[..., dict[str, Any]]]
+        tasks = {"load": self._load, "encode": self._encode, "decode": self._decode}
+        reply = tasks[task.pop("do")](**task)
+        return {**reply, "peak_mb": peak_memory() / MEGABYTE, "resident_mb": _resident()}
+
+    def _load(self) -> dict[str, Any]:
+        def work() -> None:
+            self._engine = self._runner.open(self._folder, self._threads)
+
+        return {"seconds": _timed(work, 1), **self._description()}
+
+    def _encode(self, times: int) -> dict[str, Any]:
+        pixels = inputs.pixels(self._engine.image_size)
+        embedding: Embedding = ()
+
+        def work() -> None:
+            nonlocal embedding
+            embedding = self._engine.encode(pixels)
+
+        seconds = _timed(work, times)
+        return {"seconds": seconds, "shapes": [part.shape for part in embedding]}
+
+    def _decode(self, times: int, boxes: int, shapes: list[list[int]]) -> dict[str, Any]:
+        embedding = inputs.embedding(shapes)
+        prompts = inputs.boxes(boxes, self._engine.image_size)
+        return {"seconds": _timed(lambda: self._engine.decode(embedding, prompts, False), times)}
+
+    def _description(self) -> dict[str, Any]:
+        """Return what the engine says of itself, and the versions of what it imported."""
+        packages = ("numpy", *self._runner.packages)
+        described: dict[str, Any] = {
+            "versions": {name: version(name) for name in packages if name in sys.modules}
+        }
+        if "carsam.runtime.kernels" in sys.modules:
+            described["instruction_set"] = sys.modules["carsam.runtime.kernels"].instruction_set()
+        if hasattr(self._engine, "precision"):
+            described["precision"] = self._engine.precision
+        return described
+
+
+def _timed(work: Callable[[], Any], times: int) -> list[float]:
+    seconds = []
+    for _ in range(times):
+        started = time.perf_counter()
+        work()
+        seconds.append(time.perf_counter() - started)
+    return seconds
+
+
+def _resident() -> float:
+    """Return the megabytes that this process holds now; on systems that hide it, its peak."""
+    try:
+        pages = int(Path("/proc/self/statm").read_text().split()[1])
+    except OSError:
+        return peak_memory() / MEGABYTE
+    return pages * resource.getpagesize() / MEGABYTE
+
+
+def main() -> None:
+    replies = os.fdopen(os.dup(1), "w")
+    os.dup2(2, 1)  # what libraries print must not come between the replies
+    runner, folder, threads = sys.argv[1:]
+    worker = Worker(runner, Path(folder), int(threads))
+    for line in sys.stdin:
+        print(json.dumps(worker.do(json.loads(line))), file=replies, flush=True)
+
+
+if __name__ == "__main__":
+    main()
