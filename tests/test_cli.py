@@ -13,7 +13,7 @@ from PIL import Image
 from without_torch import run_without_torch
 
 from carsam.cli import main
-from carsam.cli.options import Common, parse_box, parse_point
+from carsam.cli.options import Common, parse_box, parse_gigabytes, parse_point
 from carsam.data.scenes import write_scenes
 from carsam.errors import UserError
 
@@ -281,3 +281,14 @@ def test_threads_hold_torch_and_numpy(monkeypatch) -> None:
             assert {pool["num_threads"] for pool in threadpoolctl.threadpool_info()} == {1}
     finally:
         torch.set_num_threads(before)
+
+
+@pytest.mark.parametrize(("text", "gigabytes"), [("4GB", 4), ("500MB", 0.5), ("1.5 gb", 1.5)])
+def test_memory_is_written_with_its_unit(text, gigabytes):
+    assert parse_gigabytes(text) == gigabytes
+
+
+@pytest.mark.parametrize("text", ["", "much", "-1GB", "4TB"])
+def test_memory_that_is_not_understood(text):
+    with pytest.raises(ValueError, match="write for example 4GB"):
+        parse_gigabytes(text)

@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from carsam.calibration.caches import StateCache, state_cache
+from carsam.calibration.caches import StateCache
 from carsam.calibration.quantize import quantize
 from carsam.calibration.unit_log import remove_logs
 from carsam.methods.reconstruction import Reconstruct
@@ -94,9 +94,3 @@ def test_what_does_not_fit_the_memory_is_read_back_and_removed(tmp_path):
     assert [float(state["own"][0]) for state in states] == [0, 1, 2, 3]
     states.close()
     assert not list(tmp_path.iterdir())
-
-
-def test_too_little_disk_is_said_before_the_run(tmp_path):
-    message = "Use fewer images or boxes, more memory"
-    with pytest.raises(ValueError, match=message), state_cache(1.0, tmp_path, 10**16):
-        pass

@@ -1,6 +1,5 @@
 """Activations between units, in memory as far as a budget reaches and on disk beyond it."""
 
-import shutil
 import tempfile
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -10,7 +9,6 @@ from typing import Any, overload
 import torch
 from safetensors.torch import load_file, save_file
 
-from carsam.errors import UserError
 from carsam.families.base import State
 
 
@@ -110,24 +108,13 @@ class CachedStates(Sequence[State]):
 
 
 @contextmanager
-def state_cache(memory: float | None, folder: Path, needed: int) -> Iterator[StateCache]:
+def state_cache(memory: float | None, folder: Path) -> Iterator[StateCache]:
     """Give a cache whose files live in a temporary folder below `folder` and vanish with it.
 
     Args:
         memory: gigabytes to keep in memory; None for no limit.
         folder: where the disk is.
-        needed: bytes that the largest unit is going to keep, as far as is known.
-
-    Raises:
-        UserError: what does not fit the memory does not fit the disk either.
     """
     budget = float("inf") if memory is None else memory * 1e9
-    free = shutil.disk_usage(folder).free
-    if needed - budget > 0.9 * free:
-        raise UserError(
-            f"Calibration keeps up to {needed / 1e9:.1f} GB of activations; {memory} GB may stay "
-            f"in memory and the disk of {folder} has {free / 1e9:.1f} GB free. Use fewer images or "
-            "boxes, more memory, or another disk (TMPDIR)."
-        )
     with tempfile.TemporaryDirectory(prefix="carsam-", dir=folder) as temporary:
         yield StateCache(budget, Path(temporary))

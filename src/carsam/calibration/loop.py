@@ -6,7 +6,9 @@ from pathlib import Path
 from typing import Any
 
 from carsam.calibration.caches import CachedStates, state_cache
+from carsam.calibration.needs import activations_by_unit, check_room, memory_line
 from carsam.calibration.observe import run_observed
+from carsam.calibration.projection import project
 from carsam.calibration.unit_log import UnitLog
 from carsam.families.base import Family, State
 from carsam.methods import make_steps
@@ -14,8 +16,6 @@ from carsam.methods.base import Unit
 from carsam.methods.units import plan_units
 from carsam.progress import Progress
 from carsam.recipe import Recipe
-
-FLOAT_BYTES = 4
 
 
 def quantize_units_(
@@ -27,6 +27,7 @@ def quantize_units_(
     *,
     memory: float | None,
     log: UnitLog | None,
+    projects: bool,
     progress: Progress,
 ) -> list[dict[str, Any]]:
     """Quantize a prepared model unit by unit; only one unit's activations are kept.
@@ -38,19 +39,28 @@ def quantize_units_(
         states: before the first stage, one per image.
         memory: gigabytes of activations to keep in memory; None for all.
         log: keeps finished units and brings them back.
+        projects: say first how long it is going to take.
 
     Returns:
         What the steps noted, in the order of execution.
+
+    Raises:
+        UserError: memory and disk have no room for the activations; nothing has been done yet.
     """
     steps = make_steps(recipe)
     histograms = any(step.needs_histograms for step in steps)
     two_paths = any(step.needs_quantized_path for step in steps)
     stages = family.stages(model)
     plans = plan_units(stages, family.sites(model), recipe)
-    needed = _bytes_needed(model, states, lists=4 if two_paths else 2)
+    needs = activations_by_unit(model, plans, states, two_paths)
+    disk = Path(tempfile.gettempdir())
+    check_room(needs, memory, disk, next(model.parameters()).device)
+    if projects:
+        progress.info(str(project(model, stages, plans, steps, states)))
+        progress.info(memory_line(needs, memory))
     notes: list[dict[str, Any]] = []
     progress.start("Quantizing", len(plans) * len(states))
-    with state_cache(memory, Path(tempfile.gettempdir()), needed) as cache:
+    with state_cache(memory, disk) as cache:
         inputs: Sequence[State] = states
         quantized: Sequence[State] = states
         for index, plan in enumerate(plans):
@@ -86,13 +96,3 @@ def quantize_units_(
             inputs, quantized = targets, following
     progress.finish()
     return notes
-
-
-def _bytes_needed(model: Any, states: Sequence[State], lists: int) -> int:
-    """Return roughly what the largest unit keeps: image tokens of every prompt, or patch tokens."""
-    vision, decoder = model.config.vision_config, model.config.mask_decoder_config
-    tokens = (vision.image_size // vision.patch_size) ** 2
-    widest = max(
-        max(vision.hidden_size, state["boxes"].shape[1] * decoder.hidden_size) for state in states
-    )
-    return lists * len(states) * tokens * int(widest) * FLOAT_BYTES

@@ -43,6 +43,7 @@ def quantize(
     device: str = "auto",
     memory: float | None = None,
     resume: str | Path | None = None,
+    projects: bool = False,
     progress: Progress | None = None,
 ) -> QuantizedModel:
     """Quantize a model after training; the model given is not changed.
@@ -68,6 +69,8 @@ def quantize(
         memory: gigabytes of activations to keep in memory; the rest goes to the temporary disk.
         resume: the run's future folder: finished units are kept in a hidden folder beside it, and a
             run that was stopped goes on after the last of them, with the same result.
+        projects: tell `progress` before the first unit how long all are going to take, and how much
+            memory; a few steps of every kind of unit are tried for that.
         progress: hears how far it is.
 
     Raises:
@@ -95,7 +98,15 @@ def quantize(
         states = calibration.states(family, engine, progress)
         boxes_used = sum(state["boxes"].shape[1] for state in states)
         notes = quantize_units_(
-            family, engine.module, recipe, states, seed, memory=memory, log=log, progress=progress
+            family,
+            engine.module,
+            recipe,
+            states,
+            seed,
+            memory=memory,
+            log=log,
+            projects=projects,
+            progress=progress,
         )
     provenance = {
         "source": source if isinstance(source, str) else str(getattr(source, "name", "model")),

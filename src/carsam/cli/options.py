@@ -1,6 +1,7 @@
 """Options that commands share, and the parsing of prompts."""
 
 import os
+import re
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -84,6 +85,14 @@ def parse_point(text: str) -> tuple[float, float, int]:
             f'Point "{text}" is not understood; write x,y in pixels, or x,y,0 for background.'
         )
     return numbers[0], numbers[1], int(numbers[2]) if len(numbers) == 3 else 1
+
+
+def parse_gigabytes(text: str) -> float:
+    """Read `4GB`, `500MB` or `4`, which are gigabytes too."""
+    match = re.fullmatch(r"(\d+\.?\d*)\s*(GB|MB|)", text.strip(), re.IGNORECASE)
+    if match is None:
+        raise UserError(f'Memory "{text}" is not understood; write for example 4GB or 500MB.')
+    return float(match[1]) / (1000 if match[2].upper() == "MB" else 1)
 
 
 def _numbers(text: str) -> list[float]:

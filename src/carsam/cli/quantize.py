@@ -6,7 +6,7 @@ from typing import Annotated
 from cyclopts import Parameter
 
 from carsam.checkpoint import check_output_folder, read_checkpoint
-from carsam.cli.options import Common
+from carsam.cli.options import Common, parse_gigabytes
 from carsam.extras import require
 from carsam.inventory import bytes_on_disk, float32_bytes
 
@@ -27,13 +27,14 @@ def quantize(
     coco: Path | None = None,
     count: int = 32,
     exact: Annotated[bool, Parameter(negative="")] = False,
-    memory: float | None = None,
+    memory: str | None = None,
     force: Annotated[bool, Parameter(negative="")] = False,
     common: Common | None = None,
 ) -> None:
     """Quantize a model, calibrated on photos without labels (needs the extra `quantize`).
 
-    A run that was stopped goes on after its last finished unit when it is started again.
+    Says first how long it is going to take, and how much memory. A run that was stopped goes on
+    after its last finished unit when it is started again.
 
     Args:
         model: sam-mini, a Hugging Face id or folder, or a .pth file of segment-anything.
@@ -49,7 +50,8 @@ def quantize(
             the float model finds boxes itself.
         count: photos to use.
         exact: refuse to use fewer.
-        memory: gigabytes of activations to keep in memory; the rest goes to the temporary disk.
+        memory: activations to keep in memory, as in 4GB or 500MB; the rest goes to the temporary
+            disk.
         force: replace a quantized model in OUT.
     """
     options = common or Common()
@@ -73,8 +75,9 @@ def quantize(
             exact=exact,
             seed=options.seed,
             device=options.device,
-            memory=memory,
+            memory=None if memory is None else parse_gigabytes(memory),
             resume=out,
+            projects=True,
             progress=progress,
         )
         quantized.save(out, force)
