@@ -4,79 +4,13 @@
 
 #include <math.h>
 
-#include "linear_kernel.h"
+#include "attention_heads.h"
+#include "attention_positions.h"
 #include "relative_kernel.h"
 
 namespace CARSAM_NAMESPACE {
 
-using carsam::Attention;
-using carsam::PreparedHead;
-
 constexpr std::size_t QUERY_BLOCK = rounded_up(12, TILE_ROWS);
-
-static CARSAM_INLINE std::int32_t signed_offset(const Grid& grid) { return (grid.maximum + 1) / 2; }
-
-// Row of key or value that stands at a padded place, or -1 beyond the end of a line.
-static CARSAM_INLINE std::int32_t row_at(const Attention& op, const std::int32_t* rows,
-                                         std::size_t place) {
-    const std::size_t line = place / op.padded_line(), column = place % op.padded_line();
-    return column < op.line_length ? rows[line * op.line_length + column] : -1;
-}
-
-static void prepare_keys(const Attention& op, const PreparedHead& head, const std::int32_t* rows,
-                         std::size_t first_channel) {
-    const std::int32_t offset = signed_offset(op.key_grid), channels = op.head_dim;
-    const std::int32_t zero = op.key_grid.zero_point - offset;
-    std::memset(head.key_panels, 0, op.padded_keys() * op.padded_head());
-    for (std::size_t place = 0; place < op.padded_keys(); ++place) {
-        const std::int32_t row = row_at(op, rows, place);
-        head.key_constant[place] = 0;
-        if (row < 0) continue;
-        const std::uint8_t* source = op.key + row * op.key_stride + first_channel;
-        std::int8_t* target =
-            head.key_panels + place / PANEL * PANEL * op.padded_head() + place % PANEL * STEP;
-        std::int32_t sum = 0;
-        for (std::size_t channel = 0; channel < op.head_dim; ++channel) {
-            const std::int32_t code = source[channel] - offset;
-            target[channel / STEP * PANEL * STEP + channel % STEP] = static_cast<std::int8_t>(code);
-            sum += code;
-        }
-        head.key_constant[place] = op.query_grid.zero_point * (channels * zero - sum);
-    }
-}
-
-static void prepare_values(const Attention& op, const PreparedHead& head, const std::int32_t* rows,
-                           std::size_t first_channel) {
-    const std::size_t keys = op.padded_keys();
-    const std::int32_t offset = signed_offset(op.value_grid);
-    const std::int32_t zero = op.value_grid.zero_point - offset;
-    std::memset(head.value_panels, 0, keys * op.padded_head());
-    std::memset(head.value_constant, 0, op.padded_head() * sizeof(std::int32_t));
-    for (std::size_t place = 0; place < keys; ++place) {
-        const std::int32_t row = row_at(op, rows, place);
-        if (row < 0) continue;
-        const std::uint8_t* source = op.value + row * op.value_stride + first_channel;
-        std::int8_t* target = head.value_panels + place / STEP * PANEL * STEP + place % STEP;
-        for (std::size_t channel = 0; channel < op.head_dim; ++channel) {
-            const std::int32_t code = source[channel] - offset;
-            target[channel / PANEL * PANEL * keys + channel % PANEL * STEP] =
-                static_cast<std::int8_t>(code);
-            head.value_constant[channel] -= code;
-        }
-    }
-    const std::int32_t count = static_cast<std::int32_t>(op.keys);
-    for (std::size_t channel = 0; channel < op.head_dim; ++channel) {
-        head.value_constant[channel] =
-            op.probability_grid.zero_point * (head.value_constant[channel] + count * zero);
-    }
-}
-
-static void prepare_head(const Attention& op, const PreparedHead& prepared, std::size_t group,
-                         std::size_t head) {
-    const std::int32_t* rows = op.key_rows + group * op.keys;
-    prepare_keys(op, prepared, rows, head * op.head_dim);
-    prepare_values(op, prepared, rows, head * op.head_dim);
-}
 
 // What one thread needs for a block of queries.
 struct QueryBlock {
@@ -89,6 +23,7 @@ struct QueryBlock {
     std::uint8_t* probabilities;          // (QUERY_BLOCK, padded_keys)
     float* by_line;                       // (QUERY_BLOCK, padded_lines)
     float* by_column;                     // (QUERY_BLOCK, padded_line)
+    float* numbers;                       // (head_dim) codes of one query less their zero point
     std::uint32_t* used_steps;            // (padded_keys / STEP)
     float maxima[QUERY_BLOCK * LANES];
     std::size_t padded_lines;
@@ -104,10 +39,11 @@ static QueryBlock make_block(const Attention& op) {
     block.probabilities = block.codes + QUERY_BLOCK * head;
     block.split = block.probabilities + QUERY_BLOCK * keys;
     block.logits = carsam::scratch_of<float>(
-        carsam::Scratch::scores, QUERY_BLOCK * (keys + block.padded_lines + op.padded_line()));
+        carsam::Scratch::scores, QUERY_BLOCK * (keys + block.padded_lines + op.padded_line()) + head);
     block.used_steps = carsam::scratch_of<std::uint32_t>(carsam::Scratch::products, keys / STEP);
     block.by_line = block.logits + QUERY_BLOCK * keys;
     block.by_column = block.by_line + QUERY_BLOCK * block.padded_lines;
+    block.numbers = block.by_column + QUERY_BLOCK * op.padded_line();
     return block;
 }
 
@@ -125,27 +61,17 @@ static void gather_queries(const Attention& op, QueryBlock& block, const std::in
     }
 }
 
-// Products of a query with `length` entries of a reversed table from `first` on.
-static void relative_scores(const Attention& op, const std::uint8_t* codes, const float* table,
-                            std::size_t first, std::size_t length, float* result) {
-    const Floats zero = broadcast(static_cast<float>(op.query_grid.zero_point));
-    for (std::size_t place = 0; place < length; place += LANES) {
-        Floats sum = broadcast(0.0f);
-        for (std::size_t channel = 0; channel < op.head_dim; ++channel) {
-            const Floats number = broadcast(static_cast<float>(codes[channel])) - zero;
-            sum = sum + number * load(table + channel * op.relative_stride + first + place);
-        }
-        store(result + place, sum * broadcast(op.relative_scale));
-    }
-}
-
 static void find_positions(const Attention& op, QueryBlock& block) {
     for (std::size_t query = 0; query < block.count; ++query) {
-        const std::size_t place = block.places[query];
+        const std::size_t line = block.places[query] / op.line_length;
+        const std::size_t column = block.places[query] % op.line_length;
         const std::uint8_t* codes = block.codes + query * op.padded_head();
-        relative_scores(op, codes, op.relative_rows, op.lines - 1 - place / op.line_length,
-                        op.lines, block.by_line + query * block.padded_lines);
-        relative_scores(op, codes, op.relative_columns, op.line_length - 1 - place % op.line_length,
+        for (std::size_t channel = 0; channel < op.head_dim; ++channel) {
+            block.numbers[channel] = static_cast<float>(codes[channel] - op.query_grid.zero_point);
+        }
+        relative_scores(op, block.numbers, op.relative_rows + op.lines - 1 - line, op.lines,
+                        block.by_line + query * block.padded_lines);
+        relative_scores(op, block.numbers, op.relative_columns + op.line_length - 1 - column,
                         op.line_length, block.by_column + query * op.padded_line());
     }
 }
@@ -236,17 +162,19 @@ static void find_probabilities(const Attention& op, QueryBlock& block, std::size
 // The steps, four keys each, in which any of the rows has a code other than 0.
 static Steps used_steps(const std::uint8_t* codes, std::size_t stride, std::size_t rows,
                         std::uint32_t* list) {
-    const std::size_t steps = stride / STEP;
+    constexpr std::size_t STEPS = PANEL / STEP;  // looked at together
     std::size_t count = 0;
-    for (std::size_t step = 0; step < steps; ++step) {
-        std::uint32_t any = 0;
+    for (std::size_t first = 0; first < stride / STEP; first += STEPS) {
+        std::uint32_t any[STEPS] = {};
         for (std::size_t row = 0; row < rows; ++row) {
-            std::uint32_t four;
-            std::memcpy(&four, codes + row * stride + STEP * step, STEP);
-            any |= four;
+            std::uint32_t fours[STEPS];
+            std::memcpy(fours, codes + row * stride + STEP * first, sizeof fours);
+            for (std::size_t step = 0; step < STEPS; ++step) any[step] |= fours[step];
         }
-        list[count] = static_cast<std::uint32_t>(step);
-        count += any != 0;
+        for (std::size_t step = 0; step < STEPS; ++step) {
+            list[count] = static_cast<std::uint32_t>(first + step);
+            count += any[step] != 0;
+        }
     }
     return {count, list};
 }

@@ -156,6 +156,25 @@ static CARSAM_INLINE Floats minimum(const Floats& left, const Floats& right) {
     return result;
 }
 
+// left * right + addend, rounded once where the instruction set can. Only for products whose
+// rounding is left to the machine, as that of a BLAS is.
+static CARSAM_INLINE Floats multiply_add(const Floats& left, const Floats& right,
+                                         const Floats& addend) {
+#if defined(__AVX512F__)
+    Floats result;
+    result.part[0] = (FloatVector)_mm512_fmadd_ps((__m512)left.part[0], (__m512)right.part[0],
+                                                  (__m512)addend.part[0]);
+    return result;
+#elif defined(__FMA__)
+    Floats result;
+    CARSAM_PARTS(result.part[i] = (FloatVector)_mm256_fmadd_ps(
+                     (__m256)left.part[i], (__m256)right.part[i], (__m256)addend.part[i]))
+    return result;
+#else
+    return left * right + addend;
+#endif
+}
+
 static CARSAM_INLINE Floats to_floats(const Ints& value) {
     Floats result;
     CARSAM_PARTS(result.part[i] = CARSAM_CONVERT(value.part[i], FloatVector))
@@ -230,20 +249,44 @@ static CARSAM_INLINE std::int32_t sum_bytes(const std::uint8_t* bytes, std::size
 
 // Folds the lanes in halves: 16, 8, 4, 2, 1.
 static CARSAM_INLINE float fold_sum(const Floats& value) {
+#if defined(__AVX__)
+#if defined(__AVX512F__)
+    const __m256 eight = _mm256_add_ps(_mm512_castps512_ps256((__m512)value.part[0]),
+                                       _mm512_extractf32x8_ps((__m512)value.part[0], 1));
+#else
+    const __m256 eight = _mm256_add_ps((__m256)value.part[0], (__m256)value.part[1]);
+#endif
+    const __m128 four = _mm_add_ps(_mm256_castps256_ps128(eight), _mm256_extractf128_ps(eight, 1));
+    const __m128 two = _mm_add_ps(four, _mm_movehl_ps(four, four));
+    return _mm_cvtss_f32(_mm_add_ss(two, _mm_movehdup_ps(two)));
+#else
     float lanes[LANES];
     store(lanes, value);
     for (int half = LANES / 2; half > 0; half /= 2) {
         for (int i = 0; i < half; ++i) lanes[i] += lanes[i + half];
     }
     return lanes[0];
+#endif
 }
 
 static CARSAM_INLINE float fold_maximum(const Floats& value) {
+#if defined(__AVX__)
+#if defined(__AVX512F__)
+    const __m256 eight = _mm256_max_ps(_mm512_castps512_ps256((__m512)value.part[0]),
+                                       _mm512_extractf32x8_ps((__m512)value.part[0], 1));
+#else
+    const __m256 eight = _mm256_max_ps((__m256)value.part[0], (__m256)value.part[1]);
+#endif
+    const __m128 four = _mm_max_ps(_mm256_castps256_ps128(eight), _mm256_extractf128_ps(eight, 1));
+    const __m128 two = _mm_max_ps(four, _mm_movehl_ps(four, four));
+    return _mm_cvtss_f32(_mm_max_ss(two, _mm_movehdup_ps(two)));
+#else
     float lanes[LANES];
     store(lanes, value);
     float result = lanes[0];
     for (int i = 1; i < LANES; ++i) result = lanes[i] > result ? lanes[i] : result;
     return result;
+#endif
 }
 
 }  // namespace CARSAM_NAMESPACE

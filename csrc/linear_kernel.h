@@ -12,6 +12,13 @@ using carsam::Grid;
 using carsam::Linear;
 using carsam::PackedRows;
 
+// Four codes, one per byte, less 2^(bits - 1).
+static CARSAM_INLINE std::uint32_t signed_codes(std::uint32_t codes, int bits) {
+    if (bits == 8) return codes ^ 0x80808080u;
+    const std::uint32_t offset = (1u << (bits - 1)) * 0x01010101u;
+    return ((codes | 0x80808080u) - offset) ^ 0x80808080u;
+}
+
 // Four codes from bit `4 * step * bits` of a row, one per byte, less 2^(bits - 1).
 static CARSAM_INLINE std::uint32_t unpack_step(const std::uint8_t* row, std::size_t bytes,
                                                std::size_t step, int bits) {
@@ -24,9 +31,7 @@ static CARSAM_INLINE std::uint32_t unpack_step(const std::uint8_t* row, std::siz
     for (std::size_t i = 0; i < STEP; ++i) {
         codes |= (static_cast<std::uint32_t>(window >> (i * bits)) & mask) << (8 * i);
     }
-    if (bits == 8) return codes ^ 0x80808080u;
-    const std::uint32_t offset = (1u << (bits - 1)) * 0x01010101u;
-    return ((codes | 0x80808080u) - offset) ^ 0x80808080u;
+    return signed_codes(codes, bits);
 }
 
 static CARSAM_INLINE std::uint32_t unpack_step_4bit(const std::uint8_t* row, std::size_t step) {
@@ -35,7 +40,7 @@ static CARSAM_INLINE std::uint32_t unpack_step_4bit(const std::uint8_t* row, std
     std::uint32_t codes = pair;
     codes = (codes | codes << 8) & 0x00FF00FFu;
     codes = (codes | codes << 4) & 0x0F0F0F0Fu;
-    return ((codes | 0x80808080u) - 0x08080808u) ^ 0x80808080u;
+    return signed_codes(codes, 4);
 }
 
 // One panel [k / 4][16][4]; what is beyond the matrix is 0.
@@ -156,13 +161,14 @@ static inline void finish(const Linear& op, const std::int32_t* tile, std::size_
         grid = grid_lanes(load(op.output_inverse_scale + column), load(op.output_zero + column),
                           load(op.output_maximum + column));
     }
+    std::size_t residual_row = op.residual ? first_row % op.residual_rows : 0;
     for (std::size_t row = 0; row < rows; ++row) {
         const Ints correction = constant - weight_zero * broadcast(row_sums[row]);
         Floats value = to_floats(load(tile + row * TILE_COLUMNS) + correction) * scale + bias;
         value = activated<ACTIVATION>(value);
         if (op.residual) {
-            const std::size_t residual_row = (first_row + row) % op.residual_rows;
             value = value + load_some(op.residual + residual_row * columns + column, count);
+            if (++residual_row == op.residual_rows) residual_row = 0;
         }
         const std::size_t position = (first_row + row) * columns + column;
         if (op.output) {

@@ -78,14 +78,13 @@ static void activate(const carsam::Activate& op, std::size_t first_row, std::siz
 static void quantize(const carsam::Quantize& op, std::size_t first_row, std::size_t last_row) {
     const GridLanes grid = grid_lanes(op.grid);
     for (std::size_t row = first_row; row < last_row; ++row) {
+        const float* addend =
+            op.addend ? op.addend + row % op.addend_rows * op.columns : nullptr;
         for (std::size_t column = 0; column < op.columns; column += LANES) {
             const std::size_t left = op.columns - column, width = left < LANES ? left : LANES;
             const std::size_t position = row * op.columns + column;
             Floats value = load_some(op.values + position, width);
-            if (op.addend) {
-                const std::size_t addend_row = row % op.addend_rows;
-                value = value + load_some(op.addend + addend_row * op.columns + column, width);
-            }
+            if (addend) value = value + load_some(addend + column, width);
             const Ints codes =
                 op.inverse_scale
                     ? codes_on_grid(value,
