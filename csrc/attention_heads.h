@@ -10,6 +10,13 @@ using carsam::PreparedHead;
 
 static CARSAM_INLINE std::int32_t signed_offset(const Grid& grid) { return (grid.maximum + 1) / 2; }
 
+// Row of key or value that stands at a padded place, or -1 beyond the end of a line.
+static CARSAM_INLINE std::int32_t row_at(const Attention& op, const std::int32_t* rows,
+                                         std::size_t place) {
+    const std::size_t line = place / op.padded_line(), column = place % op.padded_line();
+    return column < op.line_length ? rows[line * op.line_length + column] : -1;
+}
+
 // One key into its lane of a panel [padded_head / 4][16][4].
 static CARSAM_INLINE void lay_key(const Attention& op, const std::uint8_t* source, int bits,
                                   std::int8_t* lane) {

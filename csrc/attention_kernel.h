@@ -50,12 +50,20 @@ static QueryBlock make_block(const Attention& op) {
 // Copies the codes of the queries in use among [first, last).
 static void gather_queries(const Attention& op, QueryBlock& block, const std::int32_t* rows,
                            std::size_t first_channel, std::size_t first, std::size_t last) {
+    const bool whole = op.head_dim == op.padded_head();
     block.count = 0;
     for (std::size_t place = first; place < last; ++place) {
         if (rows[place] < 0) continue;
         std::uint8_t* target = block.codes + block.count * op.padded_head();
-        std::memcpy(target, op.query + rows[place] * op.query_stride + first_channel, op.head_dim);
-        std::memset(target + op.head_dim, 0, op.padded_head() - op.head_dim);
+        const std::uint8_t* source = op.query + rows[place] * op.query_stride + first_channel;
+        if (whole) {
+            for (std::size_t channel = 0; channel < op.head_dim; channel += PANEL) {
+                std::memcpy(target + channel, source + channel, PANEL);
+            }
+        } else {
+            std::memcpy(target, source, op.head_dim);
+            std::memset(target + op.head_dim, 0, op.padded_head() - op.head_dim);
+        }
         block.sums[block.count] = sum_bytes(target, op.head_dim);
         block.places[block.count++] = place;
     }

@@ -21,10 +21,12 @@ struct Set {
 };
 
 #if defined(CARSAM_X86)
+bool has_avx2() { return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma"); }
+
 bool has_avx_vnni() {
     unsigned eax = 7, ebx, ecx = 1, edx;
     __asm__("cpuid" : "+a"(eax), "=b"(ebx), "+c"(ecx), "=d"(edx));
-    return __builtin_cpu_supports("avx2") && (eax >> 4 & 1);
+    return has_avx2() && (eax >> 4 & 1);
 }
 
 bool has_avx512_vnni() {
@@ -48,7 +50,7 @@ const std::vector<Set>& sets() {
 #if defined(CARSAM_X86)
         {&avx512vnni_kernels, has_avx512_vnni()},
         {&avxvnni_kernels, has_avx_vnni()},
-        {&avx2_kernels, __builtin_cpu_supports("avx2") != 0},
+        {&avx2_kernels, has_avx2()},
 #elif defined(CARSAM_NEON)
         {&neon_kernels, has_dot_product()},
 #endif

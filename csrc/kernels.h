@@ -112,6 +112,21 @@ struct RoundToTable {
     float* result;
 };
 
+// Mask upscaling: convolution, norm, GELU, convolution, GELU, product with each mask's kernel.
+struct Upscale {
+    const float* image;  // (prompts, size * size, channels)
+    std::size_t size, channels;
+    const float *panels1, *bias1;  // [4 channels1 / 16][channels][16], (4 channels1)
+    std::size_t channels1;         // a multiple of 16
+    const float *norm_weight, *norm_bias;
+    float epsilon;
+    const float *panels2, *bias2;  // [4 channels2 / 16][channels1][16], (4 channels2)
+    std::size_t channels2;         // a multiple of 16
+    const float* kernels;          // (prompts, masks, channels2)
+    std::size_t masks;
+    float* result;  // (prompts, masks, 4 size, 4 size)
+};
+
 // Attention of many independent groups; see carsam/runtime/reference_attention.py.
 struct Attention {
     const std::uint8_t *query, *key, *value;
@@ -160,6 +175,8 @@ struct Kernels {
     void (*activate)(const Activate&, std::size_t first_row, std::size_t last_row);
     void (*quantize)(const Quantize&, std::size_t first_row, std::size_t last_row);
     void (*round_to_table)(const RoundToTable&, std::size_t first, std::size_t last);
+    // Image tokens [first, last) of a prompt.
+    void (*upscale)(const Upscale&, std::size_t prompt, std::size_t first, std::size_t last);
     void (*prepare_head)(const Attention&, const PreparedHead&, std::size_t group,
                          std::size_t head);
     void (*attend)(const Attention&, const PreparedHead&, std::size_t group, std::size_t head,

@@ -239,8 +239,13 @@ static CARSAM_INLINE std::int32_t sum_bytes(const std::uint8_t* bytes, std::size
         const __m256i eights = _mm256_sad_epu8(_mm256_loadu_si256(source), _mm256_setzero_si256());
         sums = _mm256_add_epi64(sums, eights);
     }
-    const __m128i half =
+    __m128i half =
         _mm_add_epi64(_mm256_castsi256_si128(sums), _mm256_extracti128_si256(sums, 1));
+    if (place + 16 <= count) {
+        const auto* source = reinterpret_cast<const __m128i*>(bytes + place);
+        half = _mm_add_epi64(half, _mm_sad_epu8(_mm_loadu_si128(source), _mm_setzero_si128()));
+        place += 16;
+    }
     sum = _mm_cvtsi128_si32(half) + _mm_extract_epi32(half, 2);
 #endif
     for (; place < count; ++place) sum += bytes[place];

@@ -20,8 +20,8 @@ using namespace carsam;
 
 template <class Number, int DIMENSIONS>
 using In = nb::ndarray<const Number, nb::ndim<DIMENSIONS>, nb::c_contig, nb::device::cpu>;
-template <class Number>
-using Out = nb::ndarray<Number, nb::ndim<2>, nb::c_contig, nb::device::cpu>;
+template <class Number, int DIMENSIONS = 2>
+using Out = nb::ndarray<Number, nb::ndim<DIMENSIONS>, nb::c_contig, nb::device::cpu>;
 using Rows = nb::ndarray<const std::uint8_t, nb::ndim<2>, nb::device::cpu>;  // may be apart
 using FloatVector = In<float, 1>;
 using FloatMatrix = In<float, 2>;
@@ -174,6 +174,30 @@ static void attention(const Rows& query, const Rows& key, const Rows& value,
     run_attention(op);
 }
 
+static void upscale(const In<float, 3>& image, std::size_t size, const In<float, 3>& panels1,
+                    const FloatVector& bias1, const FloatVector& norm_weight,
+                    const FloatVector& norm_bias, float epsilon, const In<float, 3>& panels2,
+                    const FloatVector& bias2, const In<float, 3>& kernels, Out<float, 4> result) {
+    Upscale op{};
+    op.image = image.data();
+    op.size = size;
+    op.channels = image.shape(2);
+    op.panels1 = panels1.data();
+    op.bias1 = bias1.data();
+    op.channels1 = norm_weight.shape(0);
+    op.norm_weight = norm_weight.data();
+    op.norm_bias = norm_bias.data();
+    op.epsilon = epsilon;
+    op.panels2 = panels2.data();
+    op.bias2 = bias2.data();
+    op.channels2 = kernels.shape(2);
+    op.kernels = kernels.data();
+    op.masks = kernels.shape(1);
+    op.result = result.data();
+    nb::gil_scoped_release release;
+    run_upscale(op, image.shape(0));
+}
+
 static nb::ndarray<nb::numpy, std::uint8_t, nb::ndim<1>> empty(std::size_t bytes) {
     void* block = take_block(bytes);
     nb::capsule owner(block, [](void* memory) noexcept { give_block(memory); });
@@ -207,6 +231,10 @@ NB_MODULE(_kernels, module) {
                nb::arg("numerators").none(), nb::arg("table").none(),
                nb::arg("relative_rows").none(), nb::arg("relative_columns").none(), nb::arg("lines"), nb::arg("values").none(), nb::arg("output").none(),
                nb::arg("output_grid").none());
+    module.def("upscale", &upscale, nb::arg("image"), nb::arg("size"), nb::arg("panels1"),
+               nb::arg("bias1"), nb::arg("norm_weight"), nb::arg("norm_bias"),
+               nb::arg("epsilon"), nb::arg("panels2"), nb::arg("bias2"), nb::arg("kernels"),
+               nb::arg("result"));
     module.def("empty", &empty, nb::arg("bytes"));
     module.def("compiled_sets", &compiled_sets);
     module.def("usable_sets", &usable_sets);

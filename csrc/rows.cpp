@@ -14,6 +14,7 @@ constexpr std::size_t ROW_BLOCK = 96;       // rows whose codes stay in cache ov
 constexpr std::size_t NUMBERS_AT_ONCE = 1 << 15;  // of a row-wise operator's part
 constexpr std::size_t PARTS_PER_THREAD = 4;
 constexpr std::size_t PRODUCTS_AT_ONCE = 1 << 21;  // of a part; less is not worth another thread
+constexpr std::size_t UPSCALE_BLOCK = 96;  // image tokens of a part
 constexpr std::size_t UNPACKING = 16;  // products that take as long as unpacking one weight
 
 void for_row_blocks(std::size_t rows, std::size_t block,
@@ -76,6 +77,16 @@ void run_quantize(const Quantize& op, std::size_t rows) {
     const Kernels& set = kernels();
     for_row_blocks(rows, rows_at_once(op.columns), [&](std::size_t first, std::size_t last) {
         set.quantize(op, first, last);
+    });
+}
+
+void run_upscale(const Upscale& op, std::size_t prompts) {
+    const Kernels& set = kernels();
+    const std::size_t tokens = op.size * op.size;
+    const std::size_t blocks = (tokens + UPSCALE_BLOCK - 1) / UPSCALE_BLOCK;
+    parallel_for(prompts * blocks, 1, [&](std::size_t index) {
+        const std::size_t first = index % blocks * UPSCALE_BLOCK;
+        set.upscale(op, index / blocks, first, std::min(tokens, first + UPSCALE_BLOCK));
     });
 }
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from carsam.runtime import reference, reference_attention
 from carsam.runtime.geometry import RelativePositions, TokenMap
 from carsam.runtime.grids import Codes, ColumnGrids, Grid
-from carsam.runtime.matrices import PackedMatrix
+from carsam.runtime.matrices import PackedMatrix, UpscalingWeights
 from carsam.runtime.softmax_grids import RowMaximumGrid
 from carsam.runtime.tables import TableGrid
 
@@ -259,3 +259,21 @@ def test_callers_in_several_threads_do_not_disturb_each_other() -> None:
     for worker in workers:
         worker.join()
     assert not wrong
+
+
+@pytest.mark.parametrize("size, masks, channels", [(7, 1, (32, 16, 16)), (10, 3, (20, 32, 48))])
+def test_upscaled_masks_equal_the_reference_but_for_rounding(size, masks, channels) -> None:
+    random = np.random.default_rng(size)
+    image_channels, first, second = channels
+
+    def draw(*shape: int) -> np.ndarray:
+        return random.normal(size=shape).astype(np.float32)
+
+    weights = UpscalingWeights(
+        *(draw(4 * first, image_channels), draw(4 * first), draw(first), draw(first), 1e-6),
+        *(draw(4 * second, first), draw(4 * second)),
+    )
+    image, mask_kernels = draw(2, size * size, image_channels), draw(2, masks, second)
+    expected = reference.upscaled_masks(image, mask_kernels, weights)
+    found = native.upscaled_masks(image, mask_kernels, weights)
+    np.testing.assert_allclose(found, expected, atol=1e-5 * np.abs(expected).max())

@@ -68,6 +68,19 @@ def attention(
     output: Array | None,
     output_grid: Grid | None,
 ) -> None: ...
+def upscale(
+    image: Array,
+    size: int,
+    panels1: Array,
+    bias1: Array,
+    norm_weight: Array,
+    norm_bias: Array,
+    epsilon: float,
+    panels2: Array,
+    bias2: Array,
+    kernels: Array,
+    result: Array,
+) -> None: ...
 def empty(bytes: int) -> Array: ...
 def compiled_sets() -> list[str]: ...
 def usable_sets() -> list[str]: ...

@@ -2,12 +2,15 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 
-from carsam.runtime.images import unfold_patches
+from carsam.runtime import kernels
 from carsam.runtime.layers import Linear, Norm
+from carsam.runtime.matrices import PackedMatrix, UpscalingWeights
+from carsam.runtime.reference import unfold_masks
 from carsam.runtime.two_way import Tokens, TwoWayTransformer, read_two_way_transformer
 from carsam.runtime.weights import Weights
 
@@ -36,22 +39,39 @@ class MaskUpscaling:
     norm: Norm
     conv2: Linear
 
-    def __call__(self, image: np.ndarray) -> np.ndarray:
-        """Map (size * size, C) float32 to (16 * size * size, C / 8) float32.
+    def __call__(self, images: np.ndarray, mask_kernels: np.ndarray, size: int) -> np.ndarray:
+        """Map image tokens (P, size * size, C) and kernels (P, M, C / 8) float32 to masks.
 
-        The 16 pixels of an image token stay together, ordered (y1, x1, y2, x2) by the
-        convolutions that made them; see `unfold`.
+        Returns:
+            (P, M, 4 * size, 4 * size) float32.
         """
+        if self._float_weights is not None:
+            return kernels.upscaled_masks(images, mask_kernels, self._float_weights)
+        side = 4 * size
+        masks = np.empty((*mask_kernels.shape[:2], side, side), np.float32)
+        for index, (image, mask_kernel) in enumerate(zip(images, mask_kernels, strict=True)):
+            masks[index] = unfold_masks(mask_kernel @ self._upscaled(image).T, size)
+        return masks
+
+    def _upscaled(self, image: np.ndarray) -> np.ndarray:
+        """Map (size * size, C) float32 to (16 * size * size, C / 8) float32."""
         doubled = self.conv1(image).reshape(4 * len(image), -1)
         hidden = self.norm(doubled, activation="gelu")
         return self.conv2(hidden, activation="gelu").reshape(16 * len(image), -1)
 
-    @staticmethod
-    def unfold(masks: np.ndarray, size: int) -> np.ndarray:
-        """Order the pixels of (M, 16 * size * size) masks: (M, 4 * size, 4 * size)."""
-        tokens = masks.reshape(len(masks), size * size, 16)
-        doubled = unfold_patches(tokens, size, size, 2).reshape(len(masks), -1, 4)
-        return unfold_patches(doubled, 2 * size, 2 * size, 2)[..., 0]
+    @cached_property
+    def _float_weights(self) -> UpscalingWeights | None:
+        """The weights, if nothing here is quantized."""
+        convolutions = self.conv1, self.conv2
+        if any(layer.input or isinstance(layer.weight, PackedMatrix) for layer in convolutions):
+            return None
+        (weight1, bias1), (weight2, bias2) = (
+            (layer.weight_values(), layer.at_zero(None)[0]) for layer in convolutions
+        )
+        norm = self.norm
+        return UpscalingWeights(
+            weight1, bias1, norm.weight, norm.bias, norm.epsilon, weight2, bias2
+        )
 
 
 @dataclass(frozen=True)
@@ -87,17 +107,19 @@ class MaskDecoder:
         count = len(prompt_tokens)
         output_tokens = np.broadcast_to(self.output_tokens, (count, *self.output_tokens.shape))
         given = np.concatenate([output_tokens, prompt_tokens], axis=1)
-        tokens, images = self.transformer(Tokens(given, given), image)
-        chosen = range(1, len(self.hypernetworks)) if multimask_output else range(1)
-        kernels = np.stack(
-            [self.hypernetworks[mask](tokens[:, 1 + mask]) for mask in chosen], axis=1
-        )  # (P, M, C / 8)
+        chosen = slice(1, len(self.hypernetworks)) if multimask_output else slice(1)
         side = 4 * self.size
-        masks = np.empty((count, len(chosen), side, side), np.float32)
-        for index in range(count):
-            upscaled = self.upscaling(images[index])
-            masks[index] = self.upscaling.unfold(kernels[index] @ upscaled.T, self.size)
-        return masks, self.iou_head(tokens[:, 0])[:, chosen]
+        masks = np.empty((count, len(self.hypernetworks[chosen]), side, side), np.float32)
+        ious, start = [], 0
+        for tokens, images in self.transformer(Tokens(given, given), image):
+            mask_tokens = tokens[:, 1:][:, chosen].swapaxes(0, 1)
+            pairs = zip(self.hypernetworks[chosen], mask_tokens, strict=True)
+            mask_kernels = np.stack([network(token) for network, token in pairs], axis=1)
+            prompts = slice(start, start + len(tokens))
+            masks[prompts] = self.upscaling(images, mask_kernels, self.size)
+            ious.append(self.iou_head(tokens[:, 0])[:, chosen])
+            start += len(tokens)
+        return masks, np.concatenate(ious)
 
 
 def read_mask_decoder(weights: Weights, config: Mapping[str, Any], size: int) -> MaskDecoder:

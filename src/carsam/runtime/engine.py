@@ -9,14 +9,11 @@ from carsam.runtime import kernels
 from carsam.runtime.decoder import read_mask_decoder
 from carsam.runtime.encoder import read_encoder
 from carsam.runtime.prompt_encoder import read_prompt_encoder
-from carsam.runtime.two_way import Tokens
+from carsam.runtime.two_way import PROMPTS_AT_ONCE, Tokens
 from carsam.runtime.weights import Weights
 
 FAMILIES = ("sam",)
 """Families whose checkpoints this engine runs."""
-
-PROMPTS_AT_ONCE = 4
-"""Prompts decoded together; bounds memory, each holds an image embedding of its own."""
 
 
 class NativeEngine:
@@ -66,9 +63,11 @@ class NativeEngine:
     ) -> tuple[np.ndarray, np.ndarray]:
         """Return mask logits (P, M, 4h, 4w) and predicted IoUs (P, M), float32."""
         image = np.ascontiguousarray(embedding[0].reshape(len(embedding[0]), -1).T)  # (h * w, C)
+        # Each mask makes an image of its own; without masks all prompts share one.
+        step = len(prompts) if prompts.masks is None else PROMPTS_AT_ONCE
         parts = [
-            self._decode(image, prompts[start : start + PROMPTS_AT_ONCE], multimask_output)
-            for start in range(0, len(prompts), PROMPTS_AT_ONCE)
+            self._decode(image, prompts[start : start + step], multimask_output)
+            for start in range(0, len(prompts), step)
         ]
         masks, ious = zip(*parts, strict=True)
         return np.concatenate(masks), np.concatenate(ious)

@@ -40,10 +40,14 @@ class TokenMap:
     def of_groups(groups: int, queries: tuple[int, int], keys: tuple[int, int]) -> "TokenMap":
         """`groups` groups of tokens that stand one after another.
 
+        Groups that share their keys but no queries are one group.
+
         Args:
             queries: groups of queries, `groups` or 1 if all share them, and queries in each.
             keys: the same for keys.
         """
+        if keys[0] == 1 and queries[0] == groups:
+            groups, queries = 1, (1, groups * queries[1])
         query_rows = _group_rows(groups, *queries)
         output_rows = _group_rows(groups, groups, queries[1])
         return TokenMap(query_rows, _group_rows(groups, *keys), output_rows, groups * queries[1])

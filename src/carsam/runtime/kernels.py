@@ -14,6 +14,7 @@ except ImportError:
         linear,
         quantize,
         round_to_table,
+        upscaled_masks,
     )
     from carsam.runtime.reference_attention import attention
 
@@ -27,6 +28,7 @@ else:
         linear,
         quantize,
         round_to_table,
+        upscaled_masks,
     )
 
 __all__ = [
@@ -39,6 +41,7 @@ __all__ = [
     "quantize",
     "round_to_table",
     "set_threads",
+    "upscaled_masks",
     "use_instruction_set",
 ]
 

@@ -1,10 +1,12 @@
 """Weight matrices whose codes stay packed."""
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
 from carsam.quant.packing import pack, packed_columns, unpack
+from carsam.runtime.functions import LANES
 
 
 @dataclass(frozen=True)
@@ -72,6 +74,38 @@ class PackedMatrix:
         return PackedMatrix(pack(codes, bits), bits, codes.shape[1], scale, zero_point)
 
 
+@dataclass(frozen=True)
+class UpscalingWeights:
+    """Float weights of mask upscaling; outputs of a convolution are ordered (y, x, channel).
+
+    Args:
+        weight1: (4 * C1, C) float32.
+        bias1: (4 * C1,) float32.
+        norm_weight, norm_bias: (C1,) float32.
+        epsilon: of the norm.
+        weight2: (4 * C2, C1) float32.
+        bias2: (4 * C2,) float32.
+    """
+
+    weight1: np.ndarray
+    bias1: np.ndarray
+    norm_weight: np.ndarray
+    norm_bias: np.ndarray
+    epsilon: float
+    weight2: np.ndarray
+    bias2: np.ndarray
+
+    @cached_property
+    def panels1(self) -> np.ndarray:
+        """(4 * C1 / 16, C, 16): `weight1` as the C++ kernel reads it."""
+        return _panels(self.weight1)
+
+    @cached_property
+    def panels2(self) -> np.ndarray:
+        """(4 * C2 / 16, C1, 16): the same of `weight2`."""
+        return _panels(self.weight2)
+
+
 def integer_product(left: np.ndarray, right: np.ndarray) -> np.ndarray:
     """left @ right.T of small integers, exact, as int32.
 
@@ -91,3 +125,9 @@ def _magnitude(codes: np.ndarray) -> int:
     if not codes.size:
         return 0
     return max(abs(int(codes.max())), abs(int(codes.min())))
+
+
+def _panels(weight: np.ndarray) -> np.ndarray:
+    rows, columns = weight.shape
+    panels = weight.reshape(rows // LANES, LANES, columns).transpose(0, 2, 1)
+    return np.ascontiguousarray(panels, np.float32)

@@ -6,11 +6,11 @@ import numpy as np
 from numpy.typing import DTypeLike
 
 import carsam.runtime._kernels as _kernels
-from carsam.runtime import reference_attention
+from carsam.runtime import reference, reference_attention
 from carsam.runtime.functions import LANES, LOG2_E
 from carsam.runtime.geometry import RelativePositions, TokenMap
 from carsam.runtime.grids import Codes, ColumnGrids, Grid, Tensor
-from carsam.runtime.matrices import PackedMatrix
+from carsam.runtime.matrices import PackedMatrix, UpscalingWeights
 from carsam.runtime.softmax_grids import TOP, RowMaximumGrid, SoftmaxGrid
 from carsam.runtime.tables import TableGrid
 
@@ -153,6 +153,29 @@ def attention(
         None if output is None else _grid(output),
     )
     return _one_of(floats, codes)
+
+
+def upscaled_masks(image: np.ndarray, kernels: np.ndarray, weights: UpscalingWeights) -> np.ndarray:
+    """See `carsam.runtime.reference.upscaled_masks`, which also does other widths."""
+    prompts, masks, channels = kernels.shape
+    if len(weights.norm_weight) % LANES or channels % LANES:
+        return reference.upscaled_masks(image, kernels, weights)
+    size = round(image.shape[1] ** 0.5)
+    result = empty((prompts, masks, 4 * size, 4 * size))
+    _kernels.upscale(
+        _contiguous(image),
+        size,
+        weights.panels1,
+        weights.bias1,
+        weights.norm_weight,
+        weights.norm_bias,
+        weights.epsilon,
+        weights.panels2,
+        weights.bias2,
+        _contiguous(kernels),
+        result,
+    )
+    return result
 
 
 def empty(shape: tuple[int, ...], dtype: DTypeLike = np.float32) -> np.ndarray:

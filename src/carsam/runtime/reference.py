@@ -5,7 +5,8 @@ from numpy.typing import DTypeLike
 
 from carsam.runtime.functions import ACTIVATIONS, lane_sum
 from carsam.runtime.grids import Codes, ColumnGrids, Grid
-from carsam.runtime.matrices import PackedMatrix, integer_product
+from carsam.runtime.images import unfold_patches
+from carsam.runtime.matrices import PackedMatrix, UpscalingWeights, integer_product
 from carsam.runtime.tables import TableGrid
 
 
@@ -99,6 +100,46 @@ def linear(
     if residual is not None:
         result += _repeated(residual, len(result))
     return result if output is None else quantize(result, output)
+
+
+def upscaled_masks(image: np.ndarray, kernels: np.ndarray, weights: UpscalingWeights) -> np.ndarray:
+    """Upscale image tokens four times and multiply every pixel by each mask's kernel.
+
+    Two transposed convolutions of side and stride 2 make 4 x 4 pixels of every token. The only
+    operator whose float products are rounded as the machine likes: to 1e-6 of their magnitude.
+
+    Args:
+        image: (P, size * size, C) float32.
+        kernels: (P, M, C2) float32.
+
+    Returns:
+        (P, M, 4 * size, 4 * size) float32.
+    """
+    size, channels = round(image.shape[1] ** 0.5), len(weights.norm_weight)
+    masks = [
+        unfold_masks(kernel @ _upscaled(tokens, channels, weights).T, size)
+        for tokens, kernel in zip(image, kernels, strict=True)
+    ]
+    return np.stack(masks)
+
+
+def unfold_masks(masks: np.ndarray, size: int) -> np.ndarray:
+    """Order the pixels of (M, 16 * size * size) masks: (M, 4 * size, 4 * size).
+
+    The 16 pixels of a token stand together, ordered (y1, x1, y2, x2) by the two convolutions.
+    """
+    tokens = masks.reshape(len(masks), size * size, 16)
+    doubled = unfold_patches(tokens, size, size, 2).reshape(len(masks), -1, 4)
+    return unfold_patches(doubled, 2 * size, 2 * size, 2)[..., 0]
+
+
+def _upscaled(tokens: np.ndarray, channels: int, weights: UpscalingWeights) -> np.ndarray:
+    """(16 * tokens, C2)."""
+    doubled = (tokens @ weights.weight1.T + weights.bias1).reshape(-1, channels)
+    norm = weights.norm_weight, weights.norm_bias, weights.epsilon
+    hidden = layer_norm(doubled, *norm, "gelu")
+    pixels = activate(hidden @ weights.weight2.T, weights.bias2, "gelu")
+    return pixels.reshape(16 * len(tokens), -1)
 
 
 def _repeated(rows: np.ndarray, count: int) -> np.ndarray:

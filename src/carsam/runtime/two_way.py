@@ -1,6 +1,6 @@
 """SAM's two-way transformer: prompt tokens and image tokens attend to each other."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,6 +12,9 @@ from carsam.runtime.layers import AttentionProduct, Linear, Norm
 from carsam.runtime.weights import Weights, activation_name
 
 FINAL_NORM_EPSILON = 1e-5
+
+PROMPTS_AT_ONCE = 4
+"""Prompts decoded together; bounds memory, each holds an image embedding of its own."""
 
 
 @dataclass(frozen=True)
@@ -43,6 +46,13 @@ class Tokens:
         """Other values (P * length, C) at the same positions."""
         values = flat.reshape(-1, *self.values.shape[1:])
         return Tokens(values, self.positions)
+
+    def part(self, groups: slice) -> "Tokens":
+        """Some of the groups; all of it if there is only one, which every prompt shares."""
+        if len(self.values) == 1:
+            return self
+        positions = self.positions if len(self.positions) == 1 else self.positions[groups]
+        return Tokens(self.values[groups], positions)
 
 
 @dataclass(frozen=True)
@@ -99,15 +109,18 @@ class TwoWayBlock:
     norm4: Norm
     adds_positions: bool
 
-    def __call__(self, tokens: Tokens, image: Tokens) -> tuple[Tokens, Tokens]:
-        """Return the new prompt tokens and image tokens, both of P groups."""
+    def new_tokens(self, tokens: Tokens, image: Tokens) -> Tokens:
+        """Return the new prompt tokens of P groups."""
         attended = self.self_attention(tokens, tokens, self.adds_positions, self.adds_positions)
         tokens = tokens.replaced(self.norm1(attended))
         tokens = tokens.replaced(self.norm2(self.token_to_image(tokens, image)))
         flat = tokens.flat()
         hidden = self.mlp_in.to_grid(flat, self.mlp_out.input, self.activation)
-        tokens = tokens.replaced(self.norm3(self.mlp_out(hidden, residual=flat)))
-        return tokens, image.replaced(self.norm4(self.image_to_token(image, tokens)))
+        return tokens.replaced(self.norm3(self.mlp_out(hidden, residual=flat)))
+
+    def new_image(self, tokens: Tokens, image: Tokens) -> Tokens:
+        """Return the image tokens of P groups after `tokens`, which are new already."""
+        return image.replaced(self.norm4(self.image_to_token(image, tokens)))
 
 
 @dataclass(frozen=True)
@@ -118,12 +131,22 @@ class TwoWayTransformer:
     final_attention: DecoderAttention
     final_norm: Norm
 
-    def __call__(self, tokens: Tokens, image: Tokens) -> tuple[np.ndarray, np.ndarray]:
-        """Return prompt tokens (P, T, C) and image tokens (P, h * w, C), float32."""
-        for block in self.blocks:
-            tokens, image = block(tokens, image)
-        attended = self.final_norm(self.final_attention(tokens, image))
-        return tokens.replaced(attended).values, image.values
+    def __call__(self, tokens: Tokens, image: Tokens) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        """Yield prompt tokens (p, T, C) and image tokens (p, h * w, C) of a few prompts at a time.
+
+        What the first block makes of an image that all prompts share is made once.
+        """
+        first, *others = self.blocks
+        all_tokens = first.new_tokens(tokens, image)
+        for start in range(0, len(all_tokens.values), PROMPTS_AT_ONCE):
+            prompts = slice(start, start + PROMPTS_AT_ONCE)
+            tokens = all_tokens.part(prompts)
+            picture = first.new_image(tokens, image.part(prompts))
+            for block in others:
+                tokens = block.new_tokens(tokens, picture)
+                picture = block.new_image(tokens, picture)
+            attended = self.final_norm(self.final_attention(tokens, picture))
+            yield tokens.replaced(attended).values, picture.values
 
 
 def read_two_way_transformer(weights: Weights, config: Mapping[str, Any]) -> TwoWayTransformer:

@@ -1,0 +1,113 @@
+// Mask upscaling in float: an image token becomes 4 x 4 pixels of every mask, without storing
+// what lies between. See upscaled_masks in carsam/runtime/reference.py.
+#pragma once
+
+#include "rows_kernel.h"
+
+namespace CARSAM_NAMESPACE {
+
+using carsam::Upscale;
+
+constexpr std::size_t UPSCALE_TOKENS = 24;  // treated together; a multiple of most TILE_ROWS
+
+// ROWS rows of `depth` numbers times PANELS panels [depth][16], plus bias.
+template <int ROWS, int PANELS>
+static inline void float_tile(const float* values, std::size_t depth, const float* panels,
+                              const float* bias, float* result, std::size_t stride) {
+    Floats sums[ROWS][PANELS];
+#pragma GCC unroll 16
+    for (int row = 0; row < ROWS; ++row) {
+#pragma GCC unroll 2
+        for (int panel = 0; panel < PANELS; ++panel) sums[row][panel] = load(bias + panel * PANEL);
+    }
+    for (std::size_t k = 0; k < depth; ++k) {
+        Floats weights[PANELS];
+#pragma GCC unroll 2
+        for (int panel = 0; panel < PANELS; ++panel) {
+            weights[panel] = load(panels + (panel * depth + k) * PANEL);
+        }
+#pragma GCC unroll 16
+        for (int row = 0; row < ROWS; ++row) {
+            const Floats value = broadcast(values[row * depth + k]);
+#pragma GCC unroll 2
+            for (int panel = 0; panel < PANELS; ++panel) {
+                sums[row][panel] = multiply_add(value, weights[panel], sums[row][panel]);
+            }
+        }
+    }
+#pragma GCC unroll 16
+    for (int row = 0; row < ROWS; ++row) {
+#pragma GCC unroll 2
+        for (int panel = 0; panel < PANELS; ++panel) {
+            store(result + row * stride + panel * PANEL, sums[row][panel]);
+        }
+    }
+}
+
+// (rows, depth) times (columns, depth) laid out as panels, plus bias: (rows, columns).
+static void float_product(const float* values, std::size_t rows, std::size_t depth,
+                          const float* panels, std::size_t columns, const float* bias,
+                          float* result) {
+    constexpr int ROWS = TILE_ROWS, PANELS = TILE_PANELS;
+    for (std::size_t column = 0; column < columns; column += PANELS * PANEL) {
+        std::size_t row = 0;
+        for (; row + ROWS <= rows; row += ROWS) {
+            float_tile<ROWS, PANELS>(values + row * depth, depth, panels + column * depth,
+                                     bias + column, result + row * columns + column, columns);
+        }
+        for (; row < rows; ++row) {
+            float_tile<1, PANELS>(values + row * depth, depth, panels + column * depth,
+                                  bias + column, result + row * columns + column, columns);
+        }
+    }
+}
+
+// The four pixels (y2, x2) that one row of the second convolution makes, of every mask.
+static void mask_pixels(const Upscale& op, float* row, const float* kernels, float* result,
+                        std::size_t y, std::size_t x) {
+    const std::size_t side = 4 * op.size;
+    for (std::size_t pixel = 0; pixel < 4; ++pixel, row += op.channels2) {
+        for (std::size_t channel = 0; channel < op.channels2; channel += LANES) {
+            store(row + channel, gelu(load(row + channel)));
+        }
+        for (std::size_t mask = 0; mask < op.masks; ++mask) {
+            const float* kernel = kernels + mask * op.channels2;
+            Floats sum = broadcast(0.0f);
+            for (std::size_t channel = 0; channel < op.channels2; channel += LANES) {
+                sum = multiply_add(load(row + channel), load(kernel + channel), sum);
+            }
+            result[(mask * side + y + pixel / 2) * side + x + pixel % 2] = fold_sum(sum);
+        }
+    }
+}
+
+static void upscale(const Upscale& op, std::size_t prompt, std::size_t first, std::size_t last) {
+    const std::size_t columns1 = 4 * op.channels1, columns2 = 4 * op.channels2;
+    float* doubled = carsam::scratch_of<float>(carsam::Scratch::scores,
+                                               UPSCALE_TOKENS * (columns1 + 4 * columns2));
+    float* pixels = doubled + UPSCALE_TOKENS * columns1;
+    carsam::LayerNorm norm{};
+    norm.values = norm.result = doubled;
+    norm.columns = op.channels1;
+    norm.weight = op.norm_weight;
+    norm.bias = op.norm_bias;
+    norm.epsilon = op.epsilon;
+    const std::size_t tokens = op.size * op.size;
+    const float* kernels = op.kernels + prompt * op.masks * op.channels2;
+    float* result = op.result + prompt * op.masks * 16 * tokens;
+    for (std::size_t token = first; token < last; token += UPSCALE_TOKENS) {
+        const std::size_t count = last - token < UPSCALE_TOKENS ? last - token : UPSCALE_TOKENS;
+        float_product(op.image + (prompt * tokens + token) * op.channels, count, op.channels,
+                      op.panels1, columns1, op.bias1, doubled);
+        layer_norm_with<Activation::gelu>(norm, 0, 4 * count);
+        float_product(doubled, 4 * count, op.channels1, op.panels2, columns2, op.bias2, pixels);
+        for (std::size_t row = 0; row < 4 * count; ++row) {
+            const std::size_t place = token + row / 4, corner = row % 4;
+            mask_pixels(op, pixels + row * columns2, kernels, result,
+                        4 * (place / op.size) + 2 * (corner / 2),
+                        4 * (place % op.size) + 2 * (corner % 2));
+        }
+    }
+}
+
+}  // namespace CARSAM_NAMESPACE
