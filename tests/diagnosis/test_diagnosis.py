@@ -7,6 +7,8 @@ import torch
 from carsam.calibration.quantize import quantize
 from carsam.diagnosis.attention import attention_maps, focus, token_shares
 from carsam.diagnosis.damage import Case, Diagnosis, Harm, diagnose
+from carsam.diagnosis.oscillation import loss_curves, swing
+from carsam.diagnosis.pictures import save_losses
 from carsam.diagnosis.report import examine
 from carsam.diagnosis.switches import SwitchedModel
 from carsam.engine import Prompts
@@ -121,3 +123,40 @@ def test_the_report_is_written_whole(tiny_sam, image_folder, tmp_path):
         "damage.svg",
         "doctor.json",
     }
+
+
+def note(unit, before, after, by_step):
+    kept = after <= before
+    return {
+        "step": "reconstruct",
+        "unit": unit,
+        "loss_before": before,
+        "loss_after": after,
+        "kept": kept,
+        "loss_by_step": by_step,
+    }
+
+
+def test_losses_are_taken_from_the_notes_of_training():
+    notes = [{"step": "compensate", "site": "a"}, note("b", 2.0, 1.0, [4, 3, 2])]
+    (curve,) = loss_curves(notes)
+    assert (curve.unit, curve.before, curve.after, curve.kept) == ("b", 2.0, 1.0, True)
+
+
+def test_rises_are_the_share_of_changes_upwards():
+    steady, swinging = loss_curves([note("a", 2, 1, [4, 3, 2]), note("b", 2, 1, [3, 1, 2, 1])])
+    assert steady.rises == 0
+    assert swinging.rises == pytest.approx(1 / 4)
+
+
+def test_the_swing_compares_units_with_their_neighbours():
+    doubling = loss_curves([note("a", 9, 1, []), note("b", 9, 2, []), note("c", 9, 1, [])])
+    assert swing(doubling) == pytest.approx(np.log(2))
+    put_back = loss_curves([note("a", 1, 5, []), note("b", 1, 1, [])])
+    assert swing(put_back) == 0
+
+
+def test_a_trained_run_gets_a_plot_of_its_losses(tmp_path):
+    curves = loss_curves([note("a", 2, 1, [4, 3, 2]), note("b", 2, 1, [3, 1, 2, 1])])
+    save_losses(curves, tmp_path / "losses.svg")
+    assert "loss of the unit" in (tmp_path / "losses.svg").read_text()

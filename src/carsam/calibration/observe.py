@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
+from carsam.errors import UserError
 from carsam.families.base import Site, State
 from carsam.methods.units import UnitPlan
 from carsam.progress import Progress
@@ -32,7 +33,7 @@ def run_observed(
         The states after the unit, and the statistics by site path and operand.
 
     Raises:
-        ValueError: an activation is NaN or infinite; the site and operand are named.
+        UserError: an activation is NaN or infinite; site and operand, or the unit, are named.
     """
     with _observers(model, plan.sites) as observers:
         outputs = keep(_outputs(model, plan, inputs, observers, progress))
@@ -53,6 +54,9 @@ def _outputs(
 ) -> Iterator[State]:
     for state in inputs:
         output = plan.run(model, state)
+        for name in plan.outputs:
+            if not bool(output[name].isfinite().all()):
+                raise UserError(f"{plan.name}: its output {name} holds NaN or infinity.")
         for observer in observers.values():
             observer.end_image()
         progress.advance(note=plan.name)

@@ -1,5 +1,6 @@
 """`carsam doctor`: which part of a quantized model does the damage."""
 
+import math
 from pathlib import Path
 
 from rich.console import Console
@@ -28,7 +29,7 @@ def doctor(
     Args:
         run: folder of the quantized model.
         images: folder of photos to look at.
-        out: folder that gets doctor.json, damage.svg and attention.png.
+        out: folder that gets doctor.json, damage.svg, attention.png, and losses.svg after training.
         coco: COCO instances json of the photos, whose boxes are then the prompts.
         source: the float model; the one that RUN was made from unless given.
         count: photos to use.
@@ -37,6 +38,7 @@ def doctor(
     options.prepare()
     require("quantize")
     from carsam.diagnosis.report import examine
+    from carsam.engines import resolve_device
 
     with options.progress() as progress:
         report = examine(
@@ -47,6 +49,7 @@ def doctor(
             source=source,
             count=count,
             seed=options.seed,
+            device=resolve_device(options.device),
             progress=progress,
         )
     found = report.diagnosis
@@ -61,5 +64,13 @@ def doctor(
         print(
             f"{before.path}: entropy {before.entropy:.2f} -> {after.entropy:.2f}, "
             f"inside the mask {before.inside:.2f} -> {after.inside:.2f}"
+        )
+    if report.losses:
+        unsteady = max(report.losses, key=lambda curve: curve.rises)
+        put_back = sum(not curve.kept for curve in report.losses)
+        print(
+            f"Loss from unit to unit changes by a factor of {math.exp(report.swing):.1f}; while "
+            f"training it is least steady in {unsteady.unit} ({100 * unsteady.rises:.0f} % of its "
+            f"changes are rises); {put_back} of {len(report.losses)} trainings were put back."
         )
     print(found.advice())

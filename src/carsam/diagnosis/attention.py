@@ -36,7 +36,7 @@ def attention_maps(family: Family, module: Any, case: Case) -> dict[str, np.ndar
     divided by their sum, which is not exactly 1.
     """
     side = module.prompt_encoder.image_embedding_size
-    engine = TorchEngine(family, module, "simulated")
+    engine = TorchEngine(family, module, "simulated", next(module.parameters()).device)
     with _recorded(family, module) as maps:
         engine.decode(engine.encode(case.pixels), case.prompts, multimask_output=False)
     found = {}

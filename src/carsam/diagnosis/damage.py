@@ -88,7 +88,7 @@ def diagnose(
     """
     if not cases:
         raise UserError("A diagnosis needs at least one image with a prompt.")
-    engine = TorchEngine(model.family, model.module, "simulated")
+    engine = TorchEngine(model.family, model.module, "simulated", model.device)
     units = [unit for unit in units if model.of_sites([site for site, _ in unit.sites])]
     kinds = list(dict.fromkeys(name for _, name in model.operands))
     progress.start("Diagnosing", 2 * len(units) + len(kinds) + 2)

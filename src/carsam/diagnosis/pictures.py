@@ -1,5 +1,6 @@
-"""Plots of a diagnosis: damage along the depth, attention before and after."""
+"""Plots of a diagnosis: damage and loss along the depth, attention before and after."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -7,6 +8,7 @@ from PIL import Image
 
 from carsam.diagnosis.attention import attention_maps
 from carsam.diagnosis.damage import Case, Diagnosis
+from carsam.diagnosis.oscillation import LossCurve
 from carsam.diagnosis.switches import SwitchedModel
 from carsam.preprocess import PIXEL_MEAN, PIXEL_STD
 from carsam.quant.model import QuantizedModel
@@ -32,6 +34,36 @@ def save_damage(diagnosis: Diagnosis, path: Path) -> None:
     axes.set_xticks(range(len(names)), names, rotation=90, fontsize=7)
     axes.spines[["top", "right"]].set_visible(False)
     axes.legend(frameon=False)
+    figure.savefig(path, bbox_inches="tight", metadata={"Date": None})
+    pyplot.close(figure)
+
+
+def save_losses(curves: Sequence[LossCurve], path: Path) -> None:
+    """Plot the loss of every unit before and after training, and during it, as an SVG."""
+    import matplotlib
+
+    matplotlib.use("svg")
+    from matplotlib import pyplot
+
+    places = range(len(curves))
+    figure, (depth, steps) = pyplot.subplots(1, 2, figsize=(5 + 0.28 * len(curves), 3.6))
+    depth.plot(places, [curve.before for curve in curves], "o:", label="rounded to nearest")
+    depth.plot(places, [curve.after for curve in curves], "k.-", label="reconstructed")
+    depth.set_xticks(places, [_short(curve.unit) for curve in curves], rotation=90, fontsize=7)
+    depth.set_ylabel("loss of the unit")
+    depth.legend(frameon=False)
+    colours = pyplot.get_cmap("viridis")
+    for place, curve in zip(places, curves, strict=True):
+        start = curve.by_step[0] if curve.by_step else 0.0
+        if start > 0:
+            shares = [(i + 1) / len(curve.by_step) for i in range(len(curve.by_step))]
+            colour = colours(place / max(1, len(curves) - 1))
+            steps.plot(shares, [loss / start for loss in curve.by_step], color=colour)
+    steps.set_xlabel("share of the steps (dark: first units)")
+    steps.set_ylabel("training loss, relative to its start")
+    for axes in (depth, steps):
+        axes.set_yscale("log")
+        axes.spines[["top", "right"]].set_visible(False)
     figure.savefig(path, bbox_inches="tight", metadata={"Date": None})
     pyplot.close(figure)
 

@@ -12,6 +12,7 @@ from carsam.calibration.prompts import annotated_boxes, found_boxes
 from carsam.data.images import sample_images
 from carsam.diagnosis.attention import Focus, attention_maps, focus, token_shares
 from carsam.diagnosis.damage import Case, Diagnosis, diagnose
+from carsam.diagnosis.oscillation import LossCurve, loss_curves, swing
 from carsam.diagnosis.switches import SwitchedModel
 from carsam.engine import Prompts
 from carsam.families import load_model
@@ -32,15 +33,24 @@ class Report:
     Args:
         diagnosis: harm by unit and operand.
         float_focus, quantized_focus: of every token-to-image attention, averaged over images.
+        losses: of reconstruction; empty where nothing was trained.
     """
 
     diagnosis: Diagnosis
     float_focus: tuple[Focus, ...]
     quantized_focus: tuple[Focus, ...]
+    losses: tuple[LossCurve, ...]
+
+    @property
+    def swing(self) -> float:
+        """Of the final losses along the depth (`oscillation.swing`)."""
+        return swing(self.losses)
 
     def to_json(self) -> dict[str, Any]:
         """Return plain data."""
-        return {**asdict(self), "advice": self.diagnosis.advice()}
+        losses = [{**asdict(curve), "rises": curve.rises} for curve in self.losses]
+        found = {**asdict(self), "losses": losses, "loss_swing": self.swing}
+        return {**found, "advice": self.diagnosis.advice()}
 
 
 def examine(
@@ -52,9 +62,12 @@ def examine(
     source: str | None = None,
     count: int = 4,
     seed: int = 0,
+    device: str = "cpu",
     progress: Progress,
 ) -> Report:
     """Diagnose a run and write `doctor.json`, `damage.svg` and `attention.png` to `out`.
+
+    Where the run was reconstructed, `losses.svg` is written too.
 
     Args:
         run: folder of the quantized model.
@@ -63,24 +76,28 @@ def examine(
         source: the float model; the one that the run names unless given.
         count: photos to use.
         seed: chooses them.
+        device: where to compute.
 
     Raises:
         UserError: the run, the float model or the images cannot be read.
     """
-    from carsam.diagnosis.pictures import save_attention, save_damage
+    from carsam.diagnosis.pictures import save_attention, save_damage, save_losses
 
     quantized = load_simulated(run)
     family, float_module = load_model(source or quantized.provenance["source"])
-    model = SwitchedModel(quantized, float_module)
+    model = SwitchedModel(quantized, float_module, device)
     cases = _cases(model, images, coco, count, seed, progress)
     recipe = Recipe.from_dict(quantized.provenance["recipe"])
     units = plan_units(family.stages(model.module), quantized.sites, recipe)
     found = diagnose(model, units, cases, progress)
     floats, after = _focus(model, quantized, cases)
-    report = Report(found, floats, after)
+    losses = loss_curves(quantized.provenance.get("notes", ()))
+    report = Report(found, floats, after, losses)
     out.mkdir(parents=True, exist_ok=True)
     (out / "doctor.json").write_text(json.dumps(report.to_json(), indent=1) + "\n")
     save_damage(found, out / "damage.svg")
+    if losses:
+        save_losses(losses, out / "losses.svg")
     save_attention(model, quantized, cases[0], out / "attention.png")
     return report
 
@@ -96,7 +113,7 @@ def _cases(
     boxes = None if coco is None else annotated_boxes(coco)
     sample = sample_images(images, count, seed, among=boxes, warn=progress.warn)
     model.switch_(())
-    engine = TorchEngine(model.family, model.module, "float")
+    engine = TorchEngine(model.family, model.module, "float", model.device)
     cases = []
     for index, (name, image) in enumerate(zip(sample.names, sample, strict=True)):
         pixels, frame = preprocess(image, engine.image_size)
@@ -113,7 +130,7 @@ def _focus(
 ) -> tuple[tuple[Focus, ...], tuple[Focus, ...]]:
     """Return the focus of the float and of the quantized attentions, on the float masks."""
     model.switch_(())
-    engine = TorchEngine(model.family, model.module, "float")
+    engine = TorchEngine(model.family, model.module, "float", model.device)
     side = model.module.prompt_encoder.image_embedding_size
     gathered: tuple[list[list[Focus]], list[list[Focus]]] = ([], [])
     for case in cases:

@@ -21,11 +21,15 @@ class SwitchedModel:
     Args:
         quantized: as `quantize` or `load_simulated` return it.
         float_module: the transformers model that it was made from.
+        device: where both are moved to.
     """
 
-    def __init__(self, quantized: QuantizedModel, float_module: nn.Module) -> None:
-        self.family = quantized.family
-        self.module: Any = prepare(quantized.family, float_module)
+    def __init__(
+        self, quantized: QuantizedModel, float_module: nn.Module, device: str = "cpu"
+    ) -> None:
+        self.family, self.device = quantized.family, torch.device(device)
+        self.module: Any = prepare(quantized.family, float_module).to(self.device)
+        quantized.module.to(self.device)
         self._sites = {site.path: site for site in quantized.sites}
         self._grids: dict[Operand, nn.Module] = {}
         self._weights: dict[str, tuple[dict[str, torch.Tensor], dict[str, torch.Tensor]]] = {}

@@ -111,7 +111,7 @@ class Reconstruct:
             factors = [grid.factor for grid in learned if self.trains_scales]
             optimizers = self._optimizers(roundings, factors)
             for step in range(self.steps if optimizers else 0):
-                index = int(torch.randint(len(unit.inputs), (), generator=generator))
+                index = _drawn_index(len(unit.inputs), generator)
                 mixed = self._mixed(unit.inputs[index], unit.quantized_inputs[index], generator)
                 outputs = unit.plan.run(unit.model, mixed)
                 target = unit.targets[index]
@@ -236,6 +236,10 @@ def _averaged(losses: Sequence[float], pieces: int) -> list[float]:
     size = max(1, len(losses) // pieces)
     parts = [losses[start : start + size] for start in range(0, len(losses), size)]
     return [sum(part) / len(part) for part in parts]
+
+
+def _drawn_index(count: int, generator: torch.Generator) -> int:
+    return int(torch.randint(count, (), generator=generator, device=generator.device))
 
 
 def _device(unit: Unit) -> torch.device:
