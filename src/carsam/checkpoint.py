@@ -36,6 +36,17 @@ class Checkpoint:
     manifest: dict[str, Any]
     tensors: Mapping[str, np.ndarray]
 
+    @property
+    def fingerprint(self) -> str:
+        """SHA-256 over everything that decides what the model computes, in hexadecimal."""
+        decisive = {key: self.manifest[key] for key in ("family", "model_config", "sites")}
+        digest = hashlib.sha256(json.dumps(decisive, sort_keys=True).encode())
+        for name in sorted(self.tensors):
+            tensor = np.ascontiguousarray(self.tensors[name])
+            digest.update(f"{name} {tensor.dtype} {tensor.shape}".encode())
+            digest.update(tensor.data)
+        return digest.hexdigest()
+
 
 def read_checkpoint(folder: str | Path) -> Checkpoint:
     """Read a checkpoint folder; the tensors are views of the memory-mapped file.
@@ -142,7 +153,7 @@ class MappedTensors(Mapping[str, np.ndarray]):
                 pass
         except (SafetensorError, OSError) as error:
             raise UserError(f"{path} is not a readable safetensors file: {error}.") from error
-        mapped = np.memmap(path, dtype=np.uint8, mode="r")
+        mapped = np.asarray(np.memmap(path, dtype=np.uint8, mode="r"))
         header_size = int(mapped[:8].view("<u8")[0])
         header = json.loads(bytes(mapped[8 : 8 + header_size]))
         header.pop("__metadata__", None)

@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 
 from carsam.data.images import ImageSource, read_image
+from carsam.embeddings import EmbeddingCache
 from carsam.engine import Embedding, Engine, Prompts
 from carsam.engines import load
 from carsam.errors import UserError
@@ -23,10 +24,13 @@ class SamPredictor:
     Args:
         model: an engine, a model with an `engine()` method, or what `carsam.engines.load` takes,
             such as a run folder.
+        cache: embeddings on disk, or their folder: an image that was set before, in this process
+            or another, is not encoded again.
     """
 
-    def __init__(self, model: Any) -> None:
+    def __init__(self, model: Any, cache: EmbeddingCache | str | Path | None = None) -> None:
         self.engine = _engine_of(model)
+        self._cache = EmbeddingCache(cache) if isinstance(cache, str | Path) else cache
         self._embedding: Embedding | None = None
         self._frame: Frame | None = None
 
@@ -47,7 +51,9 @@ class SamPredictor:
         if image_format == "BGR" and isinstance(image, np.ndarray):
             rgb = np.ascontiguousarray(rgb[..., ::-1])
         pixels, frame = preprocess(rgb, self.engine.image_size)
-        self._embedding = self.engine.encode(pixels)
+        self._embedding = (
+            self._cache.encode(self.engine, pixels) if self._cache else self.engine.encode(pixels)
+        )
         self._frame = frame
 
     def predict(

@@ -1,13 +1,17 @@
 """The torch engine: a float or a simulated model behind the engine interface."""
 
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 import torch
+import transformers
 from torch import Tensor
 
+from carsam.checkpoint import Checkpoint
 from carsam.engine import Embedding, Prompts
 from carsam.families.base import Family
+from carsam.quant.model import QuantizedModel
 
 
 class TorchEngine:
@@ -26,6 +30,23 @@ class TorchEngine:
         self.family, self.mode, self.device = family, mode, torch.device(device)
         self.module = module.to(self.device)
         self.image_size: int = module.config.vision_config.image_size
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """Changes with everything that decides what `encode` makes of an image.
+
+        Raises:
+            UserError: the model is a legacy one, whose results are random.
+        """
+        if self.mode == "float":
+            tensors = {name: t.cpu().numpy() for name, t in self.module.state_dict().items()}
+            manifest = {"family": self.family.name, "sites": {}}
+            manifest["model_config"] = self.module.config.to_dict()
+            checkpoint = Checkpoint(manifest, tensors)
+        else:
+            checkpoint = QuantizedModel(self.family, self.module).to_checkpoint()
+        versions = f"torch {torch.__version__} transformers {transformers.__version__}"
+        return f"{self.mode} {versions} {self.device.type} {checkpoint.fingerprint}"
 
     @torch.inference_mode()
     def encode(self, pixels: np.ndarray) -> Embedding:

@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.table import Table
 
 from carsam.checkpoint import MANIFEST_FILE, read_checkpoint, update_manifest
-from carsam.cli.options import Common, EngineName
+from carsam.cli.options import Common, EngineName, embedding_cache
 from carsam.engine import Engine
 from carsam.engines import load
 from carsam.errors import UserError
@@ -31,6 +31,7 @@ def evaluate(
     compare: str = "auto",
     limit: int | None = None,
     record: Annotated[bool, Parameter(negative="")] = False,
+    cache: Path | None = None,
     common: Common | None = None,
 ) -> None:
     """Measure a model's masks against COCO annotations (needs the extra `quantize`).
@@ -47,6 +48,7 @@ def evaluate(
         compare: float model to run beside it: auto takes the one MODEL was quantized from; none.
         limit: evaluate only so many images.
         record: also write the numbers into MODEL's carsam.json, where `carsam info` shows them.
+        cache: folder of embeddings to use and extend; $CARSAM_CACHE unless given.
     """
     options = common or Common()
     options.prepare()
@@ -69,6 +71,7 @@ def evaluate(
             model=model,
             limit=limit,
             seed=options.seed,
+            cache=embedding_cache(cache, progress),
             progress=progress,
         )
     result.save(json)

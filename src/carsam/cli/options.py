@@ -6,16 +6,21 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Annotated, Literal
 
 from cyclopts import Parameter
 from threadpoolctl import threadpool_limits
 
+from carsam.embeddings import EmbeddingCache
 from carsam.errors import UserError
 from carsam.progress import Mode, Progress, make_progress
 
 Device = Literal["auto", "cpu", "cuda"]
 EngineName = Literal["auto", "native", "simulated", "float"]
+
+CACHE_VARIABLE = "CARSAM_CACHE"
+"""Names the folder of embeddings where `--cache` does not."""
 
 
 @Parameter(name="*", group="Common options")
@@ -67,6 +72,12 @@ class Common:
         threadpool_limits(threads)
         if "torch" in sys.modules:
             sys.modules["torch"].set_num_threads(threads)
+
+
+def embedding_cache(folder: Path | None, progress: Progress) -> EmbeddingCache | None:
+    """Return the cache that `--cache` or $CARSAM_CACHE names, or None."""
+    named = folder or os.environ.get(CACHE_VARIABLE)
+    return EmbeddingCache(named, progress.warn) if named else None
 
 
 def parse_box(text: str) -> tuple[float, float, float, float]:

@@ -7,7 +7,7 @@ import numpy as np
 from cyclopts import Parameter
 from PIL import Image
 
-from carsam.cli.options import Common, EngineName, parse_box, parse_point
+from carsam.cli.options import Common, EngineName, embedding_cache, parse_box, parse_point
 from carsam.data.images import read_image
 from carsam.engines import load
 from carsam.errors import UserError
@@ -31,6 +31,7 @@ def predict(
     point: Annotated[list[str] | None, Parameter(negative="")] = None,
     overlay: Path | None = None,
     engine: EngineName = "auto",
+    cache: Path | None = None,
     common: Common | None = None,
 ) -> None:
     """Predict the mask of a box or of points in a photo.
@@ -46,6 +47,7 @@ def predict(
         point: x,y of the object, or x,y,0 of what is not; repeat for more points.
         overlay: where a picture of photo, prompt and mask goes.
         engine: the arithmetic to run the model with.
+        cache: folder of embeddings to use and extend; $CARSAM_CACHE unless given.
     """
     options = common or Common()
     options.prepare()
@@ -57,8 +59,10 @@ def predict(
         if path is not None:
             _check_output(path, photo)
     image = read_image(photo)
-    predictor = SamPredictor(load(model, engine, options.device))
-    predictor.set_image(image)
+    with options.progress() as progress:
+        embeddings = embedding_cache(cache, progress)
+        predictor = SamPredictor(load(model, engine, options.device), embeddings)
+        predictor.set_image(image)
     masks, ious, _ = predictor.predict(
         point_coords=np.array([place[:2] for place in points]) if points else None,
         point_labels=np.array([place[2] for place in points]) if points else None,

@@ -7,6 +7,7 @@ import sys
 import time
 from pathlib import Path
 
+from carsam.embeddings import EmbeddingCache
 from carsam.engine import Engine
 from carsam.errors import UserError
 from carsam.evaluation.bootstrap import LEVEL, resample_weights
@@ -33,6 +34,7 @@ def evaluate(
     model: str = "",
     limit: int | None = None,
     seed: int = 0,
+    cache: EmbeddingCache | None = None,
     progress: Progress | None = None,
     bootstrap: int = 1000,
     chunk: int = 16,
@@ -50,6 +52,7 @@ def evaluate(
         model: names the model and run in the result.
         limit: evaluate only so many images, those of lowest id.
         seed: of the bootstrap's resamples.
+        cache: embeddings to use and extend, of both engines.
         progress: hears of every image and warning; silent by default.
         bootstrap: number of resamples for the intervals; 0 for none.
         chunk: prompts decoded together; bounds memory.
@@ -76,6 +79,7 @@ def evaluate(
         rule,
         detections=found,
         log=log,
+        cache=cache,
         progress=progress,
         chunk=chunk,
     )

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from carsam.data.images import read_image
+from carsam.embeddings import EmbeddingCache
 from carsam.engine import Engine
 from carsam.errors import UserError
 from carsam.evaluation import masks
@@ -57,6 +58,7 @@ def run_engines(
     *,
     detections: Mapping[int, Sequence[Detection]],
     log: WarningLog,
+    cache: EmbeddingCache | None,
     progress: Progress,
     chunk: int,
 ) -> tuple[list[Run], CocoData]:
@@ -70,13 +72,14 @@ def run_engines(
         rule: how to score.
         detections: a detector's boxes by image id; empty for other prompts.
         log: hears of images left out and boxes not prompted.
+        cache: embeddings to use and extend, if any.
         progress: advanced once per image.
         chunk: prompts decoded together; bounds memory.
 
     Returns:
         One run per engine, and the part of `data` that was run.
     """
-    predictors = [SamPredictor(engine) for engine in engines]
+    predictors = [SamPredictor(engine, cache) for engine in engines]
     runs = [Run(predictor.engine) for predictor in predictors]
     done = set()
     progress.start("Evaluating", len(data.images))

@@ -1,5 +1,7 @@
 """The native engine: a checkpoint run in integers, without torch."""
 
+from functools import cached_property
+
 import numpy as np
 
 from carsam.checkpoint import Checkpoint
@@ -15,6 +17,9 @@ from carsam.runtime.weights import Weights
 FAMILIES = ("sam",)
 """Families whose checkpoints this engine runs."""
 
+ARITHMETIC = 1
+"""Counts changes of the encoder's results; embeddings kept on disk are of one arithmetic."""
+
 
 class NativeEngine:
     """Runs a checkpoint of the SAM family; implements `carsam.engine.Engine`.
@@ -29,6 +34,7 @@ class NativeEngine:
     mode = "native"
 
     def __init__(self, checkpoint: Checkpoint, threads: int | None = None) -> None:
+        self._checkpoint = checkpoint
         manifest = checkpoint.manifest
         if manifest["family"] not in FAMILIES:
             raise UnsupportedError(
@@ -50,6 +56,11 @@ class NativeEngine:
         if threads is not None:
             kernels.set_threads(threads)
         self._image_positions = self._prompt_encoder.positions.of_image(self._encoder.size)
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """Changes with everything that decides what `encode` makes of an image."""
+        return f"native {ARITHMETIC} {self._checkpoint.fingerprint}"
 
     def encode(self, pixels: np.ndarray) -> Embedding:
         """Return the image embedding of normalised, padded `pixels` (3, S, S) float32."""
