@@ -8,6 +8,7 @@ from without_torch import run_without_torch
 
 from carsam.calibration.quantize import quantize
 from carsam.cli import main
+from carsam.runtime import kernels
 
 KEYS = {"load_seconds", "encode_seconds", "decode_seconds", "decode_64_seconds", "peak_mb"}
 
@@ -46,11 +47,13 @@ def test_engines_are_measured_each_in_its_process(bench, tmp_path, capsys):
     assert len([line for line in table.read_text().splitlines() if line.startswith("| ")]) == 4
 
 
-def test_native_has_a_row_for_each_model(bench, run):
+def test_native_has_a_row_for_each_model_and_instruction_set(bench, run):
     other = shutil.copytree(run, run.with_name("other"))
-    rows = bench("--isa", "portable", "--also", str(other))["engines"]
-    assert [row["engine"] for row in rows] == ["native", "native:other"]
-    assert [row["instruction_set"] for row in rows] == ["portable", "portable"]
+    best = kernels.instruction_set()
+    rows = bench("--isa", f"portable,{best}", "--also", str(other))["engines"]
+    names = ["native", f"native:{best}", "native:other", f"native:other:{best}"]
+    assert [row["engine"] for row in rows] == names
+    assert [row["instruction_set"] for row in rows] == ["portable", best, "portable", best]
 
 
 def test_other_runtimes_need_the_extra(run):

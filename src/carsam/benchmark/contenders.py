@@ -68,7 +68,8 @@ def contenders(
     Args:
         run: the quantized model.
         runners: keys of `RUNNERS`.
-        sets: instruction sets, each of which the native engine gets a row for.
+        sets: instruction sets, each of which the native engine gets a row for; the first's row has
+            the plain name.
         also: more quantized models for the native engine.
         peers: folder of the other runtimes' models.
     """
@@ -86,8 +87,8 @@ def _native_rows(run: Path, sets: Sequence[str], also: Sequence[Path]) -> list[C
     rows = []
     for folder in (run, *also):
         base = "native" if folder == run else f"native:{folder.name}"
-        for chosen in sets or (None,):
-            name = f"{base}:{chosen}" if chosen and len(sets) > 1 else base
+        for number, chosen in enumerate(sets or (None,)):
+            name = f"{base}:{chosen}" if number else base
             rows.append(Contender(name, "native", folder, chosen))
     return rows
 

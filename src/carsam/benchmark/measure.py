@@ -2,8 +2,9 @@
 
 import time
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 from carsam.benchmark.contenders import Contender
@@ -14,6 +15,9 @@ from carsam.progress import Progress
 IDLE_MEGABYTES = 3000
 """A process that keeps more than this between its turns is ended, and started and warmed up again
 for the next: not all contenders fit into memory at once."""
+
+LOAD_ROUNDS = 2
+"""Rounds of loading at most: some runtimes compile for long."""
 
 SETTLE_SECONDS = 0.1
 """Between two turns, for the threads of the last one to fall asleep."""
@@ -74,18 +78,30 @@ def measure(
     """
     players = [_Player(contender, threads, environment) for contender in contenders]
     try:
-        for phase in (None, ENCODE, DECODE_ONE, DECODE_MANY):
-            progress.start(f"Measuring {phase.name if phase else 'load'}", rounds * len(players))
-            for number in range(rounds):
-                for player in players if number % 2 == 0 else reversed(players):
-                    time.sleep(SETTLE_SECONDS)
-                    player.load() if phase is None else player.take_turn(phase)
-                    progress.advance(note=player.record.contender.name)
-            progress.finish()
+        _take_turns(players, "load", min(rounds, LOAD_ROUNDS), _Player.load, progress)
+        for phase in (ENCODE, DECODE_ONE, DECODE_MANY):
+            turn = partial(_Player.measure, phase=phase)
+            _take_turns(players, phase.name, rounds, turn, progress)
     finally:
         for player in players:
             player.end()
     return [player.record for player in players]
+
+
+def _take_turns(
+    players: Sequence["_Player"],
+    name: str,
+    rounds: int,
+    turn: Callable[["_Player"], None],
+    progress: Progress,
+) -> None:
+    progress.start(f"Measuring {name}", rounds * len(players))
+    for number in range(rounds):
+        for player in players if number % 2 == 0 else reversed(players):
+            time.sleep(SETTLE_SECONDS)
+            turn(player)
+            progress.advance(note=player.record.contender.name)
+    progress.finish()
 
 
 class _Player:
@@ -108,7 +124,7 @@ class _Player:
         del reply["resident_mb"]
         self.record.description = reply
 
-    def take_turn(self, phase: Phase) -> None:
+    def measure(self, phase: Phase) -> None:
         """Do the timed calls of a phase, warmed up."""
         if self._process is None:
             self.load()
