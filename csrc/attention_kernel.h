@@ -19,8 +19,9 @@ struct QueryBlock {
     std::int32_t sums[QUERY_BLOCK];       // of codes
     std::uint8_t* codes;                  // (QUERY_BLOCK, padded_head)
     std::uint8_t* split;                  // for `split_rows`
-    float* logits;                        // (QUERY_BLOCK, padded_keys)
-    std::uint8_t* probabilities;          // (QUERY_BLOCK, padded_keys)
+    std::size_t stride;                   // of logits and probabilities, at least padded_keys
+    float* logits;                        // (QUERY_BLOCK, stride)
+    std::uint8_t* probabilities;          // (QUERY_BLOCK, stride)
     float* by_line;                       // (QUERY_BLOCK, padded_lines)
     float* by_column;                     // (QUERY_BLOCK, padded_line)
     float* numbers;                       // (head_dim) codes of one query less their zero point
@@ -34,14 +35,16 @@ static QueryBlock make_block(const Attention& op) {
     const std::size_t keys = op.padded_keys(), head = op.padded_head();
     block.padded_lines = rounded_up(op.lines, PANEL);
     const std::size_t widest = keys > head ? keys : head;
+    // Rows a large power of two apart would share the same few places of the cache.
+    block.stride = keys % 1024 ? keys : keys + 64;
     block.codes = carsam::scratch_of<std::uint8_t>(
-        carsam::Scratch::rows, QUERY_BLOCK * (head + keys) + split_bytes(QUERY_BLOCK, widest));
+        carsam::Scratch::rows, QUERY_BLOCK * (head + block.stride) + split_bytes(QUERY_BLOCK, widest));
     block.probabilities = block.codes + QUERY_BLOCK * head;
-    block.split = block.probabilities + QUERY_BLOCK * keys;
+    block.split = block.probabilities + QUERY_BLOCK * block.stride;
     block.logits = carsam::scratch_of<float>(
-        carsam::Scratch::scores, QUERY_BLOCK * (keys + block.padded_lines + op.padded_line()) + head);
+        carsam::Scratch::scores, QUERY_BLOCK * (block.stride + block.padded_lines + op.padded_line()) + head);
     block.used_steps = carsam::scratch_of<std::uint32_t>(carsam::Scratch::products, keys / STEP);
-    block.by_line = block.logits + QUERY_BLOCK * keys;
+    block.by_line = block.logits + QUERY_BLOCK * block.stride;
     block.by_column = block.by_line + QUERY_BLOCK * block.padded_lines;
     block.numbers = block.by_column + QUERY_BLOCK * op.padded_line();
     return block;
@@ -129,7 +132,7 @@ static void find_logits(const Attention& op, const PreparedHead& head, QueryBloc
                     if (ends) logit = logit + load(beyond);
                     float* maxima = block.maxima + query * LANES;
                     store(maxima, maximum(load(maxima), logit));
-                    store(block.logits + query * keys + first, logit);
+                    store(block.logits + query * block.stride + first, logit);
                 }
             }
         }
@@ -148,7 +151,7 @@ static void clear_padding(const Attention& op, std::uint8_t* codes) {
 // Softmax of one query and its codes.
 static void find_probabilities(const Attention& op, QueryBlock& block, std::size_t query) {
     const std::size_t keys = op.padded_keys();
-    float* logits = block.logits + query * keys;
+    float* logits = block.logits + query * block.stride;
     const Floats highest = broadcast(fold_maximum(load(block.maxima + query * LANES)));
     Floats total = broadcast(0.0f);
     for (std::size_t place = 0; place < keys; place += LANES) {
@@ -160,7 +163,7 @@ static void find_probabilities(const Attention& op, QueryBlock& block, std::size
     const Floats factor = broadcast(grid.inverse_scale / fold_sum(total));
     const Ints zero = broadcast(grid.zero_point - ROUNDING_BITS);
     const Floats limit = broadcast(static_cast<float>(grid.maximum - grid.zero_point));
-    std::uint8_t* codes = block.probabilities + query * keys;
+    std::uint8_t* codes = block.probabilities + query * block.stride;
     for (std::size_t place = 0; place < keys; place += LANES) {
         const Floats scaled = minimum(load(logits + place) * factor, limit);
         store_bytes(codes + place, round_to_ints(scaled) + zero);
@@ -168,11 +171,11 @@ static void find_probabilities(const Attention& op, QueryBlock& block, std::size
 }
 
 // The steps, four keys each, in which any of the rows has a code other than 0.
-static Steps used_steps(const std::uint8_t* codes, std::size_t stride, std::size_t rows,
-                        std::uint32_t* list) {
+static Steps used_steps(const std::uint8_t* codes, std::size_t stride, std::size_t keys,
+                        std::size_t rows, std::uint32_t* list) {
     constexpr std::size_t STEPS = PANEL / STEP;  // looked at together
     std::size_t count = 0;
-    for (std::size_t first = 0; first < stride / STEP; first += STEPS) {
+    for (std::size_t first = 0; first < keys / STEP; first += STEPS) {
         std::uint32_t any[STEPS] = {};
         for (std::size_t row = 0; row < rows; ++row) {
             std::uint32_t fours[STEPS];
@@ -190,9 +193,9 @@ static Steps used_steps(const std::uint8_t* codes, std::size_t stride, std::size
 static void find_output(const Attention& op, const PreparedHead& head, QueryBlock& block,
                         const std::int32_t* output_rows, std::size_t first_channel) {
     const std::size_t keys = op.padded_keys(), channels = op.heads * op.head_dim;
-    CodeRows codes{block.probabilities, nullptr, keys, op.probability_grid.bits()};
+    CodeRows codes{block.probabilities, nullptr, block.stride, op.probability_grid.bits()};
     if (is_split(codes.bits, op.value_grid.bits())) {
-        codes = split_rows(block.probabilities, keys, block.count, keys, block.split);
+        codes = split_rows(block.probabilities, block.stride, block.count, keys, block.split);
     }
     const std::int32_t zero = op.value_grid.zero_point - signed_offset(op.value_grid);
     const GridLanes grid = grid_lanes(op.output_grid);
@@ -200,7 +203,8 @@ static void find_output(const Attention& op, const PreparedHead& head, QueryBloc
     for (std::size_t row = 0; row < block.count; row += TILE_ROWS) {
         const std::size_t rows = block.count - row < TILE_ROWS ? block.count - row : TILE_ROWS;
         const Steps steps =
-            used_steps(block.probabilities + row * keys, keys, rows, block.used_steps);
+            used_steps(block.probabilities + row * block.stride, block.stride, keys, rows,
+                       block.used_steps);
         for (std::size_t channel = 0; channel < op.head_dim; channel += TILE_COLUMNS) {
             const std::size_t left = op.head_dim - channel;
             const std::size_t panels =
@@ -241,9 +245,9 @@ static void attend(const Attention& op, const PreparedHead& prepared, std::size_
     find_logits(op, prepared, block);
     const std::size_t keys = op.padded_keys();
     for (std::size_t query = 0; query < block.count; ++query) {
-        std::uint8_t* codes = block.probabilities + query * keys;
+        std::uint8_t* codes = block.probabilities + query * block.stride;
         if (op.numerators) {
-            find_numerators(block.logits + query * keys, keys,
+            find_numerators(block.logits + query * block.stride, keys,
                             fold_maximum(load(block.maxima + query * LANES)),
                             op.probability_grid.inverse_scale, op.numerators, codes);
         } else {

@@ -28,7 +28,7 @@ static void prepare_value_rows(const Attention& op, const PreparedHead& prepared
 // Softmax of one query and its codes.
 static void find_listed_codes(const Attention& op, QueryBlock& block, std::size_t query) {
     const std::size_t keys = op.padded_keys();
-    float* logits = block.logits + query * keys;
+    float* logits = block.logits + query * block.stride;
     const Floats highest = broadcast(fold_maximum(load(block.maxima + query * LANES)));
     Floats total = broadcast(0.0f);
     for (std::size_t place = 0; place < keys; place += LANES) {
@@ -37,7 +37,7 @@ static void find_listed_codes(const Attention& op, QueryBlock& block, std::size_
         store(logits + place, power);
     }
     const float factor = 1.0f / fold_sum(total);
-    std::uint8_t* codes = block.probabilities + query * keys;
+    std::uint8_t* codes = block.probabilities + query * block.stride;
     for (std::size_t place = 0; place < keys; ++place) {
         codes[place] = static_cast<std::uint8_t>(table_code(op.table, logits[place] * factor));
     }
@@ -94,7 +94,7 @@ static void attend_with_table(const Attention& op, const PreparedHead& prepared,
                                                   op.padded_head() << op.table.bits);
     for (std::size_t query = 0; query < block.count; ++query) {
         find_listed_codes(op, block, query);
-        sum_by_code(op, prepared, block.probabilities + query * op.padded_keys(), sums);
+        sum_by_code(op, prepared, block.probabilities + query * block.stride, sums);
         weigh_sums(op, sums, output_rows[block.places[query]] * channels + first_channel);
     }
 }
