@@ -214,6 +214,21 @@ def test_attention_with_other_softmax_grids_equals_the_reference(
     )
 
 
+@pytest.mark.parametrize("bits", [4, 8])
+@pytest.mark.parametrize("make_grid", [None, row_maximum, table])
+def test_attention_to_1024_keys_whose_rows_are_kept_apart_equals_the_reference(
+    make_grid, bits
+) -> None:
+    random = np.random.default_rng(0)
+    query, key, value = (codes(random, rows, 32, bits, "") for rows in (15, 1024, 1024))
+    probabilities = make_grid(random, bits) if make_grid else Grid(np.float32(0.001), 1, bits)
+    arguments = (query, key, value, TokenMap.of_groups(1, (1, 15), (1, 1024)), 2, 0.3)
+    np.testing.assert_array_equal(
+        native.attention(*arguments, probabilities),
+        reference_attention.attention(*arguments, probabilities),
+    )
+
+
 @pytest.mark.parametrize("size, window", [(5, 3), (16, 14), (17, 17), (16, 16), (3, 4)])
 @pytest.mark.parametrize("bits", [4, 8])
 def test_attention_with_relative_positions_equals_the_reference(size, window, bits) -> None:
