@@ -20,11 +20,17 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
 from carsam.errors import UserError
+from carsam.manifest import (
+    FORMAT,
+    MANIFEST_FILE,
+    VERSION,
+    check_model_config,
+    grids_of,
+    read_json,
+    read_manifest,
+)
 from carsam.quant.storage import site_tensors
 
-FORMAT = "carsam"
-VERSION = 1
-MANIFEST_FILE = "carsam.json"
 WEIGHTS_FILE = "model.safetensors"
 DTYPES = {"F16": np.float16, "F32": np.float32, "U8": np.uint8}
 
@@ -55,11 +61,18 @@ def read_checkpoint(folder: str | Path) -> Checkpoint:
         UserError: a file is missing, damaged, truncated, or not a carsam checkpoint.
     """
     folder = Path(folder)
-    manifest = _read_manifest(folder / MANIFEST_FILE)
+    manifest = read_manifest(folder / MANIFEST_FILE)
     weights = folder / WEIGHTS_FILE
     _check_weights_file(weights, manifest)
     tensors = MappedTensors(weights)
     _check_tensors(manifest, tensors, weights)
+    _check_values(manifest, tensors, weights)
+    try:
+        check_model_config(manifest["model_config"], len(tensors))
+    except ValueError as error:
+        raise UserError(
+            f"{folder / MANIFEST_FILE} is damaged: {error}. Quantize the model again."
+        ) from error
     return Checkpoint(manifest, tensors)
 
 
@@ -108,7 +121,7 @@ def write_checkpoint(
 def update_manifest(folder: str | Path, changes: Mapping[str, Any]) -> None:
     """Replace top-level keys of `carsam.json`, for example `metrics`, atomically."""
     path = Path(folder) / MANIFEST_FILE
-    manifest = {**_read_manifest(path), **changes}
+    manifest = {**read_manifest(path), **changes}
     partial = path.with_suffix(".partial")
     partial.write_text(json.dumps(manifest, indent=1) + "\n", encoding="utf-8")
     os.replace(partial, path)
@@ -155,7 +168,10 @@ class MappedTensors(Mapping[str, np.ndarray]):
             raise UserError(f"{path} is not a readable safetensors file: {error}.") from error
         mapped = np.asarray(np.memmap(path, dtype=np.uint8, mode="r"))
         header_size = int(mapped[:8].view("<u8")[0])
-        header = json.loads(bytes(mapped[8 : 8 + header_size]))
+        try:
+            header = read_json(bytes(mapped[8 : 8 + header_size]))
+        except ValueError as error:
+            raise UserError(f"{path} is not a readable safetensors file: {error}.") from error
         header.pop("__metadata__", None)
         unknown = {entry["dtype"] for entry in header.values()} - set(DTYPES)
         if unknown:
@@ -176,31 +192,6 @@ class MappedTensors(Mapping[str, np.ndarray]):
 
     def __len__(self) -> int:
         return len(self._header)
-
-
-def _read_manifest(path: Path) -> dict[str, Any]:
-    if not path.parent.is_dir():
-        raise UserError(f"There is no folder {path.parent}. Give the folder of a quantized model.")
-    try:
-        manifest = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise UserError(
-            f"{path.parent} is not a carsam checkpoint: it holds no {MANIFEST_FILE}. "
-            "Make one with `carsam quantize`."
-        ) from None
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise UserError(f"{path} is damaged: it is not valid JSON ({error}).") from error
-    if not isinstance(manifest, dict) or manifest.get("format") != FORMAT:
-        raise UserError(f'{path} is not a carsam checkpoint: its "format" is not "{FORMAT}".')
-    if manifest.get("version") != VERSION:
-        raise UserError(
-            f"{path} has version {manifest.get('version')}; this carsam reads version {VERSION}. "
-            "Install the carsam that wrote it, or quantize again."
-        )
-    missing = {"family", "model_config", "sites", "weights_file"} - set(manifest)
-    if missing:
-        raise UserError(f"{path} is damaged: it lacks {', '.join(sorted(missing))}.")
-    return manifest
 
 
 def _check_weights_file(path: Path, manifest: Mapping[str, Any]) -> None:
@@ -233,6 +224,24 @@ def _check_tensors(manifest: Mapping[str, Any], tensors: MappedTensors, path: Pa
                 f"{path} does not fit its {MANIFEST_FILE}: {name} is {found.dtype} of shape "
                 f"{found.shape}, expected {dtype} of shape {shape}."
             )
+
+
+def _check_values(manifest: Mapping[str, Any], tensors: MappedTensors, path: Path) -> None:
+    """Refuse numbers that no grid has; a comparison with NaN is false."""
+    for name, tensor in tensors.items():
+        if tensor.dtype != np.uint8 and not np.isfinite(tensor).all():
+            raise UserError(f"{path} is damaged: {name} holds NaN or infinity.")
+    for site_path, site in manifest["sites"].items():
+        for name, grid in grids_of(site_path, site):
+            if not (tensors[f"{name}_scale"] > 0).all():
+                raise UserError(f"{path} is damaged: {name}_scale is not positive.")
+            for end, count in (("zero_point", 2 ** grid["bits"]), ("group", grid.get("groups"))):
+                codes = tensors.get(f"{name}_{end}")
+                if codes is not None and count is not None and (codes >= count).any():
+                    raise UserError(
+                        f"{path} is damaged: {name}_{end} is {codes.max()}; "
+                        f"expected less than {count}."
+                    )
 
 
 def _replace_folder(partial: Path, folder: Path) -> None:
