@@ -1,9 +1,9 @@
 """Speed and memory of SAM on this machine: every engine and every other runtime, in one table.
 
-    python benchmarks/speed_sam.py --runs RUNS --cache CACHE [--threads 2] [--only sam-vit-base,...]
+    python benchmarks/speed_sam.py --runs RUNS --peers PEERS [--threads 2] [--only sam-vit-base,...]
 
 Needs the extras `quantize` and `bench`. Quantized models are made in RUNS and the other runtimes'
-models in CACHE when they are not there yet. Each model's numbers go to
+models in PEERS when they are not there yet. Each model's numbers go to
 benchmarks/results/speed_<model>.json and its table to benchmarks/results/speed_<model>.md.
 """
 
@@ -29,7 +29,7 @@ MODELS = {
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--runs", type=Path, required=True)
-    parser.add_argument("--cache", type=Path, required=True)
+    parser.add_argument("--peers", type=Path, required=True)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--rounds", type=int, help="instead of each model's own number")
     parser.add_argument("--isa", default="", help="instruction sets, the best unless given")
@@ -47,7 +47,7 @@ def main() -> None:
         result = RESULTS / f"speed_{model}"
         _carsam(
             *("bench", str(runs[0]), *also, *(bf16 if _has_bfloat16() else others)),
-            *("--cache", str(arguments.cache), "--threads", str(arguments.threads)),
+            *("--peers", str(arguments.peers), "--threads", str(arguments.threads)),
             *("--repeats", str(arguments.rounds or rounds), "--isa", arguments.isa),
             *("--json", f"{result}.json", "--markdown", f"{result}.md"),
         )

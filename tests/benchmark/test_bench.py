@@ -25,7 +25,7 @@ def bench(run, tmp_path):
 
     def bench(*options: str) -> dict:
         result = tmp_path / "result.json"
-        always = ["--repeats", "1", "--threads", "1", "--cache", str(tmp_path / "cache"), "--quiet"]
+        always = ["--repeats", "1", "--threads", "1", "--peers", str(tmp_path / "peers"), "--quiet"]
         assert main(["bench", str(run), *options, *always, "--json", str(result)]) == 0
         return json.loads(result.read_text())
 
@@ -67,6 +67,7 @@ def test_other_runtimes_need_the_extra(run):
     ("options", "message"),
     [
         (["--engine", "magic"], "Engine magic is not known; expected native, simulated"),
+        (["--engine", ","], "Found no engine"),
         (["--repeats", "0"], "Found --repeats 0"),
         (["--isa", "mmx"], "Instruction set mmx"),
     ],

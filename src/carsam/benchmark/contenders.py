@@ -50,13 +50,15 @@ def runners_named(names: str) -> list[str]:
     """Return keys of `RUNNERS` for names separated by commas; a group stands for its members.
 
     Raises:
-        UserError: a name is not known.
+        UserError: a name is not known, or there is none.
     """
     found: list[str] = []
     for name in filter(None, names.split(",")):
         if name not in RUNNERS:
             raise UserError(f"Engine {name} is not known; expected {', '.join(RUNNERS)}.")
         found += [member for member in GROUPS.get(name, (name,)) if member not in found]
+    if not found:
+        raise UserError(f"Found no engine; expected one or more of {', '.join(RUNNERS)}.")
     return found
 
 

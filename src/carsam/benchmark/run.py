@@ -23,7 +23,7 @@ def benchmark(
     run: Path,
     runners: Sequence[str],
     *,
-    cache: Path,
+    peers: Path,
     threads: int,
     rounds: int,
     sets: Sequence[str] = (),
@@ -37,7 +37,7 @@ def benchmark(
     Args:
         run: the quantized model; float models and other runtimes get its geometry.
         runners: keys of `RUNNERS`; the first is what the others are compared with.
-        cache: folder that keeps the other runtimes' models, which are built when they are missing.
+        peers: folder that keeps the other runtimes' models, which are built when they are missing.
         threads: of every process.
         rounds: timed calls of each contender.
         sets: instruction sets, each of which the native engine gets a row for.
@@ -55,7 +55,7 @@ def benchmark(
     for name in runners:
         if RUNNERS[name].packages:
             require(RUNNERS[name].extra, *RUNNERS[name].packages)
-    folder = cache / hashlib.sha256(json.dumps(config).encode()).hexdigest()[:16]
+    folder = peers / hashlib.sha256(json.dumps(config).encode()).hexdigest()[:16]
     formats = [RUNNERS[name].format for name in runners]
     _build(run, folder, [name for name in formats if name is not None], environment, progress)
     rows = contenders(run, runners, sets, also, folder)

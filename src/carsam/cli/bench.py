@@ -26,7 +26,7 @@ def bench(
     repeats: int = 5,
     isa: str = "",
     also: Repeated = None,
-    cache: Path | None = None,
+    peers: Path | None = None,
     common: Common | None = None,
 ) -> None:
     """Measure how fast a quantized model loads, encodes and decodes, and its memory.
@@ -45,7 +45,7 @@ def bench(
         repeats: rounds, each with one turn of every contender.
         isa: instruction sets for the native engine, separated by commas; the best unless given.
         also: another quantized model of the same geometry, for the native engine; repeat for more.
-        cache: folder that keeps the other runtimes' models; carsam/bench in the user's cache
+        peers: folder that keeps the other runtimes' models; carsam/peers in the user's cache
             unless given.
     """
     environment = dict(os.environ)  # before carsam's choices, which other runtimes do not need
@@ -62,7 +62,7 @@ def bench(
         document = benchmark(
             run,
             runners,
-            cache=cache or _default_cache(),
+            peers=peers or _default_folder(),
             threads=options.threads or os.cpu_count() or 1,
             rounds=repeats,
             sets=[name for name in isa.split(",") if name],
@@ -84,5 +84,5 @@ def _command() -> str:
     return shlex.join(["carsam", *(Path(argument).name for argument in sys.argv[1:])])
 
 
-def _default_cache() -> Path:
-    return Path(os.environ.get("XDG_CACHE_HOME", "~/.cache")).expanduser() / "carsam" / "bench"
+def _default_folder() -> Path:
+    return Path(os.environ.get("XDG_CACHE_HOME", "~/.cache")).expanduser() / "carsam" / "peers"
