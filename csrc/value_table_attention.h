@@ -38,23 +38,45 @@ static void find_listed_codes(const Attention& op, QueryBlock& block, std::size_
     }
     const float factor = 1.0f / fold_sum(total);
     std::uint8_t* codes = block.probabilities + query * block.stride;
+    if (op.table.bits <= FEW_BITS) {
+        for (std::size_t place = 0; place < keys; place += LANES) {
+            const Floats numbers = load(logits + place) * broadcast(factor);
+            store_bytes(codes + place, table_codes(op.table, numbers));
+        }
+        return;
+    }
     for (std::size_t place = 0; place < keys; ++place) {
         codes[place] = static_cast<std::uint8_t>(table_code(op.table, logits[place] * factor));
     }
 }
 
-// Adds up the rows of values by code: sums (2^bits, width).
-static void sum_by_code(const Attention& op, const PreparedHead& head, const std::uint8_t* codes,
+constexpr std::size_t KEYS_AT_ONCE = 64;    // whose values stay in the nearest cache
+constexpr std::size_t QUERIES_AT_ONCE = 4;  // in turn, so that no sum waits for itself
+
+// Adds up the rows of values by code: sums (queries, 2^bits, width).
+static void sum_by_code(const Attention& op, const PreparedHead& head, const QueryBlock& block,
                         std::int32_t* sums) {
-    const std::size_t width = op.padded_head();
+    const std::size_t width = op.padded_head(), keys = op.padded_keys();
+    const std::size_t numbers = width << op.table.bits;
     const bool is_zero_first = op.table.values[0] == 0.0f;  // then its sum does not matter
-    std::memset(sums, 0, (width << op.table.bits) * sizeof(std::int32_t));
-    for (std::size_t place = 0; place < op.padded_keys(); ++place) {
-        if (codes[place] == 0 && is_zero_first) continue;
+    const auto add = [&](std::size_t query, std::size_t place) {
+        const std::uint8_t code = block.probabilities[query * block.stride + place];
+        if (code == 0 && is_zero_first) return;
         const std::int32_t* row = head.value_rows + place * width;
-        std::int32_t* sum = sums + codes[place] * width;
+        std::int32_t* sum = sums + query * numbers + code * width;
         for (std::size_t channel = 0; channel < width; channel += LANES) {
             store(sum + channel, load(sum + channel) + load(row + channel));
+        }
+    };
+    std::memset(sums, 0, block.count * numbers * sizeof(std::int32_t));
+    for (std::size_t first = 0; first < keys; first += KEYS_AT_ONCE) {
+        const std::size_t last = first + KEYS_AT_ONCE < keys ? first + KEYS_AT_ONCE : keys;
+        for (std::size_t query = 0; query < block.count; query += QUERIES_AT_ONCE) {
+            const std::size_t left = block.count - query;
+            const std::size_t count = left < QUERIES_AT_ONCE ? left : QUERIES_AT_ONCE;
+            for (std::size_t place = first; place < last; ++place) {
+                for (std::size_t i = 0; i < count; ++i) add(query + i, place);
+            }
         }
     }
 }
@@ -90,12 +112,13 @@ static void attend_with_table(const Attention& op, const PreparedHead& prepared,
     if (block.count == 0) return;
     if (op.relative_rows) find_positions(op, block);
     find_logits(op, prepared, block);
-    auto* sums = carsam::scratch_of<std::int32_t>(carsam::Scratch::columns,
-                                                  op.padded_head() << op.table.bits);
+    const std::size_t numbers = op.padded_head() << op.table.bits;
+    auto* sums = carsam::scratch_of<std::int32_t>(carsam::Scratch::columns, block.count * numbers);
+    for (std::size_t query = 0; query < block.count; ++query) find_listed_codes(op, block, query);
+    sum_by_code(op, prepared, block, sums);
     for (std::size_t query = 0; query < block.count; ++query) {
-        find_listed_codes(op, block, query);
-        sum_by_code(op, prepared, block.probabilities + query * block.stride, sums);
-        weigh_sums(op, sums, output_rows[block.places[query]] * channels + first_channel);
+        weigh_sums(op, sums + query * numbers,
+                   output_rows[block.places[query]] * channels + first_channel);
     }
 }
 

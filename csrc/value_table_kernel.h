@@ -7,6 +7,17 @@ namespace CARSAM_NAMESPACE {
 
 using carsam::ValueTable;
 
+// -1 where left > right, else 0.
+static CARSAM_INLINE Ints negative_where_above(const Floats& left, const Floats& right) {
+    Ints result;
+#if defined(__GNUC__)
+    CARSAM_PARTS(result.part[i] = (IntVector)(left.part[i] > right.part[i]))
+#else
+    CARSAM_PARTS(result.part[i] = -static_cast<IntVector>(left.part[i] > right.part[i]))
+#endif
+    return result;
+}
+
 // How many of the table's middles are below a number: the code of the nearest value.
 static CARSAM_INLINE std::uint32_t table_code(const ValueTable& table, float number) {
     std::uint32_t code = 0;
@@ -14,6 +25,17 @@ static CARSAM_INLINE std::uint32_t table_code(const ValueTable& table, float num
         code += half * (number > table.middles[code + half - 1]);  // no branch to mispredict
     }
     return code;
+}
+
+constexpr int FEW_BITS = 5;  // so few middles are compared faster than searched
+
+// The same for every lane.
+static CARSAM_INLINE Ints table_codes(const ValueTable& table, const Floats& numbers) {
+    Ints codes = broadcast(0);
+    for (std::size_t i = 0; i + 1 < std::size_t{1} << table.bits; ++i) {
+        codes = codes - negative_where_above(numbers, broadcast(table.middles[i]));
+    }
+    return codes;
 }
 
 static void round_to_table(const carsam::RoundToTable& op, std::size_t first, std::size_t last) {
