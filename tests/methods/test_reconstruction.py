@@ -62,7 +62,7 @@ def test_the_scales_gradient_is_that_of_lsq():
     grid = UniformGrid(torch.tensor([0.5]), torch.tensor([0.0]), 2)
     learned = LearnedGrid(grid, 1.0, torch.Generator())
     learned(torch.tensor([0.7, 9.0])).sum().backward()
-    # Inside: round(v / s) - v / s; above: the highest code (LSQ, eq. 3), both times the start.
+    # Inside: round(v / s) - v / s; above: the highest code (LSQ), both times the start.
     expected = 0.5 * ((1 - 1.4) + 3)
     assert float(learned.factor.grad) == pytest.approx(expected, abs=1e-5)
 

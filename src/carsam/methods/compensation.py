@@ -1,6 +1,6 @@
 """MatMul-aware compensation (MAC): projections learn the error of the other operand.
 
-CAR-SAM (CVPR 2026, arXiv 2605.16901); the equations are in `methods/sylvester.py` and
+CAR-SAM (Wen et al., CVPR 2026, arXiv 2605.16901); the equations are in `methods/sylvester.py` and
 docs/methods.md.
 """
 

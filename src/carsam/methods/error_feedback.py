@@ -21,7 +21,7 @@ COLUMNS_AT_ONCE = 128
 class FeedBackErrors:
     """Round weights column by column; the columns not yet rounded make up for each error.
 
-    GPTQ (Frantar et al., ICLR 2023, arXiv 2210.17323, section 3 and Algorithm 1), of
+    GPTQ (Frantar et al., ICLR 2023, arXiv 2210.17323), of
     min ||(W^ - W) X^||^2 with X^ the inputs on the quantized path. With `asymmetry` also the
     error of the inputs is made up for, min ||W^ X^ - W X||^2 with X the float inputs: GPTAQ (Li
     et al., ICML 2025, arXiv 2504.02692). Layers go in the order of execution, each with inputs

@@ -21,7 +21,8 @@ COVERED = (*(0.85 + 0.01 * step for step in range(15)), 0.995, 0.999, 0.9995, 0.
 
 @dataclass(frozen=True)
 class PerceptualClipping:
-    """SAQ-SAM's perceptual-consistency clipping (PCC; AAAI 2026).
+    """SAQ-SAM's perceptual-consistency clipping (PCC; Zhang et al., AAAI 2026, arXiv
+    2503.06515).
 
     For the inputs of an attention's query and key projections and for queries and keys: of
     several percentile ranges the one with which the set of the attention's focus, where the

@@ -1,6 +1,6 @@
 """QDrop (Wei et al., ICLR 2022, arXiv 2203.05740): one joint pass over rounding and scales.
 
-Eq. 8: during reconstruction each activation stays in float with probability 1/2, and
+During reconstruction each activation stays in float with probability 1/2, and
 each element of a block's input comes from the float model with probability 1/2. Ranges have the
 least squared error, of weights per channel and of activations per tensor.
 

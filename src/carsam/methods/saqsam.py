@@ -1,4 +1,4 @@
-"""SAQ-SAM (AAAI 2026): perceptual clipping, and reconstruction towards the prompts' interaction.
+"""SAQ-SAM (AAAI 2026, arXiv 2503.06515): clipping by perception, prompts during reconstruction.
 
 Prompt-aware reconstruction (PAR): the outputs of an encoder unit go through the float neck, prompt
 encoder and two-way blocks, those of a decoder unit through the float two-way blocks after it, and

@@ -106,7 +106,7 @@ class UniformGrid(Grid):
         return (codes - self.zero_point) * self.scale
 
     def soft(self, values: Tensor, factor: Tensor) -> Tensor:
-        """Round with the gradients of LSQ (Esser et al., ICLR 2020, eq. 3)."""
+        """Round with the gradients of LSQ (Esser et al., ICLR 2020)."""
         return soft_uniform(values, self.scale * factor, self.zero_point, self.levels)
 
 

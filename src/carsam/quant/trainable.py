@@ -14,7 +14,7 @@ from carsam.quant.grids import Grid, UniformGrid
 from carsam.quant.layers import Layer, rows_to_weight, weight_to_rows
 
 STRETCH_LOW, STRETCH_HIGH = -0.1, 1.1
-"""AdaRound's stretched sigmoid (Nagel et al. 2020, eq. 23) reaches 0 and 1 exactly."""
+"""AdaRound's stretched sigmoid (Nagel et al., ICML 2020) reaches 0 and 1 exactly."""
 
 
 class SoftRounding(nn.Module):
@@ -55,7 +55,7 @@ class SoftRounding(nn.Module):
         return rows_to_weight(self._layer[0], grid.values(codes), weight.shape)
 
     def undecided(self, exponent: float) -> Tensor:
-        """Return AdaRound's regulariser: sum of 1 - |2 h - 1|**exponent (eq. 24)."""
+        """Return AdaRound's regulariser: sum of 1 - |2 h - 1|**exponent."""
         return (1 - (2 * self.share - 1).abs().pow(exponent)).sum()
 
 
@@ -64,7 +64,7 @@ class LearnedGrid(nn.Module):
 
     Args:
         grid: the start; everything but its scale stays.
-        keep: probability of a value being quantized; the others pass in float (QDrop, eq. 8).
+        keep: probability of a value being quantized; the others pass in float (QDrop).
         generator: draws which.
     """
 
