@@ -8,7 +8,7 @@ from PIL import Image
 
 from carsam.comparison.plot import save_plot
 from carsam.comparison.run import Plan, run_plan
-from carsam.comparison.table import Row, markdown, rows
+from carsam.comparison.table import Row, about, caption, document, markdown, rows
 from carsam.data.scenes import write_scenes
 from carsam.progress import Silent
 
@@ -35,6 +35,7 @@ def plan(tiny_sam, tmp_path):
         (),
         "cpu",
         1,
+        "simulated",
         None,
     )
 
@@ -93,7 +94,35 @@ def test_failed_cells_are_counted():
 
 def test_the_markdown_shows_mean_and_spread():
     table = rows([result("rtn", "w4a4", 0, 0.20), result("rtn", "w4a4", 1, 0.24)])
-    assert "| rtn | w4a4 | 22.0 ± 2.0 | 44.0 | 15 s | 0.5 GB | 2 |" in markdown(table)
+    assert "| rtn | w4a4 | 22.0 ± 2.0 |  | 44.0 | 15 s | 0.5 GB | 2 |" in markdown(table)
+
+
+def test_the_markdown_shows_the_share_of_float():
+    table = rows([result("float", "float", 0, 0.40), result("rtn", "w4a4", 0, 0.30)])
+    assert "| rtn | w4a4 | 30.0 | 75 % |" in markdown(table)
+
+
+def test_legacy_rows_are_labelled():
+    made = result("qdrop-legacy", "w4a4", 0, 0.30)
+    made["evaluation"]["mode"] = "legacy"
+    text = markdown(rows([made]))
+    assert "| *qdrop-legacy* |" in text
+    assert "published faults" in text
+
+
+def test_the_document_says_what_it_was_measured_on(plan):
+    made = result("rtn", "w4a4", 0, 0.30)
+    made["evaluation"] |= {"images": 2, "instances": 7, "prompts": "boxes"}
+    facts = about(plan, [made])
+    assert (facts["model"], facts["images"], facts["instances"]) == ("model", 2, 7)
+    assert "/" not in caption(plan, [made])
+    assert document(plan, [made])["rows"][0]["aps"] == (pytest.approx(30.0),)
+
+
+def test_the_native_engine_evaluates_what_is_quantized(plan, tmp_path):
+    chosen = replace(plan, engine="native", bits=("w4a4",))
+    results = run_plan(chosen, tmp_path / "cells", Silent())
+    assert [r["evaluation"]["mode"] for r in results] == ["float", "native"]
 
 
 def test_the_plot_is_an_svg_with_a_legend(tmp_path):

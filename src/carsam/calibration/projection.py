@@ -5,6 +5,7 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import torch
@@ -71,9 +72,8 @@ def project(
     """Run every kind of unit for one image and a few steps, on a copy, and count it up.
 
     Units with the same kinds of sites and the same shapes are probed once. What a step costs per
-    image and what it costs in any case are told apart by a second run with two images, what a
-    training step costs by one with more steps. The image with the most boxes is the probe, so the
-    projection is rather high where others have fewer.
+    image and what it costs in any case are told apart by a second run with two images. The image
+    with the most boxes is the probe, so the projection is rather high where others have fewer.
 
     Args:
         model: prepared, float; it ends as it was.
@@ -110,57 +110,55 @@ class _Probe:
 
     def project(self, images: int) -> tuple[float, float]:
         """Return the seconds for all images and steps, and those of one step of training."""
-        once, passes = self._run(images=1, training=1)
-        total, training = images * passes, 0.0
-        if not self.plan.sites:
-            return total, training
-        again, _ = self._run(images=2, training=1 + PROBE_STEPS)
-        for step, one, more in zip(self.steps, once, again, strict=True):
-            if isinstance(step, Reconstruct):
-                each = max(0.0, more - one) / PROBE_STEPS
-                total += step.steps * each + images * max(0.0, one - each)
-                training = max(training, each)
-            elif isinstance(step, RoundToNearest):
-                total += one  # looks at weights and statistics only
-            else:
-                total += one + (images - 1) * min(one, max(0.0, more - one))
-        return total, training
-
-    def _run(self, images: int, training: int) -> tuple[list[float], float]:
-        """Run all steps on a copy; return their seconds, and those of one image's passes.
-
-        Steps that train see one image, so that the number of steps alone makes the difference.
-        """
-        times = []
         with _on_a_copy(self.model, self.plan), torch.no_grad():
-            passes = -self._now()
+            started = self._now()
             histograms = any(step.needs_histograms for step in self.steps)
             targets, statistics = run_observed(
                 self.model, self.plan, [self.state], histograms, Silent()
             )
-            passes += self._now()
-            for step in self.steps:
-                states = [self.state] * images
+            total, training = images * (self._now() - started), 0.0
+
+            trained: list[tuple[Reconstruct, float]] = []
+            unit = partial(self._unit, targets[0], statistics)
+            for step in self.steps if self.plan.sites else ():
                 if isinstance(step, Reconstruct):
-                    step, states = replace(step, steps=training), [self.state]
-                unit = Unit(
-                    self.model,
-                    self.plan,
-                    states,
-                    states,
-                    [targets[0]] * len(states),
-                    statistics,
-                    progress=_Mute(),
-                    following=self.following,
-                )
-                started = self._now()
-                step.run_(unit)
-                times.append(self._now() - started)
-            if any(step.needs_quantized_path for step in self.steps):
-                passes -= self._now()
-                self.plan.run(self.model, self.state)
-                passes += self._now()
-        return times, passes
+                    few = replace(step, steps=PROBE_STEPS)
+                    trained.append((step, self._seconds(few, unit(1))))
+                    continue
+                one = self._seconds(step, unit(1))
+                total += one
+                if not isinstance(step, RoundToNearest):  # which looks at weights and statistics
+                    more = self._seconds(step, unit(2)) - one
+                    total += (images - 1) * min(one, max(0.0, more))
+            started = self._now()
+            self.plan.run(self.model, self.state)
+            passing = self._now() - started  # quantized
+        for step, spent in trained:  # the loss before and after takes a pass each
+            each = max(0.0, spent - 2 * passing) / PROBE_STEPS
+            total += step.steps * each + images * 2 * passing
+            training = max(training, each)
+        if any(step.needs_quantized_path for step in self.steps):
+            total += images * passing
+        return total, training
+
+    def _unit(self, target: State, statistics: dict[Any, Any], images: int) -> Unit:
+        """Return the unit with one image several times."""
+        states = [self.state] * images
+        return Unit(
+            self.model,
+            self.plan,
+            states,
+            states,
+            [target] * images,
+            statistics,
+            progress=_Mute(),
+            following=self.following,
+        )
+
+    def _seconds(self, step: MethodStep, unit: Unit) -> float:
+        started = self._now()
+        step.run_(unit)
+        return self._now() - started
 
     def _now(self) -> float:
         """Read the clock when the device has done its work."""

@@ -1,10 +1,9 @@
 """`carsam compare`: every method on the same model, images and strict evaluation."""
 
-import dataclasses
 import json
 import os
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 from cyclopts import Parameter
 
@@ -27,6 +26,7 @@ def compare(
     calibration_coco: Path | None = None,
     count: int = 32,
     setting: Annotated[list[str] | None, Parameter(name="--set", negative="")] = None,
+    engine: Literal["simulated", "native"] = "simulated",
     limit: int | None = None,
     common: Common | None = None,
 ) -> None:
@@ -47,6 +47,7 @@ def compare(
         calibration_coco: their COCO json, whose boxes then prompt the decoder.
         count: calibration images.
         setting: step.parameter=value, a change to a step of every recipe that has it.
+        engine: what evaluates; native takes less time.
         limit: evaluate on so many images only.
     """
     options = common or Common()
@@ -54,7 +55,7 @@ def compare(
     require("quantize")
     from carsam.comparison.plot import save_plot
     from carsam.comparison.run import Plan, run_plan
-    from carsam.comparison.table import markdown, rows
+    from carsam.comparison.table import caption, document, markdown, rows
     from carsam.engines import resolve_device
     from carsam.methods import RECIPES, make_recipe
 
@@ -78,15 +79,15 @@ def compare(
         tuple(setting or ()),
         resolve_device(options.device),
         options.threads or os.cpu_count() or 1,
+        engine,
         limit,
     )
     with options.progress() as progress:
         results = run_plan(plan, out / "cells", progress)
     table = rows(results)
-    (out / "table.json").write_text(
-        json.dumps([dataclasses.asdict(row) for row in table], indent=1) + "\n"
-    )
-    (out / "table.md").write_text(markdown(table))
+    text = f"{caption(plan, results)}\n{markdown(table)}"
+    (out / "table.json").write_text(json.dumps(document(plan, results), indent=1) + "\n")
+    (out / "table.md").write_text(text)
     save_plot(table, out / "table.svg")
-    print(markdown(table), end="")
+    print(text, end="")
     print(f"Table: {out / 'table.md'}, plot: {out / 'table.svg'}")

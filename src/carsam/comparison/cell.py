@@ -11,6 +11,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from carsam.engine import Engine
+
 STRICT_IMAGES = 2
 
 
@@ -30,6 +32,8 @@ class Cell:
         count: calibration images.
         settings: `step.parameter=value` changes.
         device, threads: where to compute.
+        engine: evaluates the quantized model, `simulated` or `native`; a legacy one is always
+            simulated.
         limit: evaluate on so many images only; None for all.
     """
 
@@ -46,6 +50,7 @@ class Cell:
     settings: tuple[str, ...]
     device: str
     threads: int
+    engine: str
     limit: int | None
 
     @property
@@ -70,6 +75,7 @@ def run_cell(cell: Cell) -> dict[str, Any]:
 
     torch.set_num_threads(cell.threads)
     result: dict[str, Any] = {"cell": cell.to_json()}
+    engine: Engine
     if cell.recipe == "float":
         engine = TorchEngine(*load_model(cell.model), "float", cell.device)
     else:
@@ -78,7 +84,7 @@ def run_cell(cell: Cell) -> dict[str, Any]:
         result["strict"] = quantized.mode != "legacy"
         if result["strict"]:
             assert_strict(quantized, [read_image(Path(cell.images) / name) for name in names])
-        engine = TorchEngine(quantized.family, quantized.module, quantized.mode, cell.device)
+        engine = _engine(cell, quantized)
         result["calibration"] = quantized.provenance["calibration"]
         result["notes"] = quantized.provenance["notes"]
     evaluation = evaluate(
@@ -86,6 +92,15 @@ def run_cell(cell: Cell) -> dict[str, Any]:
     )
     result["evaluation"] = evaluation.to_json()
     return result
+
+
+def _engine(cell: Cell, quantized: Any) -> Engine:
+    from carsam.runtime.engine import NativeEngine
+    from carsam.torch_engine import TorchEngine
+
+    if cell.engine == "native" and quantized.mode != "legacy":
+        return NativeEngine(quantized.to_checkpoint(), cell.threads)
+    return TorchEngine(quantized.family, quantized.module, quantized.mode, cell.device)
 
 
 def _quantize(cell: Cell) -> Any:

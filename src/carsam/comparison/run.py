@@ -10,7 +10,7 @@ from typing import Any
 
 from carsam.comparison.cell import Cell
 from carsam.errors import UserError
-from carsam.methods import RECIPES
+from carsam.methods import LEGACY_RECIPES, RECIPES
 from carsam.progress import Progress
 
 
@@ -33,6 +33,7 @@ class Plan:
     settings: tuple[str, ...]
     device: str
     threads: int
+    engine: str
     limit: int | None
 
     def cells(self) -> list[Cell]:
@@ -59,6 +60,7 @@ class Plan:
                 self._settings(recipe),
                 self.device,
                 self.threads,
+                self.engine,
                 self.limit,
             )
             for recipe, bits, seed in [("float", "float", 0), *jobs]
@@ -66,7 +68,8 @@ class Plan:
 
     def _settings(self, recipe: str) -> tuple[str, ...]:
         """Return the settings of steps that the recipe has."""
-        steps = {step.name for step in RECIPES[recipe].steps} if recipe in RECIPES else set()
+        known = {**RECIPES, **LEGACY_RECIPES}
+        steps = {step.name for step in known[recipe].steps} if recipe in known else set()
         return tuple(setting for setting in self.settings if setting.split(".")[0] in steps)
 
 

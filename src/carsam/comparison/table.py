@@ -1,10 +1,14 @@
 """The table of a comparison: mean and spread over seeds for every recipe at every bit width."""
 
+import dataclasses
 import statistics
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
+
+from carsam.comparison.run import Plan
 
 Result = dict[str, Any]
 
@@ -19,6 +23,8 @@ class Row:
         seconds, peak_mb: of the calibration, median over seeds; None for the float model.
         seeds: how many finished.
         failed: how many did not.
+        aps: of every seed, in percent.
+        legacy: made with the published faults; comparable with no other row.
     """
 
     recipe: str
@@ -30,6 +36,8 @@ class Row:
     peak_mb: float | None
     seeds: int
     failed: int
+    aps: tuple[float, ...] = ()
+    legacy: bool = False
 
 
 def rows(results: Sequence[Result]) -> list[Row]:
@@ -40,24 +48,65 @@ def rows(results: Sequence[Result]) -> list[Row]:
     return [_row(recipe, bits, group) for (recipe, bits), group in groups.items()]
 
 
+def about(plan: Plan, results: Sequence[Result]) -> dict[str, Any]:
+    """Return what a table's numbers were measured on and with; of paths only the names."""
+    evaluation: Result = next((r["evaluation"] for r in results if "evaluation" in r), {})
+    facts = ("images", "instances", "ids_sha256", "prompts", "score", "bootstrap", "versions")
+    return {
+        "model": plan.model if not Path(plan.model).exists() else Path(plan.model).name,
+        "coco": plan.coco.name,
+        **{fact: evaluation.get(fact) for fact in facts},
+        "calibration_images": plan.count,
+        "calibration_prompts": "annotated boxes" if plan.calibration_coco else "found boxes",
+        "seeds": plan.seeds,
+        "settings": list(plan.settings),
+        "engine": plan.engine,
+        "device": plan.device,
+        "threads": plan.threads,
+    }
+
+
+def document(plan: Plan, results: Sequence[Result]) -> dict[str, Any]:
+    """Return the whole table as json values."""
+    table = [dataclasses.asdict(row) for row in rows(results)]
+    return {"about": about(plan, results), "rows": table}
+
+
+def caption(plan: Plan, results: Sequence[Result]) -> str:
+    """Say in two lines of Markdown what the table shows."""
+    facts = about(plan, results)
+    return (
+        f"{facts['model']}: {facts['images']} images, {facts['instances']} objects of "
+        f"{facts['coco']}, prompts {facts['prompts']}, score {facts['score']}, engine "
+        f"{facts['engine']};\ncalibrated on {facts['calibration_images']} images, "
+        f"{facts['seeds']} seeds, {facts['threads']} threads on {facts['device']}. In percent; "
+        "± is half the distance between the best and the worst seed.\n"
+    )
+
+
 def markdown(table: Sequence[Row]) -> str:
     """Return the table in Markdown; AP and mean IoU in percent."""
     lines = [
-        "| recipe | bits | AP | mean IoU | calibration | peak memory | seeds |",
-        "|---|---|---|---|---|---|---|",
+        "| recipe | bits | AP | of float | mean IoU | calibration | peak memory | seeds |",
+        "|---|---|---|---|---|---|---|---|",
     ]
+    whole = next((row.ap for row in table if row.recipe == "float"), None)
     for row in table:
         ap = "failed" if row.ap is None else f"{row.ap:.1f}"
         if row.seeds > 1:
             ap += f" ± {row.ap_spread:.1f}"
+        share = f"{100 * row.ap / whole:.0f} %" if row.ap is not None and whole else ""
         iou = "" if row.mean_iou is None else f"{row.mean_iou:.1f}"
         seconds = "" if row.seconds is None else f"{row.seconds:.0f} s"
         memory = "" if row.peak_mb is None else f"{row.peak_mb / 1000:.1f} GB"
         failed = f" ({row.failed} failed)" if row.failed else ""
+        name = f"*{row.recipe}*" if row.legacy else row.recipe
         lines.append(
-            f"| {row.recipe} | {row.bits} | {ap} | {iou} | {seconds} | {memory} "
+            f"| {name} | {row.bits} | {ap} | {share} | {iou} | {seconds} | {memory} "
             f"| {row.seeds}{failed} |"
         )
+    if any(row.legacy for row in table):
+        lines += ["", "*legacy*: evaluated with the published faults, half float; no result."]
     return "\n".join(lines) + "\n"
 
 
@@ -76,4 +125,6 @@ def _row(recipe: str, bits: str, group: Sequence[Result]) -> Row:
         peak_mb=statistics.median(cost["peak_mb"] for cost in costs) if costs else None,
         seeds=len(done),
         failed=len(group) - len(done),
+        aps=tuple(aps),
+        legacy=any(result["evaluation"].get("mode") == "legacy" for result in done),
     )
