@@ -21,8 +21,9 @@ class Gradients:
     The copies share their parameters.
     """
 
-    def __init__(self, model: SamModel, device: torch.device):
+    def __init__(self, model: SamModel, device: torch.device, content_weight: float):
         self.device = device
+        self.content_weight = content_weight
         self.parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
         number_of_parts = CORES if device.type == "cpu" else 1
         keep = {id(parameter): parameter for parameter in model.parameters()}
@@ -59,6 +60,6 @@ class Gradients:
 
     def _part(self, sam: CanvasSam, batch: dict[str, Tensor], correct: bool, seed: int):
         generator = torch.Generator(self.device).manual_seed(seed)
-        loss, watched = step_loss(sam, batch, correct, generator)
+        loss, watched = step_loss(sam, batch, correct, self.content_weight, generator)
         gradients = torch.autograd.grad(loss, self.parameters, allow_unused=True)
         return gradients, {"loss": loss.item(), **watched}

@@ -9,7 +9,11 @@ PATCH = 16
 
 
 def step_loss(
-    sam: CanvasSam, batch: dict[str, Tensor], correct: bool, generator: torch.Generator
+    sam: CanvasSam,
+    batch: dict[str, Tensor],
+    correct: bool,
+    content_weight: float,
+    generator: torch.Generator,
 ) -> tuple[Tensor, dict[str, float]]:
     """Loss of one batch of `samples.StepBatches`.
 
@@ -17,6 +21,7 @@ def step_loss(
         sam: the model in training.
         batch: tensors on the model's device.
         correct: whether a second round with corrective clicks and mask prompts follows the first.
+        content_weight: of the auxiliary task; above 0 the model has a `content_head`.
         generator: draws the corrective clicks; on the model's device.
 
     Returns:
@@ -34,6 +39,10 @@ def step_loss(
     number_of_boxes = boxes.shape[1]
     loss = total_loss(found, predicted_iou, number_of_boxes)
     watched = _watch(found, logits, number_of_boxes)
+    if content_weight:
+        content = mask_loss(sam.model.content_head(embedding, batch["masks"]), *targets)
+        loss = loss + content_weight * content.loss.mean()
+        watched["content_iou"] = content.iou.mean().item()
     if correct:
         chosen = _chosen(logits.detach(), predicted_iou.detach(), number_of_boxes)
         second, watched["corrected_iou"] = _second_round(sam, batch, embedding, chosen, generator)

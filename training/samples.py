@@ -5,6 +5,7 @@ import torch
 from pictures import Picture
 from PIL import Image
 from recipe import Recipe, Stage
+from shapes import shapes_window
 from torch.utils.data import Dataset
 from windows import CANVAS, Window, cut_window
 
@@ -38,11 +39,8 @@ class StepBatches(Dataset):
         stage = self.recipe.stage(step)
         samples = []
         for _ in range(stage.batch):
-            pictures = self.scenes if random.random() < stage.scene_share else self.photographs
-            picture = pictures[random.integers(len(pictures))]
-            samples.append(
-                _sample(random, cut_window(random, picture, self.photographs, stage), stage)
-            )
+            window = self._window(random, stage)
+            samples.append(_sample(random, window, stage, self.recipe.inexact_boxes))
         batch = {
             name: torch.from_numpy(np.stack([sample[name] for sample in samples]))
             for name in samples[0]
@@ -52,15 +50,24 @@ class StepBatches(Dataset):
         )
         return batch
 
+    def _window(self, random: np.random.Generator, stage: Stage) -> Window:
+        if stage.shape_share and random.random() < stage.shape_share:
+            return shapes_window(random, stage.window, stage.prompts)
+        pictures = self.scenes if random.random() < stage.scene_share else self.photographs
+        picture = pictures[random.integers(len(pictures))]
+        return cut_window(random, picture, self.photographs, stage)
 
-def _sample(random: np.random.Generator, window: Window, stage: Stage) -> dict[str, np.ndarray]:
+
+def _sample(
+    random: np.random.Generator, window: Window, stage: Stage, inexact: float
+) -> dict[str, np.ndarray]:
     """Prompts and targets for one window."""
     count = len(window.masks)
     order = np.concatenate([random.permutation(count) for _ in range(-(-stage.prompts // count))])
     chosen = window.masks[order[: stage.prompts]]  # P x S x S
     exact = [_box(mask) for mask in chosen]
     size = stage.window
-    boxes = np.stack([_jittered(random, box, size) for box in exact[: stage.boxes]])
+    boxes = np.stack([_jittered(random, box, size, inexact) for box in exact[: stage.boxes]])
     points = np.stack([_click(random, mask) for mask in chosen[stage.boxes :]])[:, None]
     close_up_boxes = np.stack([_surroundings(random, box, size) for box in exact])
     side = size // LOW_RESOLUTION
@@ -91,10 +98,12 @@ def _box(mask: np.ndarray) -> np.ndarray:
     return np.array([columns[0], rows[0], columns[-1] + 1, rows[-1] + 1], np.float64)
 
 
-def _jittered(random: np.random.Generator, box: np.ndarray, size: int) -> np.ndarray:
-    """The box as a detector might give it; half of the time exact to less than a pixel."""
+def _jittered(
+    random: np.random.Generator, box: np.ndarray, size: int, inexact: float
+) -> np.ndarray:
+    """The box as a detector might give it; with probability 1 - inexact within a pixel."""
     sides = np.tile(box[2:] - box[:2], 2)
-    spread = np.minimum(0.08 * random.random() * sides, 8.0) if random.random() < 0.5 else 0.3
+    spread = np.minimum(0.08 * random.random() * sides, 8.0) if random.random() < inexact else 0.3
     return np.clip(box + random.normal(0, 1, 4) * spread, 0, size)
 
 

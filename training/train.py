@@ -1,6 +1,6 @@
 """Train sam-mini from random weights:
 
-    python training/train.py --data DIR --out RUN [--device auto]
+    python training/train.py --data DIR --out RUN [--device auto] [--recipe sam-mini]
 
 Started again with the same RUN it continues from the last checkpoint.
 """
@@ -10,13 +10,16 @@ import json
 import time
 from pathlib import Path
 
+import numpy as np
 import torch
+from canvas import PIXEL_MEAN, PIXEL_STD
+from content import ContentHead
 from gradients import Gradients
-from pictures import read_coco, read_photographs
-from recipe import SAM_MINI, Recipe
+from pictures import Picture, read_coco, read_photographs
+from recipe import RECIPES, SAM_MINI, Recipe
 from samples import StepBatches
 from state import Average, load_state_, save_state
-from torch import nn
+from torch import Tensor, nn
 from torch.utils.data import DataLoader, Subset
 from transformers import SamModel
 from transformers.models.sam.modeling_sam import SamAttention
@@ -42,22 +45,23 @@ def train(data: Path, out: Path, device: torch.device, recipe: Recipe = SAM_MINI
     model = SamModel._from_config(
         sam_mini_config(), attn_implementation="eager"
     )  # twice as fast as sdpa here
-    initialise_(model)
+    photographs = read_photographs(data, recipe.held_back_every)
+    if recipe.content_weight:
+        model.content_head = ContentHead(model.config.vision_config.output_channels)
+    initialise_(model, recipe, photographs)
     model.to(device).train()
     average = Average(model, recipe.average_decay)
     optimizers = _optimizers(model, recipe)
     state = out / "state.safetensors"
     first = load_state_(state, model, average, optimizers) if state.exists() else 0
-    batches = StepBatches(
-        recipe, read_photographs(data, recipe.held_back_every), _scenes(out, recipe)
-    )
+    batches = StepBatches(recipe, photographs, _scenes(out, recipe))
     loader = DataLoader(
         Subset(batches, range(first, recipe.steps)),
         batch_size=None,
         num_workers=1,
         prefetch_factor=8,
     )
-    gradients = Gradients(model, device)
+    gradients = Gradients(model, device, recipe.content_weight)
     started, sums = time.monotonic(), {}
     with (out / "log.jsonl").open("a") as log:
         for step, batch in enumerate(loader, first):
@@ -85,20 +89,20 @@ def train(data: Path, out: Path, device: torch.device, recipe: Recipe = SAM_MINI
                 save_state(state, step + 1, model, average, optimizers)
 
 
-def initialise_(model: SamModel) -> None:
+def initialise_(model: SamModel, recipe: Recipe, photographs: list[Picture]) -> None:
     """Weights of unit gain behind the encoder, and a sense of place.
 
     With the default weights of 0.02 masks start, and stay long, at zero. With the default position
     table of zeros the image embedding does not know where it is; it starts as the decoder's
     position code. Queries and keys of the decoder's cross-attention start from the same projection,
     so that at first everything attends to what is near. The Fourier features run along x and y, as
-    the edges of boxes do, with wavelengths from two canvases down to one token, so that the place
-    of an edge within its token can be read off. Otherwise prompts mean nothing for hundreds of
+    the edges of boxes do, with wavelengths down to one token or less, so that the place of an edge
+    within its token can be read off. Otherwise prompts mean nothing for hundreds of
     steps, and small boxes little for thousands.
     """
     code = model.shared_image_embedding.positional_embedding  # 2 x features, cycles per half canvas
     with torch.no_grad():
-        frequencies = torch.logspace(-2, 4, code.shape[1] // 2, base=2)
+        frequencies = torch.logspace(*recipe.octaves, code.shape[1] // 2, base=2)
         code.copy_(torch.block_diag(frequencies[None], frequencies[None]))
     for part in (model.mask_decoder, model.prompt_encoder, model.vision_encoder.neck):
         for module in part.modules():
@@ -114,6 +118,36 @@ def initialise_(model: SamModel) -> None:
     )  # 1 x rows x columns x C'
     with torch.no_grad():
         model.vision_encoder.pos_embed[..., : positions.shape[-1]] = 0.5 * positions
+    if recipe.whitened:
+        _whiten_(model.vision_encoder.patch_embed.projection, photographs)
+
+
+@torch.no_grad()
+def _whiten_(projection: nn.Conv2d, photographs: list[Picture]) -> None:
+    """Let tokens start as their patch's whitened principal components, in random directions.
+
+    Pixels of photographs are so alike within a patch that random filters see little but its mean.
+    """
+    side = projection.kernel_size[0]
+    patches = torch.cat([_patches(picture.image, side) for picture in photographs])
+    mean = patches.mean(0)
+    covariance = torch.cov(patches.T)
+    values, vectors = torch.linalg.eigh(covariance)
+    kept = projection.out_channels
+    components = vectors[:, -kept:] / (values[-kept:] + values[-kept]).sqrt()
+    rotation = torch.linalg.qr(torch.randn(kept, kept))[0]
+    weight = (components @ rotation).T  # kept x (rows columns 3)
+    projection.weight.copy_(weight.view(kept, side, side, 3).permute(0, 3, 1, 2))
+    projection.bias.copy_(-weight @ mean)
+
+
+def _patches(image: np.ndarray, side: int) -> Tensor:
+    """Every fourth patch along each axis, normalised: N x (side side 3)."""
+    rows, columns = (extent // side for extent in image.shape[:2])
+    pixels = torch.tensor(image[: rows * side, : columns * side], dtype=torch.float32)
+    pixels = (pixels - torch.tensor(PIXEL_MEAN)) / torch.tensor(PIXEL_STD)
+    patches = pixels.view(rows, side, columns, side, 3)[::4, :, ::4].permute(0, 2, 1, 3, 4)
+    return patches.flatten(0, 1).flatten(1)
 
 
 def _optimizers(model: SamModel, recipe: Recipe) -> list[torch.optim.Optimizer]:
@@ -154,11 +188,12 @@ def main() -> None:
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--device", default="auto")
+    parser.add_argument("--recipe", choices=RECIPES, default="sam-mini")
     arguments = parser.parse_args()
     device = arguments.device
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
-    train(arguments.data, arguments.out, torch.device(device))
+    train(arguments.data, arguments.out, torch.device(device), RECIPES[arguments.recipe])
 
 
 if __name__ == "__main__":
