@@ -85,7 +85,8 @@ class Recipe:
     """A method (its steps, in order) and the bits it is applied with.
 
     Later rules override earlier ones; a rule that fits no site is an error when it is applied.
-    `units` names the merges of stages into units (`carsam.methods.units.MERGES`).
+    `units` names the merges of stages into units (`carsam.methods.units.MERGES`). The steps run on
+    one unit after the other, those of `closing` once, on the whole model, after the last unit.
     """
 
     name: str
@@ -93,6 +94,7 @@ class Recipe:
     units: tuple[str, ...] = ()
     bits: Bits = Bits(4, 4)
     rules: tuple[Rule, ...] = ()
+    closing: tuple[Step, ...] = ()
 
     def bits_of(self, path: str, kind: str) -> Bits:
         """Return the bits of the site at a module path, of a kind."""
@@ -115,7 +117,7 @@ class Recipe:
 
     def with_parameters(self, assignments: Iterable[str]) -> "Recipe":
         """Return a copy with `step.parameter=value` assignments applied."""
-        steps = list(self.steps)
+        steps = [*self.steps, *self.closing]
         for assignment in assignments:
             match = re.fullmatch(r"([\w-]+)\.([\w-]+)=(.*)", assignment)
             if match is None:
@@ -130,7 +132,8 @@ class Recipe:
             for place in places:
                 parameters = {**steps[place].parameters, parameter: _parse_value(value)}
                 steps[place] = Step(name, parameters)
-        return replace(self, steps=tuple(steps))
+        closing = tuple(steps[len(self.steps) :])
+        return replace(self, steps=tuple(steps[: len(self.steps)]), closing=closing)
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain data for `carsam.json`."""
@@ -140,6 +143,7 @@ class Recipe:
             "units": list(self.units),
             "bits": str(self.bits),
             "rules": [str(rule) for rule in self.rules],
+            "closing": [asdict(step) for step in self.closing],
         }
 
     @classmethod
@@ -154,6 +158,7 @@ class Recipe:
             units=tuple(data["units"]),
             bits=Bits.parse(data["bits"]),
             rules=tuple(Rule.parse(rule) for rule in data["rules"]),
+            closing=tuple(Step(**step) for step in data.get("closing", ())),
         )
 
 

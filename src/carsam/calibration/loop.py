@@ -11,8 +11,9 @@ from carsam.calibration.observe import run_observed
 from carsam.calibration.projection import project
 from carsam.calibration.unit_log import UnitLog
 from carsam.families.base import Family, State
-from carsam.methods import make_steps
-from carsam.methods.base import Unit
+from carsam.methods import make_closing_steps, make_steps
+from carsam.methods.base import Unit, Whole
+from carsam.methods.mask_loss import float_masks, stages_to_masks
 from carsam.methods.units import plan_units
 from carsam.progress import Progress
 from carsam.recipe import Recipe
@@ -94,5 +95,14 @@ def quantize_units_(
                 if isinstance(old, CachedStates):
                     old.close()
             inputs, quantized = targets, following
+        closing = make_closing_steps(recipe)
+        if closing:
+            masks = float_masks(model, stages[stages.index(plans[-1].stages[-1]) + 1 :], inputs)
+            sites = tuple(pair for plan in plans for pair in plan.sites)
+            whole = Whole(
+                model, stages_to_masks(stages), sites, states, masks, seed, progress, notes
+            )
+            for closing_step in closing:
+                closing_step.run_(whole)
     progress.finish()
     return notes

@@ -158,7 +158,7 @@ def _run_prompt_encoder(output_tokens: Tensor, model: Any, state: State) -> Stat
 
 
 def _run_mask_head(model: Any, state: State) -> State:
-    """Return the first mask's logits (P, 1, 4h, 4w) and the predicted IoUs (P, masks)."""
+    """Return the logits (P, masks, 4h, 4w) and the predicted IoUs (P, masks)."""
     decoder = model.mask_decoder
     tokens, image = state["tokens"][0], state["image"][:, 0]  # (P, 7, C), (P, h * w, C)
     side = model.prompt_encoder.image_embedding_size
@@ -168,12 +168,12 @@ def _run_mask_head(model: Any, state: State) -> State:
     heads = enumerate(decoder.output_hypernetworks_mlps)
     kernels = torch.stack([head(tokens[:, 1 + index]) for index, head in heads], dim=1)
     masks = torch.einsum("pmc,pchw->pmhw", kernels, upscaled)
-    return {"masks": masks[:, :1], "ious": decoder.iou_prediction_head(tokens[:, 0])}
+    return {"masks": masks, "ious": decoder.iou_prediction_head(tokens[:, 0])}
 
 
 def _run_mask_prompt(model: Any, state: State) -> State:
     """Feed the masks back as prompts, the only use of the prompt encoder's convolutions."""
-    return {"dense": model.prompt_encoder.mask_embed(state["masks"])}
+    return {"dense": model.prompt_encoder.mask_embed(state["masks"][:, :1])}
 
 
 def _as_tokens(image: Tensor) -> Tensor:

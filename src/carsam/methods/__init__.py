@@ -1,5 +1,6 @@
 """Methods: named recipes, each a short list of steps, and the steps by name."""
 
+from collections.abc import Mapping
 from dataclasses import fields, replace
 from typing import Any
 
@@ -17,7 +18,8 @@ from carsam.methods import (
     repq_vit,
     saqsam,
 )
-from carsam.methods.base import MethodStep
+from carsam.methods.balance import BalanceAttention
+from carsam.methods.base import ClosingStep, MethodStep
 from carsam.methods.bimodal import BimodalIntegration
 from carsam.methods.compensation import Compensate
 from carsam.methods.condition import ReduceCondition
@@ -29,6 +31,7 @@ from carsam.methods.legacy import ReconstructUnfinished, with_faults
 from carsam.methods.log_softmax import LogarithmicSoftmax
 from carsam.methods.norm_folding import FoldNorms
 from carsam.methods.perceptual import PerceptualClipping
+from carsam.methods.polish import Polish
 from carsam.methods.reconstruction import BUDGETS, Reconstruct
 from carsam.methods.ridge import ReduceErrors
 from carsam.methods.rounding import GRIDS_FIRST, RoundToNearest
@@ -38,6 +41,7 @@ from carsam.recipe import Bits, Recipe, Rule, Step
 
 STEPS: dict[str, Any] = {
     "adaptive-granularity": AdaptiveGranularity,
+    "balance-attention": BalanceAttention,
     "bimodal-integration": BimodalIntegration,
     "channel-grouping": ChannelGrouping,
     "compensate": Compensate,
@@ -55,6 +59,9 @@ STEPS: dict[str, Any] = {
     "twin-uniform": TwinUniform,
 }
 """Steps by name; each is a frozen dataclass whose fields are its parameters."""
+
+CLOSING_STEPS: dict[str, Any] = {"polish": Polish}
+"""Steps that run once, after the last unit, by name."""
 
 RECIPES: dict[str, Recipe] = {
     recipe.name: recipe
@@ -118,21 +125,28 @@ def make_recipe(
         recipe = recipe.with_parameters(f"{name}.{key}={value}" for key, value in changes)
     recipe = recipe.with_parameters(settings)
     make_steps(recipe)
+    make_closing_steps(recipe)
     return recipe
 
 
 def make_steps(recipe: Recipe) -> tuple[MethodStep, ...]:
     """Return the recipe's steps, ready to run; an unknown step or parameter is an error."""
-    steps = []
-    for step in recipe.steps:
-        if step.name not in STEPS:
-            raise UserError(f"Step {step.name} is not known; expected one of {', '.join(STEPS)}.")
-        known = {entry.name for entry in fields(STEPS[step.name])}
-        unknown = set(step.parameters) - known
-        if unknown:
-            raise UserError(
-                f"Step {step.name} has no parameter {', '.join(sorted(unknown))}; "
-                f"its parameters are {', '.join(sorted(known))}."
-            )
-        steps.append(STEPS[step.name](**step.parameters))
-    return tuple(steps)
+    return tuple(_make(step, STEPS) for step in recipe.steps)
+
+
+def make_closing_steps(recipe: Recipe) -> tuple[ClosingStep, ...]:
+    """Return the recipe's closing steps, as `make_steps` does."""
+    return tuple(_make(step, CLOSING_STEPS) for step in recipe.closing)
+
+
+def _make(step: Step, registry: Mapping[str, Any]) -> Any:
+    if step.name not in registry:
+        raise UserError(f"Step {step.name} is not known; expected one of {', '.join(registry)}.")
+    known = {entry.name for entry in fields(registry[step.name])}
+    unknown = set(step.parameters) - known
+    if unknown:
+        raise UserError(
+            f"Step {step.name} has no parameter {', '.join(sorted(unknown))}; "
+            f"its parameters are {', '.join(sorted(known))}."
+        )
+    return registry[step.name](**step.parameters)

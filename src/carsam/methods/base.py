@@ -45,6 +45,39 @@ class Unit:
         return self.plan.sites
 
 
+@dataclass(frozen=True)
+class Whole:
+    """The whole model after its last unit, for steps that run once at the end.
+
+    Args:
+        model: the prepared model, all of its units quantized.
+        stages: of the model, in the order of execution, up to the masks.
+        sites: what is quantized in them, with its bits.
+        states: before the first stage, one per image.
+        targets: the float model's masks (P, M, 4h, 4w) and ious (P, M), by name, one per image.
+        seed: for everything random.
+        progress: hears of steps and warnings.
+        notes: what steps found worth recording, for the manifest.
+    """
+
+    model: Any
+    stages: tuple[Stage, ...]
+    sites: tuple[tuple[Site, Bits], ...]
+    states: Sequence[State]
+    targets: Sequence[State]
+    seed: int = 0
+    progress: Progress = field(default_factory=Silent)
+    notes: list[dict[str, Any]] = field(default_factory=list)
+
+
+class ClosingStep(Protocol):
+    """A step that runs once, on the whole model, with its parameters as fields."""
+
+    def run_(self, whole: Whole) -> None:
+        """Change what rounding left free: scales, norms, biases."""
+        ...
+
+
 class MethodStep(Protocol):
     """A step of a method, with its parameters as fields."""
 

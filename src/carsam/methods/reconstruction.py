@@ -10,7 +10,7 @@ from torch import Tensor
 
 from carsam.errors import UserError
 from carsam.families.base import Site, State
-from carsam.methods.base import Unit
+from carsam.methods.base import Unit, Whole
 from carsam.methods.interaction import interaction_loss, interaction_stages
 from carsam.quant import slots
 from carsam.quant.layers import QuantizedLayer
@@ -169,9 +169,9 @@ class Reconstruct:
 
 
 class UnitWeights:
-    """The float weights and the grids of a unit before it is trained."""
+    """The weights and grids of a unit, or of all units, before training."""
 
-    def __init__(self, unit: Unit) -> None:
+    def __init__(self, unit: Unit | Whole) -> None:
         self._unit = unit
         self._weights = {
             site: (layer.layer.weight.detach().clone(), layer.weight_grid)
@@ -184,7 +184,7 @@ class UnitWeights:
         }
 
     def restore_(self) -> None:
-        """Put the float weights and the grids back."""
+        """Put the weights and the grids back."""
         for site, layer in self._layers():
             weight, layer.weight_grid = self._weights[site]
             layer.layer.weight.data.copy_(weight)

@@ -97,6 +97,57 @@ class LearnedGrid(nn.Module):
         return self.start.scaled(self.positive_factor.detach())
 
 
+class LearnedRows(nn.Module):
+    """A rounded weight whose codes stay and whose rows' scales are trained.
+
+    Args:
+        layer: whose weight is parametrized; it is on its grid.
+        grid: of the weight's rows.
+    """
+
+    codes: Tensor
+
+    def __init__(self, layer: Layer, grid: UniformGrid) -> None:
+        super().__init__()
+        self._layer = [layer]  # in a list: not a child of this module
+        self.start = grid
+        self.register_buffer("codes", grid.codes(weight_to_rows(layer, layer.weight.detach())))
+        self.factor = nn.Parameter(torch.ones_like(grid.scale))  # of the starting scale
+
+    def forward(self, weight: Tensor) -> Tensor:
+        """Return the weight that the codes stand for; of `weight` only the shape is read."""
+        factor = self.factor.abs().clamp(min=1e-3)
+        rows = (self.codes - self.start.zero_point) * (self.start.scale * factor)
+        return rows_to_weight(self._layer[0], rows, weight.shape)
+
+    def fixed(self) -> UniformGrid:
+        """Return the grid with the trained scales."""
+        return self.start.scaled(self.factor.detach().abs().clamp(min=1e-3))
+
+
+@contextmanager
+def trainable_scales(
+    model: Any, sites: list[Site]
+) -> Iterator[tuple[list[LearnedRows], list[LearnedGrid]]]:
+    """Train the scales of rounded weights and of activations of some sites; codes stay.
+
+    On leaving, all scales are fixed. Nothing is dropped meanwhile.
+    """
+    rows: dict[Site, LearnedRows] = {}
+    with _learned_grids(model, sites, 1.0, torch.Generator()) as learned:
+        for site in sites:
+            layer = slots.weight_layer(model, site)
+            if layer is not None and layer.weight_grid is not None:
+                rows[site] = LearnedRows(layer.layer, layer.weight_grid)
+                parametrize.register_parametrization(layer.layer, "weight", rows[site], unsafe=True)
+        try:
+            yield list(rows.values()), learned
+        finally:
+            for site, trained in rows.items():
+                slots.layer(model, site).weight_grid = trained.fixed()
+                _settle_weight_(model, site)
+
+
 @contextmanager
 def trainable(
     model: Any,
@@ -111,6 +162,27 @@ def trainable(
     leaves them alone.
     """
     roundings: dict[Site, SoftRounding] = {}
+    with _learned_grids(model, sites, keep, generator) as learned:
+        for site in sites:
+            layer = slots.weight_layer(model, site)
+            if weights and layer is not None and layer.weight_grid is not None:
+                roundings[site] = SoftRounding(layer.layer, layer.weight_grid)
+                parametrize.register_parametrization(
+                    layer.layer, "weight", roundings[site], unsafe=True
+                )
+        try:
+            yield list(roundings.values()), learned
+        finally:
+            for site, rounding in roundings.items():
+                rounding.hard = True
+                _settle_weight_(model, site)
+
+
+@contextmanager
+def _learned_grids(
+    model: Any, sites: list[Site], keep: float, generator: torch.Generator
+) -> Iterator[list[LearnedGrid]]:
+    """Train the scales of the activations of some sites; on leaving they are fixed."""
     learned: dict[tuple[Site, str], LearnedGrid] = {}
     for site in sites:
         for operand in slots.operands(site):
@@ -118,20 +190,16 @@ def trainable(
             if isinstance(grid, Grid):
                 learned[site, operand] = LearnedGrid(grid, keep, generator)
                 slots.set_quantizer_(model, site, operand, learned[site, operand])
-        layer = slots.weight_layer(model, site)
-        if weights and layer is not None and layer.weight_grid is not None:
-            roundings[site] = SoftRounding(layer.layer, layer.weight_grid)
-            parametrize.register_parametrization(
-                layer.layer, "weight", roundings[site], unsafe=True
-            )
     try:
-        yield list(roundings.values()), list(learned.values())
+        yield list(learned.values())
     finally:
         for (site, operand), trained in learned.items():
             slots.set_quantizer_(model, site, operand, trained.fixed())
-        for site, rounding in roundings.items():
-            rounding.hard = True
-            layer = slots.layer(model, site)
-            with torch.no_grad():
-                parametrize.remove_parametrizations(layer.layer, "weight")
-            layer.layer.weight.requires_grad_(False)
+
+
+def _settle_weight_(model: Any, site: Site) -> None:
+    """Make a parametrized weight an ordinary one of its present values."""
+    layer = slots.layer(model, site).layer
+    with torch.no_grad():
+        parametrize.remove_parametrizations(layer, "weight")
+    layer.weight.requires_grad_(False)

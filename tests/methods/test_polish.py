@@ -1,0 +1,102 @@
+from dataclasses import replace
+
+import pytest
+import torch
+
+from carsam.calibration.loop import quantize_units_
+from carsam.families import FAMILIES
+from carsam.methods import make_recipe
+from carsam.methods.mask_loss import mask_loss, run_stages, stages_to_masks
+from carsam.progress import Silent
+from carsam.quant import slots
+from carsam.quant.layers import weight_to_rows
+from carsam.quant.model import prepare
+from carsam.recipe import Step
+
+FAMILY = FAMILIES["sam"]
+BOXES = torch.tensor([[[4.0, 5, 50, 40], [10, 20, 30, 60]]])
+
+
+@torch.no_grad()
+def quantized(tiny_sam, **parameters):
+    """Model, notes and states; polished if there are parameters."""
+    model = prepare(FAMILY, tiny_sam)
+    generator = torch.Generator().manual_seed(0)
+    states = tuple(
+        FAMILY.start(torch.randn(1, 3, 64, 64, generator=generator), BOXES) for _ in range(3)
+    )
+    closing = (Step("polish", parameters),) if parameters else ()
+    recipe = replace(make_recipe("rtn", "w4a4"), closing=closing)
+    notes = quantize_units_(
+        FAMILY, model, recipe, states, 0, memory=None, log=None, progress=Silent()
+    )
+    return model, notes, states
+
+
+def loss(model, tiny_sam, states):
+    float_model = prepare(FAMILY, tiny_sam)
+    stages = stages_to_masks(FAMILY.stages(model))
+    with torch.no_grad():
+        return sum(
+            float(mask_loss(run_stages(model, stages, s), run_stages(float_model, stages, s)))
+            for s in states
+        )
+
+
+@pytest.mark.parametrize("encoder", [False, True])
+def test_polish_brings_the_masks_nearer(tiny_sam, encoder):
+    before, _, states = quantized(tiny_sam)
+    after, notes, _ = quantized(tiny_sam, steps=40, rate=5e-3, encoder=encoder)
+    assert loss(after, tiny_sam, states) < 0.9 * loss(before, tiny_sam, states)
+    assert notes[-1]["kept"]
+    assert notes[-1]["loss_after"] == pytest.approx(loss(after, tiny_sam, states) / 3, rel=1e-4)
+
+
+def test_codes_of_weights_stay_and_everything_is_on_its_grid(tiny_sam):
+    before, _, _ = quantized(tiny_sam)
+    after, _, _ = quantized(tiny_sam, steps=10, rate=5e-3)
+    moved = 0
+    for site in FAMILY.sites(after):
+        layer, old = slots.weight_layer(after, site), slots.weight_layer(before, site)
+        if layer is None or layer.weight_grid is None:
+            continue
+        rows = weight_to_rows(layer.layer, layer.layer.weight)
+        old_rows = weight_to_rows(old.layer, old.layer.weight)
+        assert torch.equal(layer.weight_grid(rows), rows)
+        assert torch.equal(layer.weight_grid.codes(rows), old.weight_grid.codes(old_rows))
+        moved += not torch.equal(layer.weight_grid.scale, old.weight_grid.scale)
+        bias = layer.layer.bias
+        assert bias is None or torch.equal(bias, bias.half().float())
+        assert not layer.layer.weight.requires_grad
+    assert moved > 10
+
+
+def test_a_polish_that_does_harm_is_undone(tiny_sam):
+    before, _, _ = quantized(tiny_sam)
+    with pytest.warns(UserWarning, match="undone"):
+        after, notes, _ = quantized(tiny_sam, steps=3, rate=10.0)
+    assert not notes[-1]["kept"]
+    old, new = before.state_dict(), after.state_dict()
+    assert all(torch.equal(old[name], new[name]) for name in old)
+
+
+def test_the_encoder_is_left_alone_unless_asked_for(tiny_sam):
+    before, _, _ = quantized(tiny_sam)
+    after, _, _ = quantized(tiny_sam, steps=5)
+    path = "vision_encoder.layers.1.attn.qkv"
+    old, new = (model.get_submodule(path) for model in (before, after))
+    assert torch.equal(old.weight_grid.scale, new.weight_grid.scale)
+    assert torch.equal(old.input_quantizer.scale, new.input_quantizer.scale)
+
+
+def test_the_masks_loss_is_zero_for_equal_masks_and_counts_objects_alike():
+    masks = torch.full((2, 1, 32, 32), -8.0)
+    masks[0, 0, :8, :8] = masks[1, 0, :16, :16] = 8.0
+    target = {"masks": masks, "ious": torch.zeros(2, 1)}
+    assert float(mask_loss(target, target)) == pytest.approx(0.0, abs=1e-4)
+    losses = []
+    for box, side in ((0, 8), (1, 16)):
+        wrong = masks.clone()
+        wrong[box, 0, :side, : side // 2] = -8.0  # half of the object
+        losses.append(float(mask_loss({**target, "masks": wrong}, target)))
+    assert losses[0] == pytest.approx(losses[1], rel=0.05)
