@@ -13,10 +13,12 @@ from carsam.torch_engine import TorchEngine
 
 
 @pytest.mark.filterwarnings("ignore:.*reconstruction raised the loss")
+@pytest.mark.filterwarnings("ignore:Polish raised")
 @pytest.mark.parametrize("name", sorted(RECIPES))
 def test_the_recipe_is_strict_and_can_be_stored(tiny_sam, image_folder, photo, name):
     trained = any(step.name == "reconstruct" for step in RECIPES[name].steps)
     settings = ["reconstruct.steps=2"] if trained else []
+    settings += [f"{step.name}.steps=2" for step in RECIPES[name].closing]
     model = quantize(tiny_sam, image_folder, name, "w4a4", count=1, settings=settings)
     assert_strict(model, [photo])
     loaded = from_checkpoint(model.to_checkpoint())

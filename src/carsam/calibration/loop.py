@@ -98,10 +98,10 @@ def quantize_units_(
         closing = make_closing_steps(recipe)
         if closing:
             masks = float_masks(model, stages[stages.index(plans[-1].stages[-1]) + 1 :], inputs)
-            sites = tuple(pair for plan in plans for pair in plan.sites)
-            whole = Whole(
-                model, stages_to_masks(stages), sites, states, masks, seed, progress, notes
-            )
+            to_masks = stages_to_masks(stages)
+            reached = [plan for plan in plans if plan.stages[-1] in to_masks]
+            sites = tuple(pair for plan in reached for pair in plan.sites)
+            whole = Whole(model, to_masks, sites, states, masks, seed, progress, notes)
             for closing_step in closing:
                 closing_step.run_(whole)
     progress.finish()

@@ -2,6 +2,7 @@
 
 import math
 from pathlib import Path
+from typing import Literal
 
 from rich.console import Console
 from rich.table import Table
@@ -19,6 +20,8 @@ def doctor(
     coco: Path | None = None,
     source: str | None = None,
     count: int = 4,
+    mixed: float | None = None,
+    budget: Literal["size", "operations"] = "size",
     common: Common | None = None,
 ) -> None:
     """Rank the units of a quantized model by the damage they do (needs the extra `quantize`).
@@ -33,10 +36,15 @@ def doctor(
         coco: COCO instances json of the photos, whose boxes are then the prompts.
         source: the float model; the one that RUN was made from unless given.
         count: photos to use.
+        mixed: mean bits to share out among the units by the damage they do, from 2 to 8; OUT then
+            gets rules.txt, which `carsam quantize --mixed` takes. Best from a run of recipe rtn.
+        budget: what the mean is of: size, bits per weight; or operations, multiplications times
+            the bits of both factors.
     """
     options = common or Common()
     options.prepare()
     require("quantize")
+    from carsam.diagnosis.mixed import choose_bits, rules
     from carsam.diagnosis.report import examine
     from carsam.engines import resolve_device
 
@@ -74,3 +82,8 @@ def doctor(
             f"changes are rises); {put_back} of {len(report.losses)} trainings were put back."
         )
     print(found.advice())
+    if mixed is not None:
+        lines = rules(report.costs, choose_bits(report.costs, mixed, budget))
+        (out / "rules.txt").write_text("\n".join(lines) + "\n")
+        print(f"{out / 'rules.txt'}:")
+        print("\n".join(lines))

@@ -7,6 +7,7 @@ from cyclopts import Parameter
 
 from carsam.checkpoint import check_output_folder, read_checkpoint
 from carsam.cli.options import Common, parse_gigabytes
+from carsam.errors import UserError
 from carsam.extras import require
 from carsam.inventory import bytes_on_disk, float32_bytes
 
@@ -22,6 +23,7 @@ def quantize(
     recipe: str = "rtn",
     bits: str = "w4a4",
     rule: Repeated = None,
+    mixed: Path | None = None,
     setting: Annotated[Repeated, Parameter(name="--set")] = None,
     budget: str = "fast",
     coco: Path | None = None,
@@ -44,6 +46,8 @@ def quantize(
         bits: of weights and activations, as in w4a4; 32 means float.
         rule: PATTERN=BITS, an exception for module paths or kinds, as in encoder.mlp=w8a8; repeat
             for more, later ones win.
+        mixed: file of rules, one a line, such as `carsam doctor --mixed` writes; those of --rule
+            come after them.
         setting: step.parameter=value, a change to a step of the recipe; repeat for more.
         budget: fast or paper, the steps of recipes that reconstruct.
         coco: COCO instances json of the photos, whose boxes then prompt the decoder; otherwise
@@ -67,7 +71,7 @@ def quantize(
             images,
             recipe,
             bits,
-            rules=rule or (),
+            rules=[*_lines(mixed), *(rule or ())],
             settings=setting or (),
             budget=budget,
             coco=coco,
@@ -84,3 +88,13 @@ def quantize(
         remove_logs(out)
     size, original = bytes_on_disk(out), float32_bytes(read_checkpoint(out))
     print(f"{out}: {size / 1e6:.2f} MB, {original / size:.1f} times smaller than float32")
+
+
+def _lines(path: Path | None) -> list[str]:
+    """Return the lines of a file that are not empty; none without a file."""
+    if path is None:
+        return []
+    try:
+        return [line.strip() for line in path.read_text().splitlines() if line.strip()]
+    except OSError as error:
+        raise UserError(f"The rules in {path} cannot be read: {error.strerror}.") from error

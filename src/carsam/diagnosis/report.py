@@ -12,6 +12,7 @@ from carsam.calibration.prompts import annotated_boxes, found_boxes
 from carsam.data.images import sample_images
 from carsam.diagnosis.attention import Focus, attention_maps, focus, token_shares
 from carsam.diagnosis.damage import Case, Diagnosis, diagnose
+from carsam.diagnosis.mixed import UnitCost, unit_costs
 from carsam.diagnosis.oscillation import LossCurve, loss_curves, swing
 from carsam.diagnosis.switches import SwitchedModel
 from carsam.engine import Prompts
@@ -34,12 +35,14 @@ class Report:
         diagnosis: harm by unit and operand.
         float_focus, quantized_focus: of every token-to-image attention, averaged over images.
         losses: of reconstruction; empty where nothing was trained.
+        costs: cost and harm of every unit, for `carsam.diagnosis.mixed`.
     """
 
     diagnosis: Diagnosis
     float_focus: tuple[Focus, ...]
     quantized_focus: tuple[Focus, ...]
     losses: tuple[LossCurve, ...]
+    costs: tuple[UnitCost, ...]
 
     @property
     def swing(self) -> float:
@@ -90,9 +93,10 @@ def examine(
     recipe = Recipe.from_dict(quantized.provenance["recipe"])
     units = plan_units(family.stages(model.module), quantized.sites, recipe)
     found = diagnose(model, units, cases, progress)
+    costs = unit_costs(model, units, found, cases[0])
     floats, after = _focus(model, quantized, cases)
     losses = loss_curves(quantized.provenance.get("notes", ()))
-    report = Report(found, floats, after, losses)
+    report = Report(found, floats, after, losses, costs)
     out.mkdir(parents=True, exist_ok=True)
     (out / "doctor.json").write_text(json.dumps(report.to_json(), indent=1) + "\n")
     save_damage(found, out / "damage.svg")

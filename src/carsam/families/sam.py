@@ -7,13 +7,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from carsam.families.base import Site, SiteType, Stage, State
+from carsam.families.base import NormBefore, Site, SiteType, Stage, State
 from carsam.families.sam_stages import encoder_stages, two_way_stages
 from carsam.quant.attention import INTERFACE, AttentionProduct, QuantizedVisionAttention
 from carsam.quant.layers import QuantizedLayer
 
 PROJECTIONS = ("q_proj", "k_proj", "v_proj", "out_proj")
 CROSS_ATTENTIONS = ("cross_attn_token_to_image", "cross_attn_image_to_token")
+NECK_NORM = NormBefore("vision_encoder.neck.layer_norm1", "vision_encoder.neck.conv2", False)
 
 
 class SamFamily:
@@ -42,7 +43,7 @@ class SamFamily:
         return (
             Stage("vision_encoder.patch_embed", _run_patch_embedding, ("hidden",)),
             *encoder_stages(model),
-            Stage("vision_encoder.neck", _run_neck, ("hidden",)),
+            Stage("vision_encoder.neck", _run_neck, ("hidden",), norm=NECK_NORM),
             Stage(
                 "mask_decoder.tokens",
                 partial(_run_prompt_encoder, self.output_tokens(model)),

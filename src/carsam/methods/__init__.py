@@ -9,6 +9,7 @@ from carsam.methods import (
     ahcptq,
     ahcqsam,
     brecq,
+    carsam_plus,
     erq,
     gptaq,
     gptq,
@@ -84,6 +85,7 @@ RECIPES: dict[str, Recipe] = {
             (Step("compensate"), GRIDS_FIRST, Step("reconstruct")),
             ("encoder-block", "cross+cross"),
         ),
+        carsam_plus.RECIPE,
     )
 }
 """Recipes by name."""

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from carsam.errors import UserError
+from carsam.families.base import Site
 from carsam.methods.base import Unit
 from carsam.methods.layer_inputs import InputMoments, float_weights, has_rows, input_moments
 from carsam.methods.rounding import check_observer
@@ -33,12 +34,15 @@ class FeedBackErrors:
             released code.
         ordered: round columns with large inputs first.
         weights: observer of the weights' grids, which are set anew for the float weights.
+        rounds: False leaves every weight as it was just before it was rounded, so that rounding
+            to nearest gives the same result: a start for `reconstruct`.
     """
 
     damping: float = 0.01
     asymmetry: float = 0.0
     ordered: bool = True
     weights: str = "mse"
+    rounds: bool = True
     needs_histograms = False
     needs_quantized_path = True
 
@@ -50,6 +54,7 @@ class FeedBackErrors:
     def run_(self, unit: Unit) -> None:
         """Round the weights of the unit's layers."""
         originals = float_weights(unit)
+        starts: dict[Site, Tensor] = {}
         for site, bits in unit.sites:
             layer = slots.weight_layer(unit.model, site)
             if bits.weights is None or layer is None:
@@ -60,12 +65,15 @@ class FeedBackErrors:
             layer.weight_grid = UniformGrid.from_range(low, high, bits.weights)
             if has_rows(layer.layer):
                 moments = input_moments(unit, site, originals)
-                rows = feed_back(
+                rows = compensated(
                     rows, layer.weight_grid, moments, self.damping, self.asymmetry, self.ordered
                 )
                 weight.copy_(rows_to_weight(layer.layer, rows, weight.shape))
-            else:
-                layer.round_weight_()
+            starts[site] = weight.clone()
+            layer.round_weight_()  # layers behind it see it rounded
+        if not self.rounds:
+            for site, start in starts.items():
+                slots.layer(unit.model, site).layer.weight.copy_(start)
 
 
 def feed_back(
@@ -76,7 +84,19 @@ def feed_back(
     asymmetry: float,
     ordered: bool,
 ) -> Tensor:
-    """Return `rows` (outputs, K) rounded to their grids.
+    """Return `rows` (outputs, K) rounded to their grids, as `compensated` says."""
+    return grid(compensated(rows, grid, moments, damping, asymmetry, ordered))
+
+
+def compensated(
+    rows: Tensor,
+    grid: UniformGrid,
+    moments: InputMoments,
+    damping: float,
+    asymmetry: float,
+    ordered: bool,
+) -> Tensor:
+    """Return what each of `rows` (outputs, K) is when its turn comes to be rounded to nearest.
 
     With H = X^ X^' + damping and H^-1 = U' U, U upper triangular: rounding column i with error
     e_i = (w_i - q_i) / U_ii changes the columns after it by -e_i U_i, and by w_i P_i where
@@ -95,7 +115,7 @@ def feed_back(
     spread = torch.triu(shift @ factor.T, 1) @ factor if asymmetry else torch.zeros_like(shift)
     spread *= asymmetry
     weights, scale, zero_point = rows.double()[:, order], grid.scale[:, 0], grid.zero_point[:, 0]
-    rounded = torch.empty_like(weights)
+    turns = torch.empty_like(weights)
     for start in range(0, len(hessian), COLUMNS_AT_ONCE):
         end = min(start + COLUMNS_AT_ONCE, len(hessian))
         errors = torch.empty_like(weights[:, start:end])
@@ -103,8 +123,8 @@ def feed_back(
         for column in range(start, end):
             value = weights[:, column].clone()
             code = (torch.round(value / scale) + zero_point).clamp(0, grid.levels)
-            rounded[:, column] = (code - zero_point) * scale
-            error = (value - rounded[:, column]) / factor[column, column]
+            turns[:, column] = value
+            error = (value - (code - zero_point) * scale) / factor[column, column]
             errors[:, column - start], values[:, column - start] = error, value
             after = slice(column + 1, end)
             weights[:, after] -= torch.outer(error, factor[column, after])
@@ -112,5 +132,5 @@ def feed_back(
         weights[:, end:] -= errors @ factor[start:end, end:]
         weights[:, end:] += values @ spread[start:end, end:]
     result = torch.empty_like(rows)
-    result[:, order] = rounded.to(rows.dtype)
-    return grid(result)  # the same values, as float32 multiplies them
+    result[:, order] = turns.to(rows.dtype)
+    return result

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from carsam.errors import UserError
-from carsam.families.base import Site
+from carsam.families.base import Site, SiteType
 from carsam.methods.base import Unit
 from carsam.methods.places import entry_layers
 from carsam.methods.watch import Consumer, in_float, run, watched
@@ -64,6 +64,8 @@ def channel_ranges(unit: Unit, sites: list[Site]) -> dict[Site, Tensor]:
 
     def watch(site: Site) -> Consumer:
         def consume(values: Tensor) -> None:
+            if site.type is SiteType.CONV:
+                values = values.movedim(1, -1)
             rows = values.flatten(0, -2)
             image[site].append(torch.stack(rows.aminmax(dim=0), 1))
 

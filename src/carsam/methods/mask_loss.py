@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 from typing import Any
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor
 
@@ -45,12 +44,23 @@ def mask_loss(outputs: State, targets: State) -> Tensor:
     as much as the others together. The squared error of the predicted IoUs is added.
     """
     expected = targets["masks"].sigmoid()
-    area = expected.sum((2, 3)).clamp(min=LEAST_AREA)  # (P, M)
     entropy = F.binary_cross_entropy_with_logits(targets["masks"], expected, reduction="none")
     crossed = F.binary_cross_entropy_with_logits(outputs["masks"], expected, reduction="none")
-    divergence = ((crossed - entropy).sum((2, 3)) / area).mean(0)  # (M,)
-    if len(divergence) == 1:
-        masks = divergence[0]
-    else:
-        masks = torch.lerp(divergence[1:].mean(), divergence[0], SINGLE_MASK_SHARE)
+    divergence = ((crossed - entropy).sum((2, 3)) / mask_areas(expected)).mean(0)  # (M,)
+    masks = (divergence * mask_shares(expected)).sum()
     return masks + (outputs["ious"] - targets["ious"]).square().mean()
+
+
+def mask_areas(probabilities: Tensor) -> Tensor:
+    """Return the areas (P, M) of masks' probabilities (P, M, h, w), at least 16."""
+    return probabilities.sum((2, 3)).clamp(min=LEAST_AREA)
+
+
+def mask_shares(masks: Tensor) -> Tensor:
+    """Return how much each of the masks (P, M, h, w) counts, (M,): the first one half."""
+    others = masks.shape[1] - 1
+    if not others:
+        return masks.new_ones(1)
+    shares = masks.new_full((others + 1,), (1 - SINGLE_MASK_SHARE) / others)
+    shares[0] = SINGLE_MASK_SHARE
+    return shares

@@ -26,7 +26,13 @@ class FoldNorms:
     makes up for; then s_c is that of a range around 0, [-max |x_c|, max |x_c|]. In the decoder the
     norms' outputs have other readers, so nothing is folded there. Ranges are means of the images'
     extremes.
+
+    Args:
+        strength: exponent of r; 1 is the paper's. Less leaves some of the spread in the inputs,
+            and puts less of it into the linear's weight, which is rounded too.
     """
+
+    strength: float = 1.0
 
     needs_histograms = False
     needs_quantized_path = False
@@ -42,6 +48,7 @@ class FoldNorms:
                 ranges = channel_ranges(unit, [site])[site]
                 shifts = norm.shifts and slots.layer(unit.model, site).layer.bias is not None
                 ratio, offset = ratio_and_offset(ranges, shifts, bits[norm.layer].activations)
+                ratio = ratio**self.strength
                 _fold_(unit, norm, site, ratio, offset, bits[norm.layer].weights is None)
                 observe_again_(unit, [(site, "input")])
 
@@ -77,7 +84,7 @@ def _fold_(
     offset = bias * ratio - norm.bias
     norm.weight.copy_(weight)
     norm.bias.copy_(bias)
-    if layer.bias is not None:
+    if layer.bias is not None and layer.weight.ndim == 2:
         layer.bias.copy_((layer.bias - layer.weight @ offset).half().float())
-    rows = layer.weight * ratio
+    rows = layer.weight * ratio.view(-1, *[1] * (layer.weight.ndim - 2))
     layer.weight.copy_(rows.half().float() if stays_float else rows)

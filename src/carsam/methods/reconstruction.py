@@ -12,9 +12,10 @@ from carsam.errors import UserError
 from carsam.families.base import Site, State
 from carsam.methods.base import Unit, Whole
 from carsam.methods.interaction import interaction_loss, interaction_stages
+from carsam.methods.unit_loss import UnitLoss
 from carsam.quant import slots
 from carsam.quant.layers import QuantizedLayer
-from carsam.quant.trainable import LearnedGrid, SoftRounding, trainable
+from carsam.quant.trainable import LearnedGrid, SoftRounding, drawn, trainable
 
 Training = AbstractContextManager[tuple[list[SoftRounding], list[LearnedGrid]]]
 
@@ -32,10 +33,7 @@ BUDGETS: dict[str, dict[str, float]] = {
 class Reconstruct:
     """QDrop's joint pass (Wei et al. 2022): AdaRound, learned scales, quantization at random.
 
-    The loss of a unit is, for each of its outputs, the squared error summed over channels and
-    averaged over tokens, divided by the mean square of the float output, so that outputs of
-    different size weigh alike (JCAR's joint unit has two). One step takes one image with all its
-    boxes.
+    The loss of a unit is `UnitLoss`. One step takes one image with all its boxes.
 
     Args:
         steps: optimiser steps; 20000 in the papers.
@@ -50,6 +48,10 @@ class Reconstruct:
             path during training, not from the float model.
         interaction: weight of the error behind the two-way blocks, run in float on the unit's
             outputs (SAQ-SAM), beside that of the outputs themselves; 0 saves these runs.
+        effect_images: images on which the effect of the unit's outputs on the masks is measured,
+            by which their errors are then weighted; 0 weights all alike.
+        sharpness: how far each weight starts on its way from the float value to the nearest one of
+            its grid; behind `feed-back-errors` that one is worth starting from.
         rounding_weight: weight of AdaRound's regulariser.
         warm_up: share of the steps before the regulariser sets in.
         first_exponent, last_exponent: of the regulariser, linear over the steps after warm-up.
@@ -63,6 +65,8 @@ class Reconstruct:
     keep: float = 0.5
     keep_inputs: float = 0.5
     interaction: float = 0.0
+    effect_images: int = 0
+    sharpness: float = 0.0
     rounding_weight: float = 0.01
     warm_up: float = 0.2
     first_exponent: float = 20.0
@@ -77,13 +81,13 @@ class Reconstruct:
         """
         if not unit.sites:
             return
-        energies = _energies(unit)
+        unit_loss = UnitLoss(unit, self.effect_images)
         start = UnitWeights(unit)
         start.round_to_nearest_()
-        loss_before = final_loss(unit, energies)
+        loss_before = final_loss(unit, unit_loss)
         start.restore_()
-        losses = self._train_(unit, energies)
-        loss_after = final_loss(unit, energies)
+        losses = self._train_(unit, unit_loss)
+        loss_after = final_loss(unit, unit_loss)
         if loss_after > loss_before:
             start.restore_()
             start.round_to_nearest_()
@@ -102,7 +106,7 @@ class Reconstruct:
             }
         )
 
-    def _train_(self, unit: Unit, energies: dict[str, Tensor]) -> list[float]:
+    def _train_(self, unit: Unit, unit_loss: UnitLoss) -> list[float]:
         """Optimise rounding and scales; return the loss of every step."""
         generator = torch.Generator(_device(unit)).manual_seed(unit.seed)
         losses = []
@@ -115,7 +119,7 @@ class Reconstruct:
                 mixed = self._mixed(unit.inputs[index], unit.quantized_inputs[index], generator)
                 outputs = unit.plan.run(unit.model, mixed)
                 target = unit.targets[index]
-                loss = _loss(outputs, target, energies)
+                loss = unit_loss(outputs, target)
                 if meeting:
                     interaction = interaction_loss(unit, meeting, outputs, target)
                     loss = loss + self.interaction * interaction
@@ -134,7 +138,9 @@ class Reconstruct:
     def _trainable(self, unit: Unit, generator: torch.Generator) -> Training:
         """Return the context in which the unit trains; it finishes the unit when it ends."""
         sites = [site for site, _ in unit.sites]
-        return trainable(unit.model, sites, self.keep, generator, self.trains_weights)
+        return trainable(
+            unit.model, sites, self.keep, generator, self.trains_weights, self.sharpness
+        )
 
     def _scale_rate_after(self, step: int) -> float:
         return self.scale_rate * 0.5 * (1 + math.cos(math.pi * step / self.steps))
@@ -145,9 +151,9 @@ class Reconstruct:
         optimizers: list[torch.optim.Optimizer] = []
         if roundings:
             alphas = [rounding.alpha for rounding in roundings]
-            optimizers.append(torch.optim.Adam(alphas, lr=self.rounding_rate))
+            optimizers.append(torch.optim.Adam(alphas, lr=self.rounding_rate, fused=True))
         if factors:
-            optimizers.append(torch.optim.Adam(factors, lr=self.scale_rate))
+            optimizers.append(torch.optim.Adam(factors, lr=self.scale_rate, fused=True))
         return optimizers
 
     def _regulariser(self, roundings: list[SoftRounding], step: int) -> Tensor | float:
@@ -161,11 +167,10 @@ class Reconstruct:
 
     def _mixed(self, inputs: State, quantized: State, generator: torch.Generator) -> State:
         """Take each element from the quantized path with probability `keep_inputs`."""
-        mixed = {}
-        for name, values in inputs.items():
-            draw = torch.rand(values.shape, generator=generator, device=values.device)
-            mixed[name] = torch.where(draw < self.keep_inputs, quantized[name], values)
-        return mixed
+        return {
+            name: torch.where(drawn(values, self.keep_inputs, generator), quantized[name], values)
+            for name, values in inputs.items()
+        }
 
 
 class UnitWeights:
@@ -204,31 +209,14 @@ class UnitWeights:
                 yield site, layer
 
 
-def final_loss(unit: Unit, energies: dict[str, Tensor]) -> float:
+def final_loss(unit: Unit, unit_loss: UnitLoss) -> float:
     """Return the unit's loss over all images along the quantized path, as it is now."""
     with torch.no_grad():
         losses = [
-            float(_loss(unit.plan.run(unit.model, state), target, energies))
+            float(unit_loss(unit.plan.run(unit.model, state), target))
             for state, target in zip(unit.quantized_inputs, unit.targets, strict=True)
         ]
     return sum(losses) / len(losses)
-
-
-def _loss(outputs: State, targets: State, energies: dict[str, Tensor]) -> Tensor:
-    """Return the error of every output, summed over its channels, relative to its float energy."""
-    parts = []
-    for name, energy in energies.items():
-        error = (outputs[name] - targets[name]).square().mean() / energy
-        parts.append(error * targets[name].shape[-1])
-    return torch.stack(parts).sum()
-
-
-def _energies(unit: Unit) -> dict[str, Tensor]:
-    """Return the mean square of each of the unit's float outputs."""
-    return {
-        name: torch.stack([target[name].square().mean() for target in unit.targets]).mean()
-        for name in unit.plan.outputs
-    }
 
 
 def _averaged(losses: Sequence[float], pieces: int) -> list[float]:

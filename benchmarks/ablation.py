@@ -1,0 +1,66 @@
+"""What each part of CAR-SAM and of carsam-plus gives, strict AP on val_dev, three seeds.
+
+    python benchmarks/ablation.py DATA [--threads 2]
+
+First the paper's ablation (none, MAC, JCAR, both), then carsam-plus without one part at a time.
+Started again it goes on where it was. The numbers go to benchmarks/results/ablation.json.
+"""
+
+from dataclasses import replace
+from pathlib import Path
+
+from accuracy_jobs import Job, main
+
+from carsam.methods import RECIPES
+from carsam.recipe import Bits, Recipe
+
+RESULT = Path(__file__).parent / "results" / "ablation.json"
+BITS = ("w4a4", "w6a6")
+SEEDS = range(3)
+JOINT = "cross+cross"
+PLUS = RECIPES["carsam-plus"]
+
+
+def without(recipe: Recipe, *names: str) -> Recipe:
+    """Return a recipe without the steps of some names, or without its joint unit."""
+    return replace(
+        recipe,
+        steps=tuple(step for step in recipe.steps if step.name not in names),
+        closing=tuple(step for step in recipe.closing if step.name not in names),
+        units=tuple(unit for unit in recipe.units if unit not in names),
+    )
+
+
+PARTS = {
+    "none": without(RECIPES["carsam"], "compensate", JOINT),
+    "MAC": without(RECIPES["carsam"], JOINT),
+    "JCAR": without(RECIPES["carsam"], "compensate"),
+    "MAC and JCAR (carsam)": RECIPES["carsam"],
+    "carsam-plus": PLUS,
+    "plus, attention not balanced": without(PLUS, "balance-attention"),
+    "plus without MAC": without(PLUS, "compensate"),
+    "plus without JCAR": without(PLUS, JOINT),
+    "plus, uniform softmax": without(PLUS, "row-maximum-softmax").with_parameters(
+        ["compensate.softmax=uniform"]
+    ),
+    "plus, start not of second order": without(PLUS, "feed-back-errors").with_parameters(
+        ["reconstruct.sharpness=0"]
+    ),
+    "plus, losses without effects": PLUS.with_parameters(["reconstruct.effect_images=0"]),
+    "plus, not polished": without(PLUS, "polish"),
+    "plus, second order instead of reconstruction": without(PLUS, "reconstruct").with_parameters(
+        ["feed-back-errors.rounds=true"]
+    ),
+}
+
+JOBS = {
+    f"{part}, {bits}, seed {seed}": Job(
+        replace(recipe, bits=Bits.parse(bits)), seed, {"part": part, "bits": bits}
+    )
+    for bits in BITS
+    for part, recipe in PARTS.items()
+    for seed in SEEDS
+}
+
+if __name__ == "__main__":
+    main(JOBS, RESULT, __doc__ or "")
