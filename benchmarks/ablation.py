@@ -26,6 +26,7 @@ def without(recipe: Recipe, *names: str) -> Recipe:
     return replace(
         recipe,
         steps=tuple(step for step in recipe.steps if step.name not in names),
+        opening=tuple(step for step in recipe.opening if step.name not in names),
         closing=tuple(step for step in recipe.closing if step.name not in names),
         units=tuple(unit for unit in recipe.units if unit not in names),
     )
@@ -37,6 +38,7 @@ PARTS = {
     "JCAR": without(RECIPES["carsam"], "compensate"),
     "MAC and JCAR (carsam)": RECIPES["carsam"],
     "carsam-plus": PLUS,
+    "plus, inputs not centred": without(PLUS, "centre-inputs"),
     "plus, attention not balanced": without(PLUS, "balance-attention"),
     "plus without MAC": without(PLUS, "compensate"),
     "plus without JCAR": without(PLUS, JOINT),

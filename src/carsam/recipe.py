@@ -86,7 +86,8 @@ class Recipe:
 
     Later rules override earlier ones; a rule that fits no site is an error when it is applied.
     `units` names the merges of stages into units (`carsam.methods.units.MERGES`). The steps run on
-    one unit after the other, those of `closing` once, on the whole model, after the last unit.
+    one unit after the other, those of `opening` and `closing` once, on the whole model, before the
+    first unit and after the last.
     """
 
     name: str
@@ -94,6 +95,7 @@ class Recipe:
     units: tuple[str, ...] = ()
     bits: Bits = Bits(4, 4)
     rules: tuple[Rule, ...] = ()
+    opening: tuple[Step, ...] = ()
     closing: tuple[Step, ...] = ()
 
     def bits_of(self, path: str, kind: str) -> Bits:
@@ -117,7 +119,7 @@ class Recipe:
 
     def with_parameters(self, assignments: Iterable[str]) -> "Recipe":
         """Return a copy with `step.parameter=value` assignments applied."""
-        steps = [*self.steps, *self.closing]
+        steps = [*self.opening, *self.steps, *self.closing]
         for assignment in assignments:
             match = re.fullmatch(r"([\w-]+)\.([\w-]+)=(.*)", assignment)
             if match is None:
@@ -132,8 +134,13 @@ class Recipe:
             for place in places:
                 parameters = {**steps[place].parameters, parameter: _parse_value(value)}
                 steps[place] = Step(name, parameters)
-        closing = tuple(steps[len(self.steps) :])
-        return replace(self, steps=tuple(steps[: len(self.steps)]), closing=closing)
+        begin, end = len(self.opening), len(self.opening) + len(self.steps)
+        return replace(
+            self,
+            opening=tuple(steps[:begin]),
+            steps=tuple(steps[begin:end]),
+            closing=tuple(steps[end:]),
+        )
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain data for `carsam.json`."""
@@ -143,6 +150,7 @@ class Recipe:
             "units": list(self.units),
             "bits": str(self.bits),
             "rules": [str(rule) for rule in self.rules],
+            "opening": [asdict(step) for step in self.opening],
             "closing": [asdict(step) for step in self.closing],
         }
 
@@ -158,6 +166,7 @@ class Recipe:
             units=tuple(data["units"]),
             bits=Bits.parse(data["bits"]),
             rules=tuple(Rule.parse(rule) for rule in data["rules"]),
+            opening=tuple(Step(**step) for step in data.get("opening", ())),
             closing=tuple(Step(**step) for step in data.get("closing", ())),
         )
 

@@ -10,11 +10,11 @@ from carsam.calibration.needs import activations_by_unit, check_room, memory_lin
 from carsam.calibration.observe import run_observed
 from carsam.calibration.projection import project
 from carsam.calibration.unit_log import UnitLog
-from carsam.families.base import Family, State
-from carsam.methods import make_closing_steps, make_steps
+from carsam.families.base import Family, Stage, State
+from carsam.methods import make_steps, make_whole_steps
 from carsam.methods.base import Unit, Whole
 from carsam.methods.mask_loss import float_masks, stages_to_masks
-from carsam.methods.units import plan_units
+from carsam.methods.units import UnitPlan, plan_units
 from carsam.progress import Progress
 from carsam.recipe import Recipe
 
@@ -61,6 +61,9 @@ def quantize_units_(
         progress.info(memory_line(needs, memory))
     notes: list[dict[str, Any]] = []
     progress.start("Quantizing", len(plans) * len(states))
+    opening, closing = make_whole_steps(recipe)
+    for opening_step in opening:
+        opening_step.run_(_whole(model, stages, plans, states, (), seed, progress, notes))
     with state_cache(memory, disk) as cache:
         inputs: Sequence[State] = states
         quantized: Sequence[State] = states
@@ -95,14 +98,28 @@ def quantize_units_(
                 if isinstance(old, CachedStates):
                     old.close()
             inputs, quantized = targets, following
-        closing = make_closing_steps(recipe)
-        if closing:
-            masks = float_masks(model, stages[stages.index(plans[-1].stages[-1]) + 1 :], inputs)
-            to_masks = stages_to_masks(stages)
-            reached = [plan for plan in plans if plan.stages[-1] in to_masks]
-            sites = tuple(pair for plan in reached for pair in plan.sites)
-            whole = Whole(model, to_masks, sites, states, masks, seed, progress, notes)
+        if closing and plans:
+            rest = stages[stages.index(plans[-1].stages[-1]) + 1 :]
+            masks = float_masks(model, rest, inputs)
+            after = _whole(model, stages, plans, states, masks, seed, progress, notes)
             for closing_step in closing:
-                closing_step.run_(whole)
+                closing_step.run_(after)
     progress.finish()
     return notes
+
+
+def _whole(
+    model: Any,
+    stages: tuple[Stage, ...],
+    plans: Sequence[UnitPlan],
+    states: Sequence[State],
+    masks: Sequence[State],
+    seed: int,
+    progress: Progress,
+    notes: list[dict[str, Any]],
+) -> Whole:
+    """Return the model up to its masks, with the sites of the units on the way."""
+    to_masks = stages_to_masks(stages)
+    reached = (plan for plan in plans if plan.stages[-1] in to_masks)
+    sites = tuple(pair for plan in reached for pair in plan.sites)
+    return Whole(model, to_masks, sites, states, masks, seed, progress, notes)

@@ -64,6 +64,24 @@ class NormBefore:
 
 
 @dataclass(frozen=True)
+class SharedOffset:
+    """A constant in what several layers read, which their biases can hold instead.
+
+    The values go to `readers` (some with positions added) and, plus the output of `adder`, to the
+    next normalisation, and nowhere else.
+
+    Args:
+        offsets: names of the parameters, one of which is a part of the values.
+        readers: paths of the sites that read them; the first one's input is the one to centre.
+        adder: path of the site whose output is added to them.
+    """
+
+    offsets: tuple[str, ...]
+    readers: tuple[str, ...]
+    adder: str
+
+
+@dataclass(frozen=True)
 class Stage:
     """The smallest part of the model that runs by itself, residual and norm included.
 
@@ -75,6 +93,7 @@ class Stage:
         block: module path of the block that the stage is a part of.
         role: what it does there.
         norm: in front of the stage's first layer, if scales can move between the two.
+        shared: of the stage's output, if a constant can move out of it.
     """
 
     path: str
@@ -83,6 +102,7 @@ class Stage:
     block: str = ""
     role: Role = Role.OTHER
     norm: NormBefore | None = None
+    shared: SharedOffset | None = None
 
 
 class Family(Protocol):

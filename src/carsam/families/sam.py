@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from carsam.families.base import NormBefore, Site, SiteType, Stage, State
-from carsam.families.sam_stages import encoder_stages, two_way_stages
+from carsam.families.sam_stages import encoder_stages, image_offset, two_way_stages
 from carsam.quant.attention import INTERFACE, AttentionProduct, QuantizedVisionAttention
 from carsam.quant.layers import QuantizedLayer
 
@@ -48,6 +48,7 @@ class SamFamily:
                 "mask_decoder.tokens",
                 partial(_run_prompt_encoder, self.output_tokens(model)),
                 ("tokens", "image"),
+                shared=image_offset(),
             ),
             *two_way_stages(model),
             Stage("mask_decoder", _run_mask_head, ("masks", "ious")),

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from functools import partial
 from typing import Any
 
-from carsam.families.base import NormBefore, Role, Stage, State
+from carsam.families.base import NormBefore, Role, SharedOffset, Stage, State
 
 
 def encoder_stages(model: Any) -> Iterator[Stage]:
@@ -34,12 +34,51 @@ def two_way_stages(model: Any) -> Iterator[Stage]:
         ("mlp", _run_decoder_mlp, "tokens", Role.DECODER_MLP),
         ("cross_attn_image_to_token", _run_image_to_token, "image", Role.IMAGE_TO_TOKEN),
     )
-    for index in range(len(model.mask_decoder.transformer.layers)):
+    count = len(model.mask_decoder.transformer.layers)
+    for index in range(count):
         block = f"mask_decoder.transformer.layers.{index}"
-        for name, run, output, role in parts:
-            yield Stage(f"{block}.{name}", partial(run, block=block), (output,), block, role)
+        shared = _shared_by_norms(index, index + 1 == count)
+        for (name, run, output, role), offset in zip(parts, shared, strict=True):
+            running = partial(run, block=block)
+            yield Stage(f"{block}.{name}", running, (output,), block, role, shared=offset)
     final = "mask_decoder.transformer.final_attn_token_to_image"
     yield Stage(final, _run_final_attention, ("tokens",), final, Role.TOKEN_TO_IMAGE)
+
+
+def image_offset() -> SharedOffset:
+    """Return the offset of the image tokens before the first block: what stands for no mask."""
+    names = ("prompt_encoder.no_mask_embed.weight", "prompt_encoder.mask_embed.conv3.bias")
+    return _image_offset(names, 0)
+
+
+def _shared_by_norms(index: int, last: bool) -> tuple[SharedOffset | None, ...]:
+    """Return the offsets of a two-way block's norms, each behind its part of the block."""
+    block, after = (f"mask_decoder.transformer.layers.{n}" for n in (index, index + 1))
+    to_image, to_tokens = (f"{block}.cross_attn_{n}" for n in ("token_to_image", "image_to_token"))
+    readers = (f"{to_tokens}.v_proj", f"{to_tokens}.k_proj")
+    if last:
+        final = "mask_decoder.transformer.final_attn_token_to_image"
+        readers += (f"{final}.q_proj",)
+        adder = f"{final}.out_proj"
+    else:
+        readers += tuple(f"{after}.self_attn.{name}" for name in ("v_proj", "q_proj", "k_proj"))
+        adder = f"{after}.self_attn.out_proj"
+    norms = [f"{block}.layer_norm{number}.bias" for number in (1, 2, 3, 4)]
+    return (
+        SharedOffset((norms[0],), (f"{to_image}.q_proj",), f"{to_image}.out_proj"),
+        SharedOffset((norms[1],), (f"{block}.mlp.lin1",), f"{block}.mlp.lin2"),
+        SharedOffset((norms[2],), readers, adder),
+        # The last image tokens go to the transposed convolution, whose bias cannot hold it.
+        None if last else _image_offset((norms[3],), index + 1),
+    )
+
+
+def _image_offset(names: tuple[str, ...], index: int) -> SharedOffset:
+    """Return an offset of the image tokens that a block reads."""
+    block = f"mask_decoder.transformer.layers.{index}"
+    to_image, to_tokens = (f"{block}.cross_attn_{n}" for n in ("token_to_image", "image_to_token"))
+    readers = (f"{to_image}.v_proj", f"{to_image}.k_proj", f"{to_tokens}.q_proj")
+    return SharedOffset(names, readers, f"{to_tokens}.out_proj")
 
 
 def _run_encoder_attention(model: Any, state: State, block: str) -> State:

@@ -20,7 +20,7 @@ from carsam.methods import (
     saqsam,
 )
 from carsam.methods.balance import BalanceAttention
-from carsam.methods.base import ClosingStep, MethodStep
+from carsam.methods.base import MethodStep, WholeStep
 from carsam.methods.bimodal import BimodalIntegration
 from carsam.methods.compensation import Compensate
 from carsam.methods.condition import ReduceCondition
@@ -37,6 +37,7 @@ from carsam.methods.reconstruction import BUDGETS, Reconstruct
 from carsam.methods.ridge import ReduceErrors
 from carsam.methods.rounding import GRIDS_FIRST, RoundToNearest
 from carsam.methods.row_maximum import RowMaximumSoftmax
+from carsam.methods.shared_offsets import CentreInputs
 from carsam.methods.twin import TwinUniform
 from carsam.recipe import Bits, Recipe, Rule, Step
 
@@ -60,6 +61,9 @@ STEPS: dict[str, Any] = {
     "twin-uniform": TwinUniform,
 }
 """Steps by name; each is a frozen dataclass whose fields are its parameters."""
+
+OPENING_STEPS: dict[str, Any] = {"centre-inputs": CentreInputs}
+"""Steps that run once, before the first unit, by name; they leave the float model's outputs."""
 
 CLOSING_STEPS: dict[str, Any] = {"polish": Polish}
 """Steps that run once, after the last unit, by name."""
@@ -127,7 +131,7 @@ def make_recipe(
         recipe = recipe.with_parameters(f"{name}.{key}={value}" for key, value in changes)
     recipe = recipe.with_parameters(settings)
     make_steps(recipe)
-    make_closing_steps(recipe)
+    make_whole_steps(recipe)
     return recipe
 
 
@@ -136,9 +140,10 @@ def make_steps(recipe: Recipe) -> tuple[MethodStep, ...]:
     return tuple(_make(step, STEPS) for step in recipe.steps)
 
 
-def make_closing_steps(recipe: Recipe) -> tuple[ClosingStep, ...]:
-    """Return the recipe's closing steps, as `make_steps` does."""
-    return tuple(_make(step, CLOSING_STEPS) for step in recipe.closing)
+def make_whole_steps(recipe: Recipe) -> tuple[tuple[WholeStep, ...], tuple[WholeStep, ...]]:
+    """Return the recipe's opening and closing steps, as `make_steps` does."""
+    opening = tuple(_make(step, OPENING_STEPS) for step in recipe.opening)
+    return opening, tuple(_make(step, CLOSING_STEPS) for step in recipe.closing)
 
 
 def _make(step: Step, registry: Mapping[str, Any]) -> Any:

@@ -47,14 +47,15 @@ class Unit:
 
 @dataclass(frozen=True)
 class Whole:
-    """The whole model after its last unit, for steps that run once at the end.
+    """The whole model, before its first unit or after its last, for steps that run once.
 
     Args:
-        model: the prepared model, all of its units quantized.
+        model: the prepared model, float or with all of its units quantized.
         stages: of the model, in the order of execution, up to the masks.
         sites: what is quantized in them, with its bits.
         states: before the first stage, one per image.
-        targets: the float model's masks (P, M, 4h, 4w) and ious (P, M), by name, one per image.
+        targets: the float model's masks (P, M, 4h, 4w) and ious (P, M), by name, one per image;
+            none before the first unit.
         seed: for everything random.
         progress: hears of steps and warnings.
         notes: what steps found worth recording, for the manifest.
@@ -70,11 +71,13 @@ class Whole:
     notes: list[dict[str, Any]] = field(default_factory=list)
 
 
-class ClosingStep(Protocol):
+class WholeStep(Protocol):
     """A step that runs once, on the whole model, with its parameters as fields."""
 
     def run_(self, whole: Whole) -> None:
-        """Change what rounding left free: scales, norms, biases."""
+        """Before the first unit change the float model and not its outputs; after the last, the
+        quantized model's scales, norms and biases.
+        """
         ...
 
 

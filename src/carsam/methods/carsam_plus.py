@@ -1,9 +1,10 @@
 """CAR-SAM and what measurably helps it, at no cost at run time.
 
-Before CAR-SAM's compensation (MAC) and joint unit (JCAR): attention balanced by its exact
-invariances, softmax codes relative to the row's maximum. Between them: second-order rounding as the
-start of reconstruction. After the last unit: a polish of scales, norms and biases against the float
-masks. docs/methods.md has the equations, docs/accuracy.md what each part gives.
+Before CAR-SAM's compensation (MAC) and joint unit (JCAR): means of the decoder's inputs moved into
+biases, attention balanced by its exact invariances, softmax codes relative to the row's maximum.
+Between them: second-order rounding as the start of reconstruction. After the last unit: a polish of
+scales, norms and biases against the float masks. docs/methods.md has equations, docs/accuracy.md
+what is known of each part.
 """
 
 from carsam.methods.rounding import GRIDS_FIRST
@@ -20,5 +21,6 @@ RECIPE = Recipe(
         Step("reconstruct", {"effect_images": 8, "sharpness": 0.5}),
     ),
     ("encoder-block", "cross+cross"),
+    opening=(Step("centre-inputs"),),
     closing=(Step("polish"),),
 )
