@@ -28,7 +28,7 @@ def quantized(tiny_sam, **parameters):
     closing = (Step("polish", parameters),) if parameters else ()
     recipe = replace(make_recipe("rtn", "w4a4"), closing=closing)
     notes = quantize_units_(
-        FAMILY, model, recipe, states, 0, memory=None, log=None, progress=Silent()
+        FAMILY, model, recipe, states, 0, memory=None, log=None, projects=False, progress=Silent()
     )
     return model, notes, states
 

@@ -119,7 +119,7 @@ def _whole(
     notes: list[dict[str, Any]],
 ) -> Whole:
     """Return the model up to its masks, with the sites of the units on the way."""
-    to_masks = stages_to_masks(stages)
+    to_masks = stages_to_masks(stages) or stages
     reached = (plan for plan in plans if plan.stages[-1] in to_masks)
     sites = tuple(pair for plan in reached for pair in plan.sites)
     return Whole(model, to_masks, sites, states, masks, seed, progress, notes)

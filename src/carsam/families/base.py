@@ -71,7 +71,7 @@ class SharedOffset:
     next normalisation, and nowhere else.
 
     Args:
-        offsets: names of the parameters, one of which is a part of the values.
+        offsets: names of the original model's parameters, one of which is a part of the values.
         readers: paths of the sites that read them; the first one's input is the one to centre.
         adder: path of the site whose output is added to them.
     """

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from carsam.families.base import SharedOffset
 from carsam.methods.base import Whole
 from carsam.methods.mask_loss import run_stages
+from carsam.quant.layers import QuantizedLayer
 
 
 @dataclass(frozen=True)
@@ -47,15 +48,24 @@ def move_(model: Any, offset: SharedOffset, mean: Tensor) -> None:
     adder = model.get_submodule(offset.adder).layer
     if any(layer.bias is None for layer in (*readers, adder)):
         return
-    moved = mean
-    for name in offset.offsets:
-        parameter = model.get_parameter(name).data
-        reduced = (parameter - mean).half().float()
-        moved = (parameter - reduced).flatten()
-        parameter.copy_(reduced)
+    first, *others = (_parameter(model, name) for name in offset.offsets)
+    reduced = (first - mean).half().float()
+    moved = (first - reduced).flatten()
+    first.copy_(reduced)
+    for other in others:
+        other.copy_((other - moved).half())
     for layer in readers:
         layer.bias.data += layer.weight @ moved
     adder.bias.data += moved
+
+
+def _parameter(model: Any, name: str) -> Tensor:
+    """Return a parameter by its name in the model before its layers were made quantizable."""
+    path, _, last = name.rpartition(".")
+    module = model.get_submodule(path)
+    module = module.layer if isinstance(module, QuantizedLayer) else module
+    parameter: Tensor = getattr(module, last).data
+    return parameter
 
 
 def _means(whole: Whole, offsets: Sequence[SharedOffset]) -> list[Tensor]:
