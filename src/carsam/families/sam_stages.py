@@ -55,7 +55,7 @@ def _shared_by_norms(index: int, last: bool) -> tuple[SharedOffset | None, ...]:
     """Return the offsets of a two-way block's norms, each behind its part of the block."""
     block, after = (f"mask_decoder.transformer.layers.{n}" for n in (index, index + 1))
     to_image, to_tokens = (f"{block}.cross_attn_{n}" for n in ("token_to_image", "image_to_token"))
-    readers = (f"{to_tokens}.v_proj", f"{to_tokens}.k_proj")
+    readers: tuple[str, ...] = (f"{to_tokens}.v_proj", f"{to_tokens}.k_proj")
     if last:
         final = "mask_decoder.transformer.final_attn_token_to_image"
         readers += (f"{final}.q_proj",)

@@ -106,8 +106,10 @@ def drawn(like: Tensor, probability: float, generator: torch.Generator) -> Tenso
     """
     if probability >= 1.0:
         return torch.ones_like(like, dtype=torch.bool)
-    words = torch.empty((like.numel() + 7) // 8, dtype=torch.int64, device=like.device)
-    words.random_(-(2**63), None, generator=generator)
+    count = (like.numel() + 7) // 8
+    words = torch.randint(
+        -(2**63), 2**63 - 1, (count,), dtype=torch.int64, generator=generator, device=like.device
+    )
     draws = words.view(torch.int8)[: like.numel()].view(like.shape)
     return draws < round(256 * probability) - 128
 
