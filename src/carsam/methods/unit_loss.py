@@ -61,7 +61,7 @@ def mask_effects(unit: Unit, images: int) -> dict[str, Tensor]:
     of sum v sqrt(p (1 - p) / 2 area) logit over pixels. The unit's float output is where it is
     taken; of the many elements only the products of their tokens' and channels' means are kept,
     plus a tenth of the mean of all, because few images tell little of one element. Squared
-    gradients as weights are BRECQ's (Li et al., ICLR 2021, eq. 10).
+    gradients as weights are BRECQ's (Li et al., ICLR 2021).
 
     Args:
         unit: with the stages that follow it, in float.
