@@ -151,6 +151,9 @@ def run_decoder(images: int, boxes: int, steps: int, memory: float) -> dict[str,
         "seconds_besides_training": round(other, 1),
         "cpu_seconds_besides_training": round(cpu - steps * step_cpu, 1),
         "projected_minutes": {n: round((other + n * step_wall) / 60, 1) for n in BUDGETS},
+        "projected_cpu_minutes": {
+            n: round((cpu + (n - steps) * step_cpu) / 60, 1) for n in BUDGETS
+        },
     }
 
 

@@ -1,13 +1,17 @@
-"""The plot of a comparison: AP of every recipe over the bit widths."""
+"""The plot of a comparison: AP of every recipe, one panel per bit width."""
 
 from collections.abc import Sequence
 from pathlib import Path
 
 from carsam.comparison.table import Row
 
+OURS, PEERS, LEGACY = "tab:red", "tab:blue", "lightgrey"
+
 
 def save_plot(table: Sequence[Row], path: Path) -> None:
-    """Write an SVG with one group of bars per bit width, seeds' spread as error bars.
+    """Write an SVG: bars of AP with the seeds' spread, float's AP as a line in every panel.
+
+    CAR-SAM's recipes are red; rows with the published faults are grey.
 
     Args:
         table: rows of `carsam.comparison.table.rows`.
@@ -19,29 +23,32 @@ def save_plot(table: Sequence[Row], path: Path) -> None:
     matplotlib.rcParams["svg.hashsalt"] = "carsam"  # the same table gives the same file
     from matplotlib import pyplot
 
-    floats = [row for row in table if row.recipe == "float" and row.ap is not None]
+    whole = next((row.ap for row in table if row.recipe == "float"), None)
     quantized = [row for row in table if row.recipe != "float" and row.ap is not None]
-    widths = list(dict.fromkeys(row.bits for row in quantized))
+    widths = list(dict.fromkeys(row.bits for row in quantized)) or [""]
     recipes = list(dict.fromkeys(row.recipe for row in quantized))
-    bar = 0.8 / max(1, len(recipes))
-    figure, axes = pyplot.subplots(figsize=(2 + 0.35 * len(widths) * len(recipes), 3.6))
-    colours = pyplot.get_cmap("tab20")
-    for number, recipe in enumerate(recipes):
-        chosen = [row for row in quantized if row.recipe == recipe]
-        axes.bar(
-            [widths.index(row.bits) + (number + 0.5) * bar - 0.4 for row in chosen],
-            [row.ap or 0.0 for row in chosen],
-            bar * 0.92,
-            yerr=[row.ap_spread for row in chosen],
-            color=colours(number),
-            error_kw={"linewidth": 1, "capsize": 2},
-            label=recipe,
-        )
-    for row in floats:
-        axes.axhline(row.ap or 0.0, color="black", linestyle="--", linewidth=1, label="float")
-    axes.set_xticks(range(len(widths)), widths)
-    axes.set_ylabel("AP (%)")
-    axes.spines[["top", "right"]].set_visible(False)
-    axes.legend(frameon=False, fontsize=8, bbox_to_anchor=(1.01, 1), loc="upper left")
+    figure, panels = pyplot.subplots(
+        1,
+        len(widths),
+        figsize=(1.4 + 2.1 * len(widths), 1.0 + 0.23 * len(recipes)),
+        sharex=True,
+        sharey=True,
+        squeeze=False,
+        layout="constrained",
+    )
+    for axes, width in zip(panels[0], widths, strict=True):
+        for row in (row for row in quantized if row.bits == width):
+            place, ap = recipes.index(row.recipe), row.ap or 0.0
+            colour = LEGACY if row.legacy else OURS if row.recipe.startswith("carsam") else PEERS
+            error = {"linewidth": 1, "capsize": 2}
+            axes.barh(place, ap, 0.75, xerr=row.ap_spread, color=colour, alpha=0.6, error_kw=error)
+            axes.text(0, place, f" {ap:.1f}", va="center", fontsize=7)
+        if whole is not None:
+            axes.axvline(whole, color="black", linestyle="--", linewidth=1)
+        axes.set_title(width, fontsize=9)
+        axes.spines[["top", "right"]].set_visible(False)
+    panels[0][0].set_yticks(range(len(recipes)), recipes, fontsize=8)
+    panels[0][0].invert_yaxis()
+    figure.supxlabel("AP (%); dashed: float", fontsize=8)
     figure.savefig(path, bbox_inches="tight", metadata={"Date": None})
     pyplot.close(figure)

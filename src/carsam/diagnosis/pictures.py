@@ -46,7 +46,8 @@ def save_losses(curves: Sequence[LossCurve], path: Path) -> None:
     from matplotlib import pyplot
 
     places = range(len(curves))
-    figure, (depth, steps) = pyplot.subplots(1, 2, figsize=(5 + 0.28 * len(curves), 3.6))
+    size = (5 + 0.28 * len(curves), 3.6)
+    figure, (depth, steps) = pyplot.subplots(1, 2, figsize=size, layout="constrained")
     depth.plot(places, [curve.before for curve in curves], "o:", label="rounded to nearest")
     depth.plot(places, [curve.after for curve in curves], "k.-", label="reconstructed")
     depth.set_xticks(places, [_short(curve.unit) for curve in curves], rotation=90, fontsize=7)
@@ -61,8 +62,8 @@ def save_losses(curves: Sequence[LossCurve], path: Path) -> None:
             steps.plot(shares, [loss / start for loss in curve.by_step], color=colour)
     steps.set_xlabel("share of the steps (dark: first units)")
     steps.set_ylabel("training loss, relative to its start")
+    depth.set_yscale("log")
     for axes in (depth, steps):
-        axes.set_yscale("log")
         axes.spines[["top", "right"]].set_visible(False)
     figure.savefig(path, bbox_inches="tight", metadata={"Date": None})
     pyplot.close(figure)
