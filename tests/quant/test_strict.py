@@ -46,7 +46,7 @@ def test_a_quantizer_that_drops_is_found(model, photo):
 @pytest.mark.parametrize("operand", ["query", "key", "probabilities", "value"])
 def test_an_attention_operand_left_in_float_is_found(model, photo, operand):
     grid = slots.quantizer(model.module, site(model, ATTENTION), operand)
-    grid.forward = lambda values: values
+    grid.steps = lambda values, *_: values
     with pytest.raises(StrictError, match=f"{ATTENTION}: {operand} enters its product with"):
         assert_strict(model, [photo])
 

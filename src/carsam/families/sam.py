@@ -10,11 +10,14 @@ from torch import Tensor
 from carsam.families.base import NormBefore, Site, SiteType, Stage, State
 from carsam.families.sam_stages import encoder_stages, image_offset, two_way_stages
 from carsam.quant.attention import INTERFACE, AttentionProduct, QuantizedVisionAttention
+from carsam.quant.float_parts import reproduce_
 from carsam.quant.layers import QuantizedLayer
 
 PROJECTIONS = ("q_proj", "k_proj", "v_proj", "out_proj")
 CROSS_ATTENTIONS = ("cross_attn_token_to_image", "cross_attn_image_to_token")
 NECK_NORM = NormBefore("vision_encoder.neck.layer_norm1", "vision_encoder.neck.conv2", False)
+FLOAT_BEFORE_CODES = ("encoder.patch_embedding", "prompt_encoder")
+"""Kinds of layers that are float in the papers and whose results quantized layers read."""
 
 
 class SamFamily:
@@ -31,11 +34,13 @@ class SamFamily:
         for site in self.sites(model):
             module = model.get_submodule(site.path)
             if site.type is not SiteType.ATTENTION:
-                model.set_submodule(site.path, QuantizedLayer(module))
+                rounds_once = site.kind in FLOAT_BEFORE_CODES
+                model.set_submodule(site.path, QuantizedLayer(module, rounds_once))
             elif site.path.startswith("vision_encoder."):
                 model.set_submodule(site.path, QuantizedVisionAttention(module))
             else:
                 module.product = AttentionProduct()
+        reproduce_(model)
         model.config.mask_decoder_config._attn_implementation = INTERFACE
 
     def stages(self, model: Any) -> tuple[Stage, ...]:

@@ -7,15 +7,29 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from transformers import AttentionInterface
 
+from carsam.quant import integer_attention
+from carsam.quant.grids import UniformGrid
+from carsam.quant.integer_attention import OperandGrids
+from carsam.quant.row_maximum import RowMaximumGrid
+
 OPERANDS = ("query", "key", "probabilities", "value")
 INTERFACE = "carsam"
 SCORES_AT_ONCE = 1 << 24
+
+INTEGER_GRIDS: dict[str, tuple[type[nn.Module], ...]] = {
+    "query": (UniformGrid,),
+    "key": (UniformGrid,),
+    "probabilities": (UniformGrid, RowMaximumGrid),
+    "value": (UniformGrid,),
+}
+"""Grids of each operand whose codes are multiplied as integers."""
 
 
 class AttentionProduct(nn.Module):
     """softmax(q k' * scaling + bias) v, with a quantizer for each of the four operands.
 
-    Every quantizer is an identity (float), an observer, or a grid.
+    Every quantizer is an identity (float), an observer, or a grid. Without gradients, codes of
+    `INTEGER_GRIDS` are multiplied as integers, as the native engine does.
     """
 
     def __init__(self) -> None:
@@ -37,6 +51,9 @@ class AttentionProduct(nn.Module):
             key, value: (batch or 1, heads, keys, d); a batch of 1 is shared by all queries.
             relative_position: adds its bias, computed from the quantized query.
         """
+        if self.multiplies_integers():
+            grids = OperandGrids(**cast(dict[str, Any], dict(self.quantizers.items())))
+            return _attend_integers(query, key, value, scaling, relative_position, grids)
         query = self.quantizers["query"](query)
         key = self.quantizers["key"](key)
         value = self.quantizers["value"](value)
@@ -54,6 +71,12 @@ class AttentionProduct(nn.Module):
                     query[part], key[part], value[part], scaling, relative_position
                 )
         return attended
+
+    def multiplies_integers(self) -> bool:
+        """Tell whether codes are multiplied: all four operands have grids for that."""
+        return not torch.is_grad_enabled() and all(
+            type(self.quantizers[operand]) in grids for operand, grids in INTEGER_GRIDS.items()
+        )
 
     def _attend(
         self,
@@ -155,6 +178,30 @@ def quantized_attention(
     if attention_mask is not None:
         raise ValueError("Quantized attention has no attention mask (attention_similarity).")
     return module.product(query, key, value, scaling).transpose(1, 2), None
+
+
+def _attend_integers(
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    scaling: float,
+    relative_position: RelativePosition | None,
+    grids: OperandGrids,
+) -> Tensor:
+    shape = (max(len(query), len(key)), *query.shape[1:])
+    query, key, value = (
+        grid.steps(operand).expand(shape[0], -1, -1, -1).flatten(0, 1)
+        for grid, operand in ((grids.query, query), (grids.key, key), (grids.value, value))
+    )  # (batch * heads, tokens, d)
+    positions = None
+    if relative_position is not None:
+        positions = integer_attention.position_scores(
+            query.unflatten(1, (relative_position.height, relative_position.width)),
+            relative_position.rows,
+            relative_position.columns,
+            grids.position_unit,
+        )
+    return integer_attention.attend(query, key, value, scaling, grids, positions).view(shape)
 
 
 def _relative_table(table: Tensor, size: int) -> Tensor:

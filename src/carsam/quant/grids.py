@@ -67,6 +67,13 @@ class Grid(nn.Module):
         grid.scale = self.scale * factor
         return grid
 
+    def check_integers(self, integers: Tensor) -> tuple[int, bool]:
+        """Return how many distinct integers there are, and whether all stand for codes.
+
+        Of grids whose codes are multiplied as integers, each for one whole tensor.
+        """
+        raise NotImplementedError
+
     def check(self, values: Tensor) -> tuple[int, bool]:
         """Return how many distinct values share 2**bits codes, and whether all are on the grid."""
         distinct = values.unique()
@@ -97,17 +104,47 @@ class UniformGrid(Grid):
 
     def codes(self, values: Tensor) -> Tensor:
         """Return the codes of `values`, as float32 integers in [0, levels]."""
+        return self.steps(values) + self.zero_point
+
+    def steps(self, values: Tensor, divisor: Tensor | None = None) -> Tensor:
+        """Return the codes of `values` less the zero point, as float32 integers.
+
+        Args:
+            divisor: what `values` are to be divided by first, of a shape that spreads over them.
+        """
         # Multiplied by the reciprocal, as integer kernels do: both must round the same way.
-        steps = torch.round(values * (1.0 / self.scale))
-        return (steps + self.zero_point).clamp_(0, self.levels)
+        factor = 1.0 / self.scale
+        if divisor is not None:
+            factor = factor / divisor
+        steps = (values * factor).round_()
+        low, high = -self.zero_point, self.levels - self.zero_point
+        if len(low) == 1:
+            return steps.clamp_(low.item(), high.item())  # faster than with tensors
+        return steps.clamp_(low, high)
 
     def values(self, codes: Tensor) -> Tensor:
         """Return the values that codes stand for."""
         return (codes - self.zero_point) * self.scale
 
+    def forward(self, values: Tensor) -> Tensor:
+        """Return each value's nearest neighbour on the grid."""
+        return self.steps(values) * self.scale
+
     def soft(self, values: Tensor, factor: Tensor) -> Tensor:
         """Round with the gradients of LSQ (Esser et al., ICLR 2020)."""
         return soft_uniform(values, self.scale * factor, self.zero_point, self.levels)
+
+    def check_integers(self, integers: Tensor) -> tuple[int, bool]:
+        """Return how many distinct integers there are, and whether all are `steps`."""
+        distinct = integers.unique()
+        codes = distinct + self.zero_point
+        whole = bool((codes == codes.round()).all())
+        return len(distinct), whole and bool(((codes >= 0) & (codes <= self.levels)).all())
+
+    @property
+    def largest_step(self) -> float:
+        """Largest magnitude of a code less its zero point, of any row."""
+        return float(torch.maximum(self.zero_point, self.levels - self.zero_point).max())
 
 
 def soft_uniform(values: Tensor, scale: Tensor, zero_point: Tensor, levels: int) -> Tensor:

@@ -3,8 +3,10 @@
 from typing import cast
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
+from carsam.quant.arithmetic import exact_type
 from carsam.quant.grids import UniformGrid
 
 Layer = nn.Linear | nn.Conv2d | nn.ConvTranspose2d
@@ -15,17 +17,39 @@ class QuantizedLayer(nn.Module):
 
     `input_quantizer` is an identity (float), an observer, or a grid. `weight_grid` is None for a
     float weight; once the weight is rounded, it holds values of that grid only.
+
+    Args:
+        layer: to be quantized.
+        rounds_once: sum in float64 while the layer is float, so that its result, which will be
+            rounded to codes, does not depend on the order of the sum.
     """
 
-    def __init__(self, layer: Layer) -> None:
+    def __init__(self, layer: Layer, rounds_once: bool = False) -> None:
         super().__init__()
         self.layer = layer
         self.input_quantizer: nn.Module = nn.Identity()
         self.weight_grid: UniformGrid | None = None
+        self._rounds_once = rounds_once
 
     def forward(self, inputs: Tensor) -> Tensor:
-        """Apply the layer to the quantized inputs."""
-        return cast(Tensor, self.layer(self.input_quantizer(inputs)))
+        """Apply the layer to the quantized inputs.
+
+        Without gradients, codes are multiplied as integers, and scaled as the native engine does.
+        """
+        if self.multiplies_integers():
+            return self._product_of_integers(inputs)
+        values = self.input_quantizer(inputs)
+        if self._rounds_once and self.weight_grid is None and not torch.is_grad_enabled():
+            product = multiply(self.layer, values.double(), self.layer.weight.double())
+            return self._with_bias_(product.float())
+        return cast(Tensor, self.layer(values))
+
+    def multiplies_integers(self) -> bool:
+        """Tell whether the layer multiplies codes: weight and input have their grids."""
+        if torch.is_grad_enabled() or type(self.input_quantizer) is not UniformGrid:
+            return False
+        rows = weight_to_rows(self.layer, self.layer.weight)
+        return self.weight_grid is not None and torch.equal(self.weight_grid(rows), rows)
 
     @torch.no_grad()
     def round_weight_(self) -> None:
@@ -33,6 +57,46 @@ class QuantizedLayer(nn.Module):
         assert self.weight_grid is not None
         rows = self.weight_grid(weight_to_rows(self.layer, self.layer.weight))
         self.layer.weight.copy_(rows_to_weight(self.layer, rows, self.layer.weight.shape))
+
+    def _product_of_integers(self, inputs: Tensor) -> Tensor:
+        """The sum of integers is exact, whatever its order, and scaled once."""
+        grid, weight_grid = cast(UniformGrid, self.input_quantizer), self.weight_grid
+        assert weight_grid is not None
+        rows = weight_grid.steps(weight_to_rows(self.layer, self.layer.weight))
+        kind = exact_type(float(rows.abs().sum(1).max()) * grid.largest_step)
+        weight = rows_to_weight(self.layer, rows, self.layer.weight.shape)
+        product = multiply(self.layer, grid.steps(inputs).to(kind), weight.to(kind)).float()
+        scale = grid.scale * weight_grid.scale.flatten()
+        return self._with_bias_(product.mul_(self._per_output(scale)))
+
+    def _with_bias_(self, product: Tensor) -> Tensor:
+        bias = self.layer.bias
+        return product if bias is None else product.add_(self._per_output(bias))
+
+    def _per_output(self, numbers: Tensor) -> Tensor:
+        """Shape one number per output channel to fit the layer's output."""
+        return numbers if isinstance(self.layer, nn.Linear) else numbers[:, None, None]
+
+
+def multiply(layer: Layer, inputs: Tensor, weight: Tensor) -> Tensor:
+    """Apply a layer with another weight, of the inputs' type, and without its bias."""
+    if isinstance(layer, nn.Linear):
+        return F.linear(inputs, weight)
+    assert not isinstance(layer.padding, str)
+    if isinstance(layer, nn.Conv2d):
+        return F.conv2d(
+            inputs, weight, None, layer.stride, layer.padding, layer.dilation, layer.groups
+        )
+    return F.conv_transpose2d(
+        inputs,
+        weight,
+        None,
+        layer.stride,
+        layer.padding,
+        layer.output_padding,
+        layer.groups,
+        layer.dilation,
+    )
 
 
 def weight_to_rows(layer: Layer, weight: Tensor) -> Tensor:

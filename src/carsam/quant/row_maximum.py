@@ -57,6 +57,15 @@ class RowMaximumGrid(Grid):
         """Return the values that codes stand for."""
         return self._table(self.scale)[codes.long()]
 
+    def numerators(self, values: Tensor) -> Tensor:
+        """Return the numerators of the codes of `values`, as float32 integers."""
+        return self.numerator[self._codes(values, self.scale)].float()
+
+    def check_integers(self, integers: Tensor) -> tuple[int, bool]:
+        """Return how many distinct integers there are, and whether all are numerators."""
+        distinct = integers.unique()
+        return len(distinct), bool(torch.isin(distinct, self.numerator).all())
+
     def soft(self, values: Tensor, factor: Tensor) -> Tensor:
         """Round; the scale's gradient holds codes fixed, values pass straight through in range."""
         scale = (self.scale * factor).clamp(max=1.0)

@@ -26,6 +26,11 @@ def weight_layer(model: Any, site: Site) -> QuantizedLayer | None:
     return None if site.type is SiteType.ATTENTION else layer(model, site)
 
 
+def multiplier(model: Any, site: Site) -> QuantizedLayer | AttentionProduct:
+    """Return the module that multiplies the operands of a site."""
+    return _product(model, site) if site.type is SiteType.ATTENTION else layer(model, site)
+
+
 def quantizer(model: Any, site: Site, operand: str) -> nn.Module:
     """Return what stands in the slot of an operand: an identity, an observer, or a grid."""
     if site.type is SiteType.ATTENTION:

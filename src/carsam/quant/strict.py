@@ -120,14 +120,13 @@ class _Watcher(TorchFunctionMode):
         self.seen: set[Key] = set()
         self._model, self._grids = model, grids
         self._site: Site | None = None
+        self._integers = False
         self._attention_products = 0
         self._hooks: list[Any] = []
 
     def __enter__(self) -> "_Watcher":
         for site in self._model.sites:
-            module = self._model.module.get_submodule(site.path)
-            if site.type is SiteType.ATTENTION:
-                module = module.product
+            module = slots.multiplier(self._model.module, site)
             self._hooks.append(module.register_forward_pre_hook(self._entering(site)))
             self._hooks.append(module.register_forward_hook(self._leaving))
         super().__enter__()
@@ -156,8 +155,9 @@ class _Watcher(TorchFunctionMode):
         return func(*args, **(kwargs or {}))
 
     def _entering(self, site: Site) -> Callable:
-        def enter(*_: Any) -> None:
+        def enter(module: Any, *_: Any) -> None:
             self._site, self._attention_products = site, 0
+            self._integers = module.multiplies_integers()
 
         return enter
 
@@ -170,7 +170,8 @@ class _Watcher(TorchFunctionMode):
             return
         self.seen.add(key)
         with torch._C.DisableTorchFunction():
-            distinct, on_grid = grid.check(operand)
+            check = grid.check_integers if self._integers else grid.check
+            distinct, on_grid = check(operand)
         if distinct > 2**grid.bits or not on_grid:
             raise StrictError(
                 f"{key[0]}: {key[1]} enters its product with {distinct} distinct values, "

@@ -117,7 +117,7 @@ def read_encoder(weights: Weights, config: Mapping[str, Any]) -> Encoder:
         size,
         weights.convolution(
             f"{root}.patch_embed.projection", config["num_channels"], patch_size, channels
-        ),
+        ).rounded_once(),
         positions,
         tuple(
             _read_block(weights, config, size, index)

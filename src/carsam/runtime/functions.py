@@ -11,8 +11,8 @@ LANES = 16
 
 LOG2_E = 1.4426950408889634
 
-_ERF_LIMIT = np.float32(4)
-_ERF_NUMERATOR = np.array(
+ERF_LIMIT = np.float32(4)
+ERF_NUMERATOR = np.array(
     [
         -2.72614225801306e-10,
         2.77068142495902e-08,
@@ -24,7 +24,7 @@ _ERF_NUMERATOR = np.array(
     ],
     np.float32,
 )
-_ERF_DENOMINATOR = np.array(
+ERF_DENOMINATOR = np.array(
     [
         -1.45660718464996e-05,
         -2.13374055278905e-04,
@@ -34,7 +34,7 @@ _ERF_DENOMINATOR = np.array(
     ],
     np.float32,
 )
-_EXP2_COEFFICIENTS = np.array(
+EXP2_COEFFICIENTS = np.array(
     [
         0.0013276472454890609,
         0.009675541892647743,
@@ -45,13 +45,14 @@ _EXP2_COEFFICIENTS = np.array(
     ],
     np.float32,
 )
+LOWEST_EXPONENT = np.float32(-125)
 
 
 def erf(x: np.ndarray) -> np.ndarray:
     """Error function by the rational approximation that Eigen and XLA use; error below 5e-7."""
-    x = np.clip(x, -_ERF_LIMIT, _ERF_LIMIT)
+    x = np.clip(x, -ERF_LIMIT, ERF_LIMIT)
     square = x * x
-    return x * _polynomial(square, _ERF_NUMERATOR) / _polynomial(square, _ERF_DENOMINATOR)
+    return x * _polynomial(square, ERF_NUMERATOR) / _polynomial(square, ERF_DENOMINATOR)
 
 
 def gelu(x: np.ndarray) -> np.ndarray:
@@ -65,10 +66,10 @@ def relu(x: np.ndarray) -> np.ndarray:
 
 def exp2(x: np.ndarray) -> np.ndarray:
     """2**x for x <= 0, to 3e-7; exponents below -125 count as -125."""
-    x = np.maximum(x, np.float32(-125))
+    x = np.maximum(x, LOWEST_EXPONENT)
     whole = np.rint(x)
     power = ((whole.astype(np.int32) + 127) << 23).view(np.float32)
-    return _polynomial(x - whole, _EXP2_COEFFICIENTS) * power
+    return _polynomial(x - whole, EXP2_COEFFICIENTS) * power
 
 
 def lane_sum(x: np.ndarray) -> np.ndarray:

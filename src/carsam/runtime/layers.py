@@ -1,6 +1,6 @@
 """Layers of the native engine: each part quantized or float, as its checkpoint says."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -9,6 +9,9 @@ from carsam.runtime.geometry import RelativePositions, TokenMap
 from carsam.runtime.grids import Codes, ColumnGrids, Grid, Sum, Tensor, values_of
 from carsam.runtime.matrices import PackedMatrix
 from carsam.runtime.softmax_grids import SoftmaxGrid
+
+ROWS_IN_DOUBLE = 512
+"""Rows that are copied to float64 at a time."""
 
 
 @dataclass(frozen=True)
@@ -38,7 +41,7 @@ class Linear:
     """activation(x W^T + bias) + residual, with x quantized first where it has a grid.
 
     Args:
-        weight: (N, K) packed codes or float32.
+        weight: (N, K) packed codes, float32, or float64: then the sum is rounded only at its end.
         bias: (N,) float32, or None.
         input: grid of x, or None.
     """
@@ -80,6 +83,16 @@ class Linear:
         weight = self.weight
         return weight.columns if isinstance(weight, PackedMatrix) else weight.shape[1]
 
+    def rounded_once(self) -> "Linear":
+        """The layer, summing in float64 if its weight is float.
+
+        Its result does not depend on the order of the sum then, but for one number in a hundred
+        million. That matters where the result is rounded to codes.
+        """
+        if isinstance(self.weight, PackedMatrix):
+            return self
+        return replace(self, weight=self.weight.astype(np.float64))
+
     def at_zero(self, output: ColumnGrids | None) -> np.ndarray:
         """The result (1, N) for a row of zeros, which every grid holds exactly: the bias."""
         bias = np.zeros(self.outputs, np.float32) if self.bias is None else self.bias
@@ -95,8 +108,7 @@ class Linear:
         tensor = _quantized(tensor, self.input)
         if isinstance(tensor, Codes) and isinstance(self.weight, PackedMatrix):
             return kernels.linear(tensor, self.weight, self.bias, activation, residual, output)
-        values, weight = values_of(tensor), self.weight_values()
-        result = np.matmul(values, weight.T, out=kernels.empty((len(values), len(weight))))
+        result = _float_product(values_of(tensor), self.weight_values())
         return self._finish(result, activation, residual, output)
 
     def _finish(
@@ -118,7 +130,7 @@ class Linear:
         return result if output is None else kernels.quantize(result, output)
 
     def weight_values(self) -> np.ndarray:
-        """(N, K) float32."""
+        """(N, K) float32 or float64."""
         return self.weight.values() if isinstance(self.weight, PackedMatrix) else self.weight
 
 
@@ -161,6 +173,17 @@ class AttentionProduct:
         if self.query is None or self.key is None or self.value is None:
             return None
         return ColumnGrids(((self.query, columns), (self.key, columns), (self.value, columns)))
+
+
+def _float_product(values: np.ndarray, weight: np.ndarray) -> np.ndarray:
+    """values weight^T, summed in the type of the weight, as float32."""
+    result = kernels.empty((len(values), len(weight)))
+    if weight.dtype == np.float32:
+        return np.matmul(values, weight.T, out=result)
+    for start in range(0, len(values), ROWS_IN_DOUBLE):
+        rows = slice(start, start + ROWS_IN_DOUBLE)
+        result[rows] = values[rows].astype(weight.dtype) @ weight.T
+    return result
 
 
 def _quantized(tensor: Tensor | Sum, grid: Grid | None) -> Tensor:

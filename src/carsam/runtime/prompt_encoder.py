@@ -27,9 +27,13 @@ class PositionalEncoding:
     frequencies: np.ndarray
 
     def __call__(self, coordinates: np.ndarray) -> np.ndarray:
-        """Encode (..., 2) coordinates x, y in [0, 1]: (..., 2 * features) float32."""
-        angles = ((2 * coordinates - 1) @ self.frequencies) * np.float32(2 * np.pi)
-        return np.concatenate([np.sin(angles), np.cos(angles)], axis=-1)
+        """Encode (..., 2) coordinates x, y in [0, 1]: (..., 2 * features) float32.
+
+        Computed in float64, so that every library's sine gives the same float32.
+        """
+        angles = (2 * coordinates.astype(np.float64) - 1) @ self.frequencies.astype(np.float64)
+        angles *= 2 * np.pi
+        return np.concatenate([np.sin(angles), np.cos(angles)], axis=-1).astype(np.float32)
 
     def of_image(self, size: int) -> np.ndarray:
         """Encode the centres of size x size cells: (size * size, 2 * features)."""
@@ -129,11 +133,13 @@ def read_prompt_encoder(weights: Weights, config: Mapping[str, Any]) -> PromptEn
         weights.tensor(f"{root}.not_a_point_embed.weight", 1, channels)[0],
         weights.tensor(f"{root}.no_mask_embed.weight", 1, channels)[0],
         MaskEmbedding(
-            weights.convolution(f"{embed}.conv1", 1, 2, mask_channels // 4),
+            weights.convolution(f"{embed}.conv1", 1, 2, mask_channels // 4).rounded_once(),
             weights.norm(f"{embed}.layer_norm1", mask_channels // 4, epsilon),
-            weights.convolution(f"{embed}.conv2", mask_channels // 4, 2, mask_channels),
+            weights.convolution(
+                f"{embed}.conv2", mask_channels // 4, 2, mask_channels
+            ).rounded_once(),
             weights.norm(f"{embed}.layer_norm2", mask_channels, epsilon),
-            weights.linear(f"{embed}.conv3", mask_channels, channels),
+            weights.linear(f"{embed}.conv3", mask_channels, channels).rounded_once(),
             activation_name(config),
         ),
     )

@@ -1,0 +1,189 @@
+"""The codes that enter every product, in the simulation and in the native engine, side by side."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+
+from carsam.engine import Prompts
+from carsam.families.base import Site, SiteType
+from carsam.quant import slots
+from carsam.quant.grids import Grid, UniformGrid
+from carsam.quant.model import QuantizedModel
+from carsam.runtime import kernels
+from carsam.runtime.engine import NativeEngine
+from carsam.runtime.geometry import TokenMap
+from carsam.runtime.two_way import PROMPTS_AT_ONCE
+from carsam.torch_engine import TorchEngine
+
+OPERANDS = ("query", "key", "value")
+"""Operands of attention whose codes the native engine keeps; it never holds all probabilities."""
+
+
+@dataclass(frozen=True)
+class CodeAgreement:
+    """How the codes of one operand agree.
+
+    Args:
+        site: path of the site.
+        codes: how many were compared.
+        differing: how many differ.
+        furthest: the largest difference.
+    """
+
+    site: str
+    operand: str
+    codes: int
+    differing: int
+    furthest: int
+
+
+def compare_codes(
+    model: QuantizedModel, native_engine: NativeEngine, pixels: np.ndarray, prompts: Prompts
+) -> list[CodeAgreement]:
+    """Run one image and its prompts through both engines and compare codes site by site.
+
+    Args:
+        model: with integer products at each site that has grids.
+        native_engine: of the model's checkpoint.
+        pixels: (3, S, S) float32.
+        prompts: at most `PROMPTS_AT_ONCE`, which the native engine decodes together.
+
+    Raises:
+        ValueError: more prompts, or a site whose codes are not multiplied as integers.
+    """
+    if len(prompts) > PROMPTS_AT_ONCE:
+        raise ValueError(f"{len(prompts)} prompts; at most {PROMPTS_AT_ONCE} can be compared.")
+    sites = [site for site in model.sites if _is_quantized(model, site)]
+    with _simulated_codes(model, sites) as simulated:
+        engine = TorchEngine(model.family, model.module, "simulated")
+        engine.decode(engine.encode(pixels), prompts, multimask_output=False)
+    with _native_codes() as native:
+        native_engine.decode(native_engine.encode(pixels), prompts, multimask_output=False)
+    tokens = {
+        site.path: call["tokens"]
+        for site, call in zip(sites, native, strict=True)
+        if site.type is SiteType.ATTENTION
+    }
+    return [
+        _agreement(site, operand, *_aligned(site, operand, call, simulated[site.path], tokens))
+        for site, call in zip(sites, native, strict=True)
+        for operand in _operands(site)
+    ]
+
+
+def _operands(site: Site) -> tuple[str, ...]:
+    return OPERANDS if site.type is SiteType.ATTENTION else ("input",)
+
+
+@torch.no_grad()
+def _is_quantized(model: QuantizedModel, site: Site) -> bool:
+    if not any(
+        isinstance(slots.quantizer(model.module, site, operand), Grid)
+        for operand in slots.operands(site)
+    ):
+        return False
+    if not slots.multiplier(model.module, site).multiplies_integers():
+        raise ValueError(f"{site.path} multiplies other numbers than integers.")
+    return True
+
+
+@contextmanager
+def _simulated_codes(
+    model: QuantizedModel, sites: list[Site]
+) -> Iterator[dict[str, dict[str, np.ndarray]]]:
+    """Collect the codes by site and operand: (..., C), or (groups, heads, tokens, d)."""
+    found: dict[str, dict[str, np.ndarray]] = {}
+
+    def watch(site: Site) -> Callable:
+        def keep(_: Any, operands: tuple[Any, ...]) -> None:
+            codes = found[site.path] = {}
+            for name, values in zip(_operands(site), operands, strict=False):
+                grid = slots.quantizer(model.module, site, name)
+                assert isinstance(grid, UniformGrid)
+                codes[name] = grid.codes(values).numpy()
+
+        return keep
+
+    modules = {site: slots.multiplier(model.module, site) for site in sites}
+    hooks = [module.register_forward_pre_hook(watch(site)) for site, module in modules.items()]
+    try:
+        yield found
+    finally:
+        for hook in hooks:
+            hook.remove()
+
+
+@contextmanager
+def _native_codes() -> Iterator[list[dict[str, Any]]]:
+    """Collect the operands of every integer operator in the order of execution."""
+    calls: list[dict[str, Any]] = []
+    linear, attention = kernels.linear, kernels.attention
+
+    def watched_linear(tensor: Any, *arguments: Any) -> np.ndarray:
+        calls.append({"input": np.array(tensor.array)})
+        return linear(tensor, *arguments)
+
+    def watched_attention(
+        query: Any, key: Any, value: Any, tokens: TokenMap, *arguments: Any
+    ) -> np.ndarray:
+        operands = zip(OPERANDS, (query, key, value), strict=True)
+        calls.append({name: np.array(codes.array) for name, codes in operands})
+        calls[-1]["tokens"] = tokens
+        return attention(query, key, value, tokens, *arguments)
+
+    kernels.linear, kernels.attention = watched_linear, watched_attention
+    try:
+        yield calls
+    finally:
+        kernels.linear, kernels.attention = linear, attention
+
+
+def _aligned(
+    site: Site,
+    operand: str,
+    native: dict[str, Any],
+    simulated: dict[str, np.ndarray],
+    tokens: dict[str, TokenMap],
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return both engines' codes of an operand in the same order."""
+    found, expected = native[operand], simulated[operand]
+    if site.type is SiteType.ATTENTION:
+        places = native["tokens"]
+        rows = places.query_rows if operand == "query" else places.key_rows
+        joined = np.moveaxis(expected, 1, 2).reshape(len(expected), expected.shape[2], -1)
+        return _picked(found, rows, np.broadcast_to(joined, (*rows.shape, joined.shape[-1])))
+    if site.type is SiteType.CONV:
+        expected = np.moveaxis(expected, 1, -1)  # channels last
+        channels = expected.shape[-1]
+        neighbours = found.shape[1] // channels
+        found = found.reshape(len(found), neighbours, channels)[:, neighbours // 2]
+    parent = site.path.rpartition(".")[0]
+    if site.path.startswith("vision_encoder.") and parent in tokens:  # windows of tokens
+        rows = tokens[parent].query_rows
+        return _picked(found, rows, expected.reshape(*rows.shape, -1))
+    expected = expected.reshape(-1, found.shape[1])
+    copies = len(expected) // len(found)  # the native engine computes shared tokens once
+    return np.tile(found, (copies, 1)), expected
+
+
+def _picked(
+    found: np.ndarray, rows: np.ndarray, expected: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Order (rows, C) codes like (groups, tokens, C) ones, without the skipped tokens."""
+    used = rows >= 0
+    return found[rows[used]], expected[used]
+
+
+def _agreement(site: Site, operand: str, found: np.ndarray, expected: np.ndarray) -> CodeAgreement:
+    difference = np.abs(found.astype(np.int32) - expected.astype(np.int32))
+    return CodeAgreement(
+        site.path,
+        operand,
+        difference.size,
+        int((difference > 0).sum()),
+        int(difference.max(initial=0)),
+    )
