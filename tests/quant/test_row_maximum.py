@@ -103,6 +103,6 @@ def test_a_model_passes_the_strict_check(model, photo):
 
 def test_parts_off_the_grid_are_found_where_they_are_multiplied(model, photo):
     grid = model.module.get_submodule(ATTENTION).product.quantizers["probabilities"]
-    grid.forward = lambda values: values
+    grid.numerators = lambda values: values
     with pytest.raises(StrictError, match=f"{ATTENTION}: probabilities enters its product with"):
         assert_strict(model, [photo])

@@ -135,7 +135,8 @@ def _native_codes() -> Iterator[list[dict[str, Any]]]:
         calls[-1]["tokens"] = tokens
         return attention(query, key, value, tokens, *arguments)
 
-    kernels.linear, kernels.attention = watched_linear, watched_attention
+    kernels.linear = watched_linear  # type: ignore[assignment]
+    kernels.attention = watched_attention  # type: ignore[assignment]
     try:
         yield calls
     finally:
@@ -151,31 +152,34 @@ def _aligned(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Return both engines' codes of an operand in the same order."""
     found, expected = native[operand], simulated[operand]
+    parent = site.path.rpartition(".")[0]
     if site.type is SiteType.ATTENTION:
-        places = native["tokens"]
-        rows = places.query_rows if operand == "query" else places.key_rows
-        joined = np.moveaxis(expected, 1, 2).reshape(len(expected), expected.shape[2], -1)
-        return _picked(found, rows, np.broadcast_to(joined, (*rows.shape, joined.shape[-1])))
+        rows = tokens[site.path].query_rows if operand == "query" else tokens[site.path].key_rows
+        expected = np.moveaxis(expected, 1, 2)  # (groups, tokens, heads, d)
+        return _picked(found, rows, expected.reshape(-1, found.shape[1]))
     if site.type is SiteType.CONV:
         expected = np.moveaxis(expected, 1, -1)  # channels last
-        channels = expected.shape[-1]
-        neighbours = found.shape[1] // channels
-        found = found.reshape(len(found), neighbours, channels)[:, neighbours // 2]
-    parent = site.path.rpartition(".")[0]
-    if site.path.startswith("vision_encoder.") and parent in tokens:  # windows of tokens
-        rows = tokens[parent].query_rows
-        return _picked(found, rows, expected.reshape(*rows.shape, -1))
+        neighbours = found.shape[1] // expected.shape[-1]
+        found = found.reshape(len(found), neighbours, -1)[:, neighbours // 2]
     expected = expected.reshape(-1, found.shape[1])
-    copies = len(expected) // len(found)  # the native engine computes shared tokens once
-    return np.tile(found, (copies, 1)), expected
+    if site.path.startswith("vision_encoder.") and parent in tokens:  # windows of tokens
+        return _picked(found, tokens[parent].query_rows, expected)
+    return _repeated(found, expected)
 
 
 def _picked(
     found: np.ndarray, rows: np.ndarray, expected: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Order (rows, C) codes like (groups, tokens, C) ones, without the skipped tokens."""
-    used = rows >= 0
-    return found[rows[used]], expected[used]
+    """Order native codes as the simulation's tokens stand, without the skipped tokens."""
+    used = rows.ravel() >= 0
+    return _repeated(found[rows.ravel()[used]], expected if used.all() else expected[used])
+
+
+def _repeated(found: np.ndarray, expected: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Repeat what one engine makes once for all prompts."""
+    length = max(len(found), len(expected))
+    found, expected = (np.tile(codes, (length // len(codes), 1)) for codes in (found, expected))
+    return found, expected
 
 
 def _agreement(site: Site, operand: str, found: np.ndarray, expected: np.ndarray) -> CodeAgreement:
