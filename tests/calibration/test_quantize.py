@@ -130,8 +130,8 @@ def test_a_set_without_boxes_is_refused(tiny_sam, image_folder, tmp_path):
 
 
 def test_an_activation_that_is_not_finite_is_named(tiny_sam, image_folder):
-    mlp = tiny_sam.vision_encoder.layers[1].mlp
-    mlp.act.register_forward_hook(lambda module, inputs, output: output / 0)
+    layer = tiny_sam.vision_encoder.layers[1].mlp.lin1
+    layer.register_forward_hook(lambda module, inputs, output: output / 0)
     with pytest.raises(ValueError, match=r"vision_encoder\.layers\.1\.mlp\.lin2: input holds NaN"):
         quantize(tiny_sam, image_folder, count=1)
 
