@@ -11,6 +11,8 @@ from torch import Tensor
 
 from carsam.diagnosis.damage import Case
 from carsam.families.base import Family, SiteType
+from carsam.methods.watch import Consumer, Tap, replaced
+from carsam.quant import slots
 from carsam.torch_engine import TorchEngine
 
 
@@ -74,21 +76,19 @@ def token_shares(logits: np.ndarray, side: tuple[int, int]) -> np.ndarray:
 def _recorded(family: Family, module: Any) -> Iterator[dict[str, Tensor]]:
     """Record the probabilities of the decoder's attentions as they enter the value product."""
     maps: dict[str, Tensor] = {}
-    hooks = []
 
-    def recorder(path: str) -> Any:
-        def record(_: Any, __: Any, output: Tensor) -> None:
-            maps[path] = output.detach().float().cpu()
+    def recorder(path: str) -> Consumer:
+        def record(probabilities: Tensor) -> None:
+            maps[path] = probabilities.detach().float().cpu()
 
         return record
 
-    for site in family.sites(module):
-        if site.type is SiteType.ATTENTION and site.kind.startswith("decoder."):
-            slot = module.get_submodule(site.path).product.quantizers["probabilities"]
-            hooks.append(slot.register_forward_hook(recorder(site.path)))
-    try:
-        with torch.no_grad():
-            yield maps
-    finally:
-        for hook in hooks:
-            hook.remove()
+    taps = {
+        (site, "probabilities"): Tap(
+            slots.quantizer(module, site, "probabilities"), recorder(site.path)
+        )
+        for site in family.sites(module)
+        if site.type is SiteType.ATTENTION and site.kind.startswith("decoder.")
+    }
+    with replaced(module, taps), torch.no_grad():
+        yield maps

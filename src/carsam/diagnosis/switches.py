@@ -8,6 +8,7 @@ from torch import nn
 
 from carsam.families.base import Site
 from carsam.quant import slots
+from carsam.quant.grids import UniformGrid
 from carsam.quant.model import QuantizedModel, prepare
 
 WEIGHT = "weight"
@@ -33,6 +34,7 @@ class SwitchedModel:
         self._sites = {site.path: site for site in quantized.sites}
         self._grids: dict[Operand, nn.Module] = {}
         self._weights: dict[str, tuple[dict[str, torch.Tensor], dict[str, torch.Tensor]]] = {}
+        self._weight_grids: dict[str, UniformGrid] = {}
         for site in quantized.sites:
             for operand in slots.operands(site):
                 grid = slots.quantizer(quantized.module, site, operand)
@@ -42,6 +44,7 @@ class SwitchedModel:
             if layer is not None and layer.weight_grid is not None:
                 own = slots.layer(self.module, site).layer
                 self._weights[site.path] = (_parameters(own), _parameters(layer.layer))
+                self._weight_grids[site.path] = layer.weight_grid
 
     @property
     def operands(self) -> tuple[Operand, ...]:
@@ -55,9 +58,10 @@ class SwitchedModel:
             module = grid if operand in on else nn.Identity()
             slots.set_quantizer_(self.module, self._sites[path], name, module)
         for path, (floats, rounded) in self._weights.items():
-            layer = slots.layer(self.module, self._sites[path]).layer
-            for name, value in (rounded if (path, WEIGHT) in on else floats).items():
-                getattr(layer, name).data.copy_(value)
+            layer, is_on = slots.layer(self.module, self._sites[path]), (path, WEIGHT) in on
+            layer.weight_grid = self._weight_grids[path] if is_on else None
+            for name, value in (rounded if is_on else floats).items():
+                getattr(layer.layer, name).data.copy_(value)
 
     def of_sites(self, sites: Collection[Site]) -> tuple[Operand, ...]:
         """Return the operands of some sites."""
