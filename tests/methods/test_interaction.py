@@ -37,7 +37,8 @@ def test_nothing_follows_the_last_two_way_block(make_followed):
 def test_equal_outputs_have_no_loss_and_others_a_gradient(make_followed):
     unit = make_followed("vision_encoder.layers.1.mlp")
     stages, target = interaction_stages(unit), unit.targets[0]
-    assert float(interaction_loss(unit, stages, target, target)) == 0
+    # With gradients, norms and GELU are torch's, which round differently.
+    assert float(interaction_loss(unit, stages, target, target)) < 1e-9
     hidden = (target["hidden"] + 0.1).requires_grad_()
     loss = interaction_loss(unit, stages, {**target, "hidden": hidden}, target)
     loss.backward()
