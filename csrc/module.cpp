@@ -1,5 +1,5 @@
 // carsam.runtime._kernels: numpy arrays in, into numpy arrays that the caller made. The caller,
-// carsam/runtime/native.py, has made all shapes fit; this file checks types and contiguity.
+// carsam/runtime/native.py, has made all shapes fit; here they are checked once more.
 
 #include <optional>
 #include <string>
@@ -10,6 +10,7 @@
 #include <nanobind/stl/string.h>
 #include <nanobind/stl/vector.h>
 
+#include "checks.h"
 #include "dispatch.h"
 #include "drivers.h"
 #include "memory.h"
@@ -35,12 +36,17 @@ template <class Array> static auto pointer(const std::optional<Array>& array) {
 
 // (scale, inverse scale, zero point, highest code)
 static Grid read_grid(const nb::tuple& grid) {
-    return {nb::cast<float>(grid[0]), nb::cast<float>(grid[1]), nb::cast<int>(grid[2]),
-            nb::cast<int>(grid[3])};
+    require(grid.size() == 4, "a grid of four numbers");
+    const Grid read{nb::cast<float>(grid[0]), nb::cast<float>(grid[1]), nb::cast<int>(grid[2]),
+                    nb::cast<int>(grid[3])};
+    require(read.maximum >= 0 && read.maximum <= 255, "a highest code from 0 to 255");
+    require(read.zero_point >= 0 && read.zero_point <= 255, "a zero point from 0 to 255");
+    return read;
 }
 
 static std::size_t stride_of(const Rows& rows) {
-    if (rows.shape(1) > 1 && rows.stride(1) != 1) throw nb::value_error("rows must be contiguous");
+    require(rows.shape(1) < 2 || rows.stride(1) == 1, "rows that are contiguous");
+    require(rows.shape(0) < 2 || rows.stride(0) >= 0, "rows in ascending order");
     return static_cast<std::size_t>(rows.stride(0));
 }
 
@@ -51,6 +57,21 @@ static void linear(const Rows& codes, const nb::tuple& grid, const In<std::uint8
                    const Codes& output, const std::optional<FloatVector>& output_inverse_scale,
                    const std::optional<FloatVector>& output_zero,
                    const std::optional<FloatVector>& output_maximum) {
+    const std::size_t outputs = packed.shape(0), columns = codes.shape(1);
+    const std::size_t padded = rounded_up(outputs, PANEL);
+    require(bits >= 1 && bits <= 8, "1 to 8 bits");
+    require(columns && columns <= MOST_COLUMNS, "1 to 32768 columns");
+    require(packed.shape(1) == (columns * bits + 7) / 8, "packed rows of as many codes");
+    require(scale.shape(0) == padded && weight_zero.shape(0) == padded,
+            "a scale and a zero point for every padded output column");
+    require_count(bias, padded, "a bias for every padded output column");
+    require_repeated(residual, codes.shape(0), outputs);
+    require_result(values, output, codes.shape(0), outputs);
+    for (const auto& numbers : {&output_inverse_scale, &output_zero, &output_maximum}) {
+        require(output.has_value() == numbers->has_value(), "grids of the result with codes");
+        require_count(*numbers, padded, "a grid for every padded output column");
+    }
+    if (!codes.shape(0) || !outputs) return;
     Linear op{};
     op.codes = codes.data();
     op.rows = codes.shape(0);
@@ -60,7 +81,7 @@ static void linear(const Rows& codes, const nb::tuple& grid, const In<std::uint8
     op.scale = scale.data();
     op.bias = pointer(bias);
     op.weight_zero = weight_zero.data();
-    op.activation = static_cast<Activation>(activation);
+    op.activation = read_activation(activation);
     op.residual = pointer(residual);
     op.residual_rows = residual ? residual->shape(0) : 1;
     op.values = pointer(values);
@@ -75,13 +96,19 @@ static void linear(const Rows& codes, const nb::tuple& grid, const In<std::uint8
 static void layer_norm(const FloatMatrix& values, const FloatVector& weight,
                        const FloatVector& bias, float epsilon, int activation,
                        const Values& result, const Codes& output, const std::optional<nb::tuple>& grid) {
+    const std::size_t columns = values.shape(1);
+    require(weight.shape(0) == columns && bias.shape(0) == columns,
+            "a weight and a bias for every column");
+    require_result(result, output, values.shape(0), columns);
+    require(output.has_value() == grid.has_value(), "a grid of the result with codes");
+    if (!columns) return;
     LayerNorm op{};
     op.values = values.data();
     op.columns = values.shape(1);
     op.weight = weight.data();
     op.bias = bias.data();
     op.epsilon = epsilon;
-    op.activation = static_cast<Activation>(activation);
+    op.activation = read_activation(activation);
     op.result = pointer(result);
     op.output = pointer(output);
     if (grid) op.grid = read_grid(*grid);
@@ -91,8 +118,10 @@ static void layer_norm(const FloatMatrix& values, const FloatVector& weight,
 
 static void activate(const FloatMatrix& values, const FloatVector& bias, int activation,
                      Out<float> result) {
+    require(bias.shape(0) == values.shape(1), "a bias for every column");
+    require_shape(result, values.shape(0), values.shape(1), "a result of the values' shape");
     const Activate op{values.data(), values.shape(1), bias.data(),
-                      static_cast<Activation>(activation), result.data()};
+                      read_activation(activation), result.data()};
     nb::gil_scoped_release release;
     run_activate(op, values.shape(0));
 }
@@ -102,6 +131,13 @@ static void quantize(const FloatMatrix& values, const std::optional<FloatMatrix>
                      const std::optional<FloatVector>& inverse_scale,
                      const std::optional<FloatVector>& zero,
                      const std::optional<FloatVector>& maximum, Out<std::uint8_t> output) {
+    require_repeated(addend, values.shape(0), values.shape(1));
+    require_shape(output, values.shape(0), values.shape(1), "codes of the values' shape");
+    for (const auto& numbers : {&inverse_scale, &zero, &maximum}) {
+        require(grid.has_value() != numbers->has_value(), "either one grid or one per column");
+        require_count(*numbers, rounded_up(values.shape(1), PANEL),
+                      "a grid for every padded column");
+    }
     Quantize op{};
     op.values = values.data();
     op.columns = values.shape(1);
@@ -119,11 +155,18 @@ static void quantize(const FloatMatrix& values, const std::optional<FloatMatrix>
 // (values, middles, bits); no values for None
 static ValueTable read_table(const std::optional<nb::tuple>& table) {
     if (!table) return {};
-    return {nb::cast<FloatVector>((*table)[0]).data(), nb::cast<FloatVector>((*table)[1]).data(),
-            nb::cast<int>((*table)[2])};
+    require(table->size() == 3, "a table of values, middles and bits");
+    const auto values = nb::cast<FloatVector>((*table)[0], false);
+    const auto middles = nb::cast<FloatVector>((*table)[1], false);
+    const int bits = nb::cast<int>((*table)[2]);
+    require(bits >= 1 && bits <= 8, "a table of 1 to 8 bits");
+    require(values.size() >= std::size_t(1) << bits && middles.size() + 1 >= values.size(),
+            "a value for every code of the table, and what lies between them");
+    return {values.data(), middles.data(), bits};
 }
 
 static void round_to_table(const FloatMatrix& numbers, const nb::tuple& table, Out<float> result) {
+    require_shape(result, numbers.shape(0), numbers.shape(1), "a result of the numbers' shape");
     const RoundToTable op{numbers.data(), read_table(table), result.data()};
     nb::gil_scoped_release release;
     run_round_to_table(op, numbers.size());
@@ -138,6 +181,39 @@ static void attention(const Rows& query, const Rows& key, const Rows& value,
                       const std::optional<FloatMatrix>& relative_columns, std::size_t lines,
                       const Values& values, const Codes& output,
                       const std::optional<nb::tuple>& output_grid) {
+    const std::size_t columns = query.shape(1), keys = key_rows.shape(1);
+    require(grids.size() == 4 && scales.size() == 3, "four grids and three scales");
+    require(heads && columns && columns % heads == 0, "heads that divide the columns");
+    require(key.shape(1) == columns && value.shape(1) == columns,
+            "query, key and value of as many columns");
+    require(key.shape(0) == value.shape(0), "a value for every key");
+    require(keys && lines && keys % lines == 0, "lines that divide the keys");
+    require(key_rows.shape(0) == query_rows.shape(0), "keys for every group");
+    require_shape(output_rows, query_rows.shape(0), query_rows.shape(1), "a place per query");
+    require(values.has_value() != output.has_value(), "either values or codes");
+    const std::size_t outputs = values ? values->shape(0) : output->shape(0);
+    require_result(values, output, outputs, columns);
+    require(output.has_value() == output_grid.has_value(), "a grid of the result with codes");
+    require_indices(query_rows, -1, query.shape(0));
+    require_indices(key_rows, 0, key.shape(0));
+    require_indices(output_rows, -1, outputs);
+    for (std::size_t i = 0; i < query_rows.size(); ++i) {
+        require(query_rows.data()[i] < 0 || output_rows.data()[i] >= 0, "a place per query");
+    }
+    require_count(numerators, 256, "256 numerators");
+    require(relative_rows.has_value() == relative_columns.has_value(),
+            "relative positions of rows and columns");
+    require(relative_rows || lines == 1, "one line without relative positions");
+    if (relative_rows) {
+        require(lines * lines == keys && keys == query_rows.shape(1), "a square of tokens");
+        require(relative_rows->shape(1) >= lines - 1 + rounded_up(lines, PANEL),
+                "relative positions of every pair");
+        for (const auto& positions : {&relative_rows, &relative_columns}) {
+            require_shape(**positions, columns / heads, relative_rows->shape(1),
+                          "relative positions of every channel of a head");
+        }
+    }
+    if (!query_rows.size()) return;
     Attention op{};
     op.query = query.data();
     op.key = key.data();
@@ -178,6 +254,23 @@ static void upscale(const In<float, 3>& image, std::size_t size, const In<float,
                     const FloatVector& bias1, const FloatVector& norm_weight,
                     const FloatVector& norm_bias, float epsilon, const In<float, 3>& panels2,
                     const FloatVector& bias2, const In<float, 3>& kernels, Out<float, 4> result) {
+    const std::size_t channels = image.shape(2), prompts = image.shape(0);
+    const std::size_t channels1 = norm_weight.shape(0), channels2 = kernels.shape(2);
+    require(channels1 && channels1 % PANEL == 0 && channels2 && channels2 % PANEL == 0,
+            "channels in whole panels");
+    require(image.shape(1) == size * size && kernels.shape(0) == prompts,
+            "a square image and kernels for every prompt");
+    require(panels1.shape(0) == 4 * channels1 / PANEL && panels1.shape(1) == channels &&
+                panels1.shape(2) == PANEL && bias1.shape(0) == 4 * channels1,
+            "panels of the first convolution");
+    require(panels2.shape(0) == 4 * channels2 / PANEL && panels2.shape(1) == channels1 &&
+                panels2.shape(2) == PANEL && bias2.shape(0) == 4 * channels2,
+            "panels of the second convolution");
+    require(norm_bias.shape(0) == channels1, "a norm of every channel");
+    require(result.shape(0) == prompts && result.shape(1) == kernels.shape(1) &&
+                result.shape(2) == 4 * size && result.shape(3) == 4 * size,
+            "masks of four times the image's side");
+    if (!prompts || !size) return;
     Upscale op{};
     op.image = image.data();
     op.size = size;
@@ -209,32 +302,32 @@ static void use_set_or_throw(const std::string& name) {
 }
 
 NB_MODULE(_kernels, module) {
-    module.def("linear", &linear, nb::arg("codes"), nb::arg("grid"), nb::arg("packed"),
-               nb::arg("bits"), nb::arg("scale"), nb::arg("weight_zero"),
-               nb::arg("bias").none(), nb::arg("activation"), nb::arg("residual").none(),
-               nb::arg("values").none(), nb::arg("output").none(),
-               nb::arg("output_inverse_scale").none(), nb::arg("output_zero").none(),
-               nb::arg("output_maximum").none());
-    module.def("layer_norm", &layer_norm, nb::arg("values"), nb::arg("weight"), nb::arg("bias"),
-               nb::arg("epsilon"), nb::arg("activation"), nb::arg("result").none(), nb::arg("output").none(),
+    module.def("linear", &linear, nb::arg("codes").noconvert(), nb::arg("grid"), nb::arg("packed").noconvert(),
+               nb::arg("bits"), nb::arg("scale").noconvert(), nb::arg("weight_zero").noconvert(),
+               nb::arg("bias").noconvert().none(), nb::arg("activation"), nb::arg("residual").noconvert().none(),
+               nb::arg("values").noconvert().none(), nb::arg("output").noconvert().none(),
+               nb::arg("output_inverse_scale").noconvert().none(), nb::arg("output_zero").noconvert().none(),
+               nb::arg("output_maximum").noconvert().none());
+    module.def("layer_norm", &layer_norm, nb::arg("values").noconvert(), nb::arg("weight").noconvert(), nb::arg("bias").noconvert(),
+               nb::arg("epsilon"), nb::arg("activation"), nb::arg("result").noconvert().none(), nb::arg("output").noconvert().none(),
                nb::arg("grid").none());
-    module.def("activate", &activate, nb::arg("values"), nb::arg("bias"), nb::arg("activation"),
-               nb::arg("result"));
-    module.def("quantize", &quantize, nb::arg("values"), nb::arg("addend").none(), nb::arg("grid").none(),
-               nb::arg("inverse_scale").none(), nb::arg("zero").none(), nb::arg("maximum").none(),
-               nb::arg("output"));
-    module.def("round_to_table", &round_to_table, nb::arg("numbers"), nb::arg("table"),
-               nb::arg("result"));
-    module.def("attention", &attention, nb::arg("query"), nb::arg("key"), nb::arg("value"),
-               nb::arg("grids"), nb::arg("query_rows"), nb::arg("key_rows"),
-               nb::arg("output_rows"), nb::arg("heads"), nb::arg("scales"),
-               nb::arg("numerators").none(), nb::arg("table").none(),
-               nb::arg("relative_rows").none(), nb::arg("relative_columns").none(), nb::arg("lines"), nb::arg("values").none(), nb::arg("output").none(),
+    module.def("activate", &activate, nb::arg("values").noconvert(), nb::arg("bias").noconvert(), nb::arg("activation"),
+               nb::arg("result").noconvert());
+    module.def("quantize", &quantize, nb::arg("values").noconvert(), nb::arg("addend").noconvert().none(), nb::arg("grid").none(),
+               nb::arg("inverse_scale").noconvert().none(), nb::arg("zero").noconvert().none(), nb::arg("maximum").noconvert().none(),
+               nb::arg("output").noconvert());
+    module.def("round_to_table", &round_to_table, nb::arg("numbers").noconvert(), nb::arg("table"),
+               nb::arg("result").noconvert());
+    module.def("attention", &attention, nb::arg("query").noconvert(), nb::arg("key").noconvert(), nb::arg("value").noconvert(),
+               nb::arg("grids"), nb::arg("query_rows").noconvert(), nb::arg("key_rows").noconvert(),
+               nb::arg("output_rows").noconvert(), nb::arg("heads"), nb::arg("scales"),
+               nb::arg("numerators").noconvert().none(), nb::arg("table").none(),
+               nb::arg("relative_rows").noconvert().none(), nb::arg("relative_columns").noconvert().none(), nb::arg("lines"), nb::arg("values").noconvert().none(), nb::arg("output").noconvert().none(),
                nb::arg("output_grid").none());
-    module.def("upscale", &upscale, nb::arg("image"), nb::arg("size"), nb::arg("panels1"),
-               nb::arg("bias1"), nb::arg("norm_weight"), nb::arg("norm_bias"),
-               nb::arg("epsilon"), nb::arg("panels2"), nb::arg("bias2"), nb::arg("kernels"),
-               nb::arg("result"));
+    module.def("upscale", &upscale, nb::arg("image").noconvert(), nb::arg("size"), nb::arg("panels1").noconvert(),
+               nb::arg("bias1").noconvert(), nb::arg("norm_weight").noconvert(), nb::arg("norm_bias").noconvert(),
+               nb::arg("epsilon"), nb::arg("panels2").noconvert(), nb::arg("bias2").noconvert(), nb::arg("kernels").noconvert(),
+               nb::arg("result").noconvert());
     module.def("empty", &empty, nb::arg("bytes"));
     module.def("compiled_sets", &compiled_sets);
     module.def("usable_sets", &usable_sets);

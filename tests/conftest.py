@@ -9,7 +9,12 @@ from types import ModuleType
 
 import numpy as np
 import pytest
+from hypothesis import settings
 from PIL import Image
+
+settings.register_profile("carsam", deadline=None)  # a busy machine is no failure
+settings.register_profile("few", deadline=None, max_examples=10)  # for scripts/sanitize.sh
+settings.load_profile("carsam")
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # tiny models lose more to threads than they gain
 

@@ -1,0 +1,280 @@
+"""Kernels on odd shapes, strides, alignments and codes, and on arguments that do not fit."""
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from carsam.runtime import reference, reference_attention
+from carsam.runtime.geometry import RelativePositions, TokenMap
+from carsam.runtime.grids import Codes, ColumnGrids, Grid
+from carsam.runtime.matrices import PackedMatrix
+
+_kernels = pytest.importorskip("carsam.runtime._kernels")
+native = pytest.importorskip("carsam.runtime.native")
+
+BITS = st.integers(1, 8)
+FILL = st.sampled_from(["random", "lowest", "highest"])
+LAYOUT = st.sampled_from(["whole", "columns of a wider one", "every second row", "odd address"])
+SEED = st.integers(0, 2**32 - 1)
+
+
+@pytest.fixture(params=_kernels.compiled_sets(), scope="module", autouse=True)
+def instruction_set(request) -> Iterator[str]:
+    if request.param not in _kernels.usable_sets():
+        pytest.skip(f"compiled, but this machine cannot execute {request.param}")
+    before = _kernels.current_set()
+    _kernels.use_set(request.param)
+    yield request.param
+    _kernels.use_set(before)
+
+
+def laid_out(array: np.ndarray, layout: str) -> np.ndarray:
+    """The same numbers, elsewhere in memory."""
+    rows, columns = array.shape
+    if layout == "columns of a wider one":
+        wide = np.full((rows, columns + 5), 7, array.dtype)
+        wide[:, 3 : 3 + columns] = array
+        return wide[:, 3 : 3 + columns]
+    if layout == "every second row":
+        tall = np.full((2 * rows, columns), 7, array.dtype)
+        tall[::2] = array
+        return tall[::2]
+    if layout == "odd address":
+        size = array.dtype.itemsize
+        buffer = np.zeros(array.nbytes + 16, np.uint8)
+        start = (-buffer.ctypes.data) % 16 + size  # aligned for one number, not for a register
+        moved = buffer[start : start + array.nbytes].view(array.dtype).reshape(array.shape)
+        moved[:] = array
+        return moved
+    return array
+
+
+def random_codes(
+    random: np.random.Generator, shape: tuple[int, int], bits: int, fill: str, layout: str
+) -> Codes:
+    grid = Grid(np.float32(random.uniform(0.01, 0.1)), int(random.integers(1 << bits)), bits)
+    array = random.integers(0, 1 << bits, shape, dtype=np.uint8)
+    array = {"lowest": array * 0, "highest": array * 0 + np.uint8(grid.maximum)}.get(fill, array)
+    return Codes(laid_out(array, layout), grid)
+
+
+def random_values(random: np.random.Generator, shape: tuple[int, int], layout: str) -> np.ndarray:
+    size = 10.0 ** random.integers(-3, 6)
+    return laid_out((random.normal(size=shape) * size).astype(np.float32), layout)
+
+
+@given(SEED, BITS, BITS, FILL, FILL, LAYOUT, LAYOUT, st.data())
+def test_linear(seed, bits, weight_bits, fill, weight_fill, layout, residual_layout, data) -> None:
+    random = np.random.default_rng(seed)
+    rows, columns, outputs = (data.draw(st.integers(low, 70)) for low in (0, 1, 0))
+    tensor = random_codes(random, (rows, columns), bits, fill, layout)
+    weight_codes = random_codes(random, (outputs, columns), weight_bits, weight_fill, "whole").array
+    scale = random.uniform(0.01, 0.1, outputs).astype(np.float32)
+    zero = random.integers(0, 1 << weight_bits, outputs, dtype=np.uint8)
+    weight = PackedMatrix.from_codes(weight_codes, weight_bits, scale, zero)
+    bias = random.normal(size=outputs).astype(np.float32) if data.draw(st.booleans()) else None
+    activation = data.draw(st.sampled_from([None, "relu", "gelu"]))
+    residual = None
+    if data.draw(st.booleans()):
+        residual = random_values(random, (rows, outputs), residual_layout)
+    output = data.draw(st.sampled_from([None, "one", "per column"]))
+    grids = [Grid(np.float32(random.uniform(0.1, 1)), 1, b) for b in (4, 8)]
+    split = outputs // 3
+    output = {
+        "one": grids[0],
+        "per column": ColumnGrids(((grids[0], split), (grids[1], outputs - split))),
+    }.get(output)
+    arguments = (tensor, weight, bias, activation, residual, output)
+    np.testing.assert_array_equal(native.linear(*arguments), reference.linear(*arguments))
+
+
+@given(SEED, LAYOUT, st.integers(0, 40), st.integers(1, 70), st.booleans())
+def test_rows(seed, layout, rows, columns, to_codes) -> None:
+    random = np.random.default_rng(seed)
+    values = random_values(random, (rows, columns), layout)
+    weight, bias = random.normal(size=(2, columns)).astype(np.float32)
+    grid = Grid(np.float32(0.3), int(random.integers(256)), 8)
+    for name, arguments in {
+        "layer_norm": (values, weight, bias, 1e-6, "gelu", grid if to_codes else None),
+        "activate": (values, bias, "gelu"),
+        "quantize": (values, grid),
+    }.items():
+        found, expected = (getattr(module, name)(*arguments) for module in (native, reference))
+        np.testing.assert_array_equal(found, expected, err_msg=name)
+
+
+@given(SEED, st.tuples(BITS, BITS, BITS, BITS), FILL, LAYOUT, st.data())
+def test_attention(seed, bits, fill, layout, data) -> None:
+    random = np.random.default_rng(seed)
+    groups, heads = data.draw(st.integers(1, 3)), data.draw(st.integers(1, 3))
+    queries, keys, head_dim = (data.draw(st.integers(low, 40)) for low in (0, 1, 1))
+    width = heads * head_dim
+    query = random_codes(random, (groups * queries, width), bits[0], fill, layout)
+    key = random_codes(random, (keys, width), bits[1], "random", layout)
+    value = random_codes(random, (keys, width), bits[2], fill, "whole")
+    tokens = TokenMap.of_groups(groups, (groups, queries), (1, keys))
+    probabilities = Grid(np.float32(0.02), int(random.integers(1 << bits[3])), bits[3])
+    output = Grid(np.float32(0.05), 5, 4) if data.draw(st.booleans()) else None
+    arguments = (query, key, value, tokens, heads, 0.3, probabilities, None, output)
+    np.testing.assert_array_equal(
+        native.attention(*arguments), reference_attention.attention(*arguments)
+    )
+
+
+@given(SEED, st.integers(1, 12), st.integers(1, 17), st.integers(1, 33))
+def test_windows_with_relative_positions(seed, size, window, head_dim) -> None:
+    random = np.random.default_rng(seed)
+    operands = [
+        random_codes(random, (size * size + 1, 2 * head_dim), 4, "random", "whole")
+        for _ in range(3)
+    ]
+    tables = random.normal(size=(2, 2 * window - 1, head_dim)).astype(np.float32)
+    relative, tokens = RelativePositions.from_tables(*tables), TokenMap.of_windows(size, window)
+    arguments = (*operands, tokens, 2, 0.3, Grid(np.float32(0.05), 1, 4), relative, None)
+    np.testing.assert_array_equal(
+        native.attention(*arguments), reference_attention.attention(*arguments)
+    )
+
+
+GRID = (0.1, 10.0, 3, 15)
+
+
+def zeros(*shape: int, dtype: str = "f4") -> np.ndarray:
+    return np.zeros(shape, dtype)
+
+
+SOUND: dict[str, dict[str, Any]] = {
+    "linear": {
+        "codes": zeros(5, 20, dtype="u1"),
+        "grid": GRID,
+        "packed": zeros(18, 10, dtype="u1"),
+        "bits": 4,
+        "scale": zeros(32),
+        "weight_zero": zeros(32, dtype="i4"),
+        "bias": zeros(32),
+        "activation": 0,
+        "residual": zeros(5, 18),
+        "values": zeros(5, 18),
+        "output": None,
+        "output_inverse_scale": None,
+        "output_zero": None,
+        "output_maximum": None,
+    },
+    "layer_norm": {
+        "values": zeros(4, 20),
+        "weight": zeros(20),
+        "bias": zeros(20),
+        "epsilon": 1e-6,
+        "activation": 2,
+        "result": None,
+        "output": zeros(4, 20, dtype="u1"),
+        "grid": GRID,
+    },
+    "activate": {
+        "values": zeros(4, 20),
+        "bias": zeros(20),
+        "activation": 1,
+        "result": zeros(4, 20),
+    },
+    "quantize": {
+        "values": zeros(4, 20),
+        "addend": zeros(2, 20),
+        "grid": GRID,
+        "inverse_scale": None,
+        "zero": None,
+        "maximum": None,
+        "output": zeros(4, 20, dtype="u1"),
+    },
+    "attention": {
+        "query": zeros(9, 20, dtype="u1"),
+        "key": zeros(9, 20, dtype="u1"),
+        "value": zeros(9, 20, dtype="u1"),
+        "grids": (GRID, GRID, GRID, GRID),
+        "query_rows": zeros(1, 9, dtype="i4"),
+        "key_rows": zeros(1, 9, dtype="i4"),
+        "output_rows": zeros(1, 9, dtype="i4"),
+        "heads": 2,
+        "scales": (1.0, 1.0, 1.0),
+        "numerators": zeros(256, dtype="u1"),
+        "table": None,
+        "relative_rows": zeros(10, 18),
+        "relative_columns": zeros(10, 18),
+        "lines": 3,
+        "values": zeros(9, 20),
+        "output": None,
+        "output_grid": None,
+    },
+}
+
+
+@pytest.mark.parametrize("name", SOUND)
+def test_the_arguments_below_are_sound_but_for_one(name) -> None:
+    getattr(_kernels, name)(**SOUND[name])
+
+
+WRONG_ARRAYS: dict[str, Callable[[np.ndarray], Any]] = {
+    "a row less": lambda array: array[:-1].copy(),
+    "an element more per row": lambda array: np.zeros((*array.shape[:-1], array.shape[-1] + 1)),
+    "wider numbers": lambda array: array.astype("f8" if array.dtype.kind == "f" else "i8"),
+    "a dimension more": lambda array: array[None],
+    "a list": lambda array: array.tolist(),
+    "backwards": lambda array: array[..., ::-1],
+    "nothing": lambda array: array[:0],
+}
+ARRAYS = [
+    (name, argument)
+    for name, arguments in SOUND.items()
+    for argument, value in arguments.items()
+    if isinstance(value, np.ndarray)
+]
+
+
+@pytest.mark.parametrize("damage", WRONG_ARRAYS)
+@pytest.mark.parametrize(("name", "argument"), ARRAYS)
+def test_an_array_that_does_not_fit_is_refused(name, argument, damage) -> None:
+    if (argument, damage) in {("query", "a row less"), ("values", "a row less")} and (
+        name == "attention"
+    ):
+        pytest.skip("all rows that are asked for are there")
+    if (name, argument, damage) == ("quantize", "addend", "a row less"):
+        pytest.skip("one row is added to all")
+    wrong = {**SOUND[name], argument: WRONG_ARRAYS[damage](SOUND[name][argument])}
+    with pytest.raises((TypeError, ValueError)):
+        getattr(_kernels, name)(**wrong)
+
+
+@pytest.mark.parametrize(
+    ("name", "argument", "value"),
+    [
+        ("linear", "bits", 0),
+        ("linear", "bits", 9),
+        ("linear", "activation", 3),
+        ("linear", "activation", -1),
+        ("linear", "grid", (0.1, 10.0, 3)),
+        ("linear", "grid", (0.1, 10.0, 3, 256)),
+        ("linear", "grid", ("a", 10.0, 3, 15)),
+        ("linear", "values", None),
+        ("linear", "output", zeros(5, 18, dtype="u1")),
+        ("layer_norm", "grid", None),
+        ("quantize", "grid", None),
+        ("attention", "heads", 0),
+        ("attention", "heads", 3),
+        ("attention", "heads", -1),
+        ("attention", "lines", 0),
+        ("attention", "lines", 9),
+        ("attention", "relative_rows", None),
+        ("attention", "query_rows", np.full((1, 9), 9, "i4")),
+        ("attention", "key_rows", np.full((1, 9), -1, "i4")),
+        ("attention", "output_rows", np.full((1, 9), 9, "i4")),
+        ("attention", "output_rows", np.full((1, 9), -1, "i4")),
+        ("attention", "grids", (GRID, GRID)),
+        ("attention", "table", (zeros(3), zeros(2), 2)),
+    ],
+)
+def test_a_number_that_makes_no_sense_is_refused(name, argument, value) -> None:
+    with pytest.raises((TypeError, ValueError, RuntimeError)):
+        getattr(_kernels, name)(**{**SOUND[name], argument: value})
