@@ -217,7 +217,11 @@ def heed_interrupts() -> None:
     signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
-def test_an_interrupt_ends_with_code_130_and_leaves_nothing(model, scenes, tmp_path) -> None:
+@pytest.mark.parametrize(
+    ("sent", "code", "word"),
+    [(signal.SIGINT, 130, "Interrupted"), (signal.SIGTERM, 143, "Terminated")],
+)
+def test_an_interrupt_leaves_nothing(model, scenes, tmp_path, sent, code, word) -> None:
     long = ("--recipe", "qdrop", "--set", "reconstruct.steps=1000000")
     options = [*quantize_options(scenes, tmp_path / "run", "--json-progress"), *long]
     command = [sys.executable, "-c", RUN_CLI, "quantize", model, *options]
@@ -230,11 +234,11 @@ def test_an_interrupt_ends_with_code_130_and_leaves_nothing(model, scenes, tmp_p
         assert process.stderr is not None
         for line in process.stderr:
             if "Quantizing" in line:
-                process.send_signal(signal.SIGINT)
+                process.send_signal(sent)
                 break
         said = process.stderr.read()
-    assert process.returncode == 130
-    assert "Interrupted" in said and "Traceback" not in said
+    assert process.returncode == code
+    assert word in said and "Traceback" not in said
     assert not list(tmp_path.iterdir())
 
 

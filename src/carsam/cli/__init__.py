@@ -2,7 +2,9 @@
 
 import errno
 import os
+import signal
 import sys
+import threading
 from collections.abc import Sequence
 
 from cyclopts import App, CycloptsError
@@ -23,6 +25,12 @@ from carsam.errors import UserError
 
 USER_ERROR = 2
 INTERRUPTED = 130
+TERMINATED = 143
+
+
+class Terminated(KeyboardInterrupt):
+    """SIGTERM: work unwinds as after Ctrl-C, so that nothing half-written stays."""
+
 
 app = App(
     name="carsam",
@@ -46,16 +54,22 @@ app.command(bench.bench, sort_key=9)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one command and return its exit code: 0, 2 for a user's error, 130 after Ctrl-C.
+    """Run one command and return its exit code.
+
+    It is 0, 2 for a user's error, 130 after Ctrl-C, or 143 after SIGTERM.
 
     Args:
         arguments: what follows `carsam`; those of the process unless given.
     """
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, _terminate)
     try:
         app(arguments)
         sys.stdout.flush()
     except (UserError, CycloptsError) as error:
         return _fail(str(error), USER_ERROR)
+    except Terminated:
+        return _fail("Terminated; nothing half-written is left behind.", TERMINATED)
     except KeyboardInterrupt:
         return _fail("Interrupted; nothing half-written is left behind.", INTERRUPTED)
     except BrokenPipeError:  # `carsam info RUN | head` has seen enough
@@ -66,6 +80,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         where = f" ({error.filename})" if error.filename else ""
         return _fail(f"The disk is full{where}. Free some space and run again.", USER_ERROR)
     return 0
+
+
+def _terminate(*_: object) -> None:
+    raise Terminated
 
 
 def _fail(message: str, code: int) -> int:
