@@ -87,6 +87,7 @@ def measure(model: QuantizedModel, data: CocoData, folder: Path, sites: int) -> 
         log=WarningLog(),
         progress=make_progress("plain"),
         chunk=16,
+        cache=None,
     )
     aps = [coco_metrics(data, run.predictions).numbers["AP"] for run in runs]
     try:
