@@ -36,6 +36,7 @@ def model(tmp_path_factory) -> str:
         "global_attn_indexes": [1],
         "num_pos_feats": 8,
         "mlp_dim": 32,
+        "initializer_range": 0.02,  # the default makes every activation vanish
     }
     prompts = {"hidden_size": 16, "image_size": 32, "patch_size": 8}
     decoder = {"hidden_size": 16, "num_attention_heads": 2, "mlp_dim": 32, "iou_head_hidden_dim": 8}

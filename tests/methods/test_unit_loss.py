@@ -87,3 +87,14 @@ def test_a_sharp_start_rounds_to_the_same_values():
     torch.testing.assert_close(distances[1], distances[0] / 2, atol=1e-5, rtol=1e-4)
     sharp.hard = True
     torch.testing.assert_close(sharp(layer.weight), grid(layer.weight))
+
+
+def test_a_vanishing_output_has_a_finite_loss(make_unit):
+    from dataclasses import replace
+
+    unit = make_unit(FINAL)
+    zeros = tuple(
+        {name: torch.zeros_like(value) for name, value in state.items()} for state in unit.targets
+    )
+    unit = replace(unit, targets=zeros)
+    assert UnitLoss(unit, effect_images=0)(zeros[0], zeros[0]) == 0

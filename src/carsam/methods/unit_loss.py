@@ -10,6 +10,8 @@ from carsam.methods.base import Unit
 from carsam.methods.mask_loss import mask_areas, mask_shares, run_stages, stages_to_masks
 
 DAMPING = 0.1
+VANISHING = 1e-30
+"""Outputs of less energy are zero as far as float32 goes; their error is not relative to it."""
 
 
 class UnitLoss:
@@ -32,7 +34,10 @@ class UnitLoss:
         for target in unit.targets:
             for name in self._names:
                 energies[name] = energies[name] + self._weighted(name, target[name])
-        self._energies = {name: energy / len(unit.targets) for name, energy in energies.items()}
+        means = {name: energy / len(unit.targets) for name, energy in energies.items()}
+        self._energies = {
+            name: torch.where(mean > VANISHING, mean, 1.0) for name, mean in means.items()
+        }
 
     def __call__(self, outputs: State, targets: State) -> Tensor:
         """Return the loss of one image."""
