@@ -98,6 +98,7 @@ def write_checkpoint(
     try:
         contiguous = {name: np.ascontiguousarray(tensor) for name, tensor in tensors.items()}
         save_file(contiguous, partial / WEIGHTS_FILE)
+        (partial / WEIGHTS_FILE).chmod(0o644)  # safetensors writes files that others cannot read
         weights = {
             "bytes": (partial / WEIGHTS_FILE).stat().st_size,
             "sha256": file_sha256(partial / WEIGHTS_FILE),
