@@ -35,7 +35,7 @@ class UnitLoss:
             for name in self._names:
                 energies[name] = energies[name] + self._weighted(name, target[name])
         means = {name: energy / len(unit.targets) for name, energy in energies.items()}
-        self._energies = {
+        self._energies: dict[str, Any] = {
             name: torch.where(mean > VANISHING, mean, 1.0) for name, mean in means.items()
         }
 
