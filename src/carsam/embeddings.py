@@ -5,8 +5,6 @@
 
 import hashlib
 import json
-import os
-import tempfile
 import warnings
 from collections.abc import Callable
 from pathlib import Path
@@ -17,6 +15,7 @@ from safetensors.numpy import save
 
 from carsam.engine import Embedding, Engine
 from carsam.errors import UserError
+from carsam.files import write_whole
 
 FORMAT = "carsam-embedding-1"
 
@@ -80,24 +79,7 @@ class EmbeddingCache:
     def _write(self, path: Path, embedding: Embedding) -> None:
         parts = {str(index): np.ascontiguousarray(part) for index, part in enumerate(embedding)}
         content = save(parts, {"format": FORMAT, "name": path.stem, "sha256": _digest(embedding)})
-        partial = None
-        try:
-            self.folder.mkdir(parents=True, exist_ok=True)
-            with tempfile.NamedTemporaryFile(
-                dir=self.folder, prefix=".partial-", delete=False
-            ) as file:
-                partial = Path(file.name)
-                file.write(content)
-            partial.chmod(0o644)  # temporary files are private
-            os.replace(partial, path)
-        except OSError as error:
-            raise UserError(
-                f"Cannot write {path}: {error.strerror}. Give another folder for the embeddings, "
-                "or make room."
-            ) from error
-        finally:
-            if partial is not None:
-                partial.unlink(missing_ok=True)
+        write_whole(path, content, "Give another folder for the embeddings, or make room.")
 
 
 def _read(path: Path) -> Embedding:

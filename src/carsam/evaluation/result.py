@@ -1,14 +1,12 @@
 """What an evaluation found, as one json. `docs/evaluation.md` documents every key."""
 
 import json
-import os
-import tempfile
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from carsam.errors import UserError
 from carsam.evaluation.bootstrap import Interval
+from carsam.files import write_whole
 
 NumbersByName = dict[str, float | None]
 
@@ -91,21 +89,5 @@ class EvaluationResult:
         Raises:
             UserError: The file cannot be written.
         """
-        path = Path(path)
         text = json.dumps(self.to_json(), indent=2, allow_nan=False) + "\n"
-        temporary = None
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            with tempfile.NamedTemporaryFile(
-                "w", encoding="utf-8", dir=path.parent, prefix=f".{path.name}.", delete=False
-            ) as file:
-                temporary = Path(file.name)
-                file.write(text)
-            temporary.chmod(0o644)  # temporary files are private
-            os.replace(temporary, path)
-        except OSError as error:
-            if temporary is not None:
-                temporary.unlink(missing_ok=True)
-            raise UserError(
-                f"Cannot write {path}: {error.strerror}. Give a file in a folder you may write to."
-            ) from error
+        write_whole(Path(path), text.encode(), "Give a file in a folder you may write to.")
