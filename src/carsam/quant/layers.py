@@ -36,8 +36,9 @@ class QuantizedLayer(nn.Module):
 
         Without gradients, codes are multiplied as integers, and scaled as the native engine does.
         """
-        if self.multiplies_integers():
-            return self._product_of_integers(inputs)
+        steps = self._weight_steps()
+        if steps is not None:
+            return self._product_of_integers(inputs, steps)
         values = self.input_quantizer(inputs)
         if self._rounds_once and self.weight_grid is None and not torch.is_grad_enabled():
             product = multiply(self.layer, values.double(), self.layer.weight.double())
@@ -46,10 +47,7 @@ class QuantizedLayer(nn.Module):
 
     def multiplies_integers(self) -> bool:
         """Tell whether the layer multiplies codes: weight and input have their grids."""
-        if torch.is_grad_enabled() or type(self.input_quantizer) is not UniformGrid:
-            return False
-        rows = weight_to_rows(self.layer, self.layer.weight)
-        return self.weight_grid is not None and torch.equal(self.weight_grid(rows), rows)
+        return self._weight_steps() is not None
 
     @torch.no_grad()
     def round_weight_(self) -> None:
@@ -58,11 +56,20 @@ class QuantizedLayer(nn.Module):
         rows = self.weight_grid(weight_to_rows(self.layer, self.layer.weight))
         self.layer.weight.copy_(rows_to_weight(self.layer, rows, self.layer.weight.shape))
 
-    def _product_of_integers(self, inputs: Tensor) -> Tensor:
+    def _weight_steps(self) -> Tensor | None:
+        """The weight as integers (output channels, weights per channel), if they are multiplied."""
+        if torch.is_grad_enabled() or type(self.input_quantizer) is not UniformGrid:
+            return None
+        if self.weight_grid is None:
+            return None
+        rows = weight_to_rows(self.layer, self.layer.weight)
+        steps = self.weight_grid.steps(rows)
+        return steps if torch.equal(steps * self.weight_grid.scale, rows) else None
+
+    def _product_of_integers(self, inputs: Tensor, rows: Tensor) -> Tensor:
         """The sum of integers is exact, whatever its order, and scaled once."""
         grid, weight_grid = cast(UniformGrid, self.input_quantizer), self.weight_grid
         assert weight_grid is not None
-        rows = weight_grid.steps(weight_to_rows(self.layer, self.layer.weight))
         kind = exact_type(float(rows.abs().sum(1).max()) * grid.largest_step)
         weight = rows_to_weight(self.layer, rows, self.layer.weight.shape)
         product = multiply(self.layer, grid.steps(inputs).to(kind), weight.to(kind)).float()
