@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from carsam.methods.error_feedback import FeedBackErrors, feed_back
+from carsam.methods.error_feedback import FeedBackErrors, compensated
 from carsam.methods.layer_inputs import InputMoments, float_weights, input_moments
 from carsam.methods.ridge import ReduceErrors, correct_inputs, round_by_halves
 from carsam.methods.rounding import RoundToNearest
@@ -33,6 +33,10 @@ def moments_of(inputs, quantized):
 
 def error(rows, weights, inputs, quantized, bias=0.0):
     return float((quantized @ rows.double().T + bias - inputs @ weights.double().T).square().sum())
+
+
+def feed_back(weights, grid, *settings):
+    return grid(compensated(weights, grid, *settings))
 
 
 def grid_of(weights, bits=3):

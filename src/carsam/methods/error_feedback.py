@@ -76,18 +76,6 @@ class FeedBackErrors:
                 slots.layer(unit.model, site).layer.weight.copy_(start)
 
 
-def feed_back(
-    rows: Tensor,
-    grid: UniformGrid,
-    moments: InputMoments,
-    damping: float,
-    asymmetry: float,
-    ordered: bool,
-) -> Tensor:
-    """Return `rows` (outputs, K) rounded to their grids, as `compensated` says."""
-    return grid(compensated(rows, grid, moments, damping, asymmetry, ordered))
-
-
 def compensated(
     rows: Tensor,
     grid: UniformGrid,

@@ -5,10 +5,9 @@ from dataclasses import dataclass
 import torch
 
 from carsam.errors import UserError
-from carsam.families.base import Site, SiteType
+from carsam.families.base import Site
 from carsam.methods.base import Unit
-from carsam.methods.grid_search import best_for_probabilities
-from carsam.quant import slots
+from carsam.methods.grid_search import searched_probabilities
 from carsam.quant.tables import LogGrid
 
 
@@ -47,25 +46,22 @@ class AdaptiveGranularity:
 
     def run_(self, unit: Unit) -> None:
         """Give every attention of the unit a logarithmic grid for its probabilities."""
-        for site, bits in unit.sites:
-            if site.type is SiteType.ATTENTION and bits.activations is not None:
-                grid = self._search(unit, site, bits.activations)
-                slots.set_quantizer_(unit.model, site, "probabilities", grid)
-                unit.notes.append(
-                    {
-                        "step": "adaptive-granularity",
-                        "site": site.path,
-                        "granularity": grid.granularity,
-                        "scale": float(grid.scale),
-                    }
-                )
-
-    def _search(self, unit: Unit, site: Site, bits: int) -> LogGrid:
         device = next(unit.model.parameters()).device
-        largest = max(unit.statistics[site.path, "probabilities"].highs)
-        scales = largest * torch.exp2(-torch.arange(self.candidates, device=device) / 4)
-        grids = [LogGrid(s[None], t, bits) for t in self._choices() for s in scales]
-        return best_for_probabilities(unit, site, grids, self.power, self.queries)
+
+        def candidates(site: Site, bits: int) -> list[LogGrid]:
+            largest = max(unit.statistics[site.path, "probabilities"].highs)
+            scales = largest * torch.exp2(-torch.arange(self.candidates, device=device) / 4)
+            return [LogGrid(s[None], t, bits) for t in self._choices() for s in scales]
+
+        for site, grid in searched_probabilities(unit, candidates, self.power, self.queries):
+            unit.notes.append(
+                {
+                    "step": "adaptive-granularity",
+                    "site": site.path,
+                    "granularity": grid.granularity,
+                    "scale": float(grid.scale),
+                }
+            )
 
     def _choices(self) -> list[int]:
         return [int(choice) for choice in str(self.granularities).split(",")]

@@ -1,13 +1,13 @@
 """The best of several grids for one operand, by the error of the float product that it enters."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import TypeVar
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from carsam.families.base import Site
+from carsam.families.base import Site, SiteType
 from carsam.methods.base import Unit
 from carsam.methods.watch import in_float, run, run_products, watched
 from carsam.quant import slots
@@ -29,6 +29,23 @@ def best_for_input(unit: Unit, site: Site, grids: Sequence[G]) -> G:
     with in_float(unit), watched(unit, {(site, "input"): compare}):
         run(unit, unit.inputs)
     return grids[int(errors.argmin())]
+
+
+def searched_probabilities(
+    unit: Unit, candidates: Callable[[Site, int], Sequence[G]], power: float, queries: int
+) -> Iterator[tuple[Site, G]]:
+    """Give every attention's probabilities the best of its candidates; yield it with the site.
+
+    Args:
+        candidates: grids for a site and its bits.
+        power, queries: of `best_for_probabilities`.
+    """
+    for site, bits in unit.sites:
+        if site.type is SiteType.ATTENTION and bits.activations is not None:
+            grids = candidates(site, bits.activations)
+            best = best_for_probabilities(unit, site, grids, power, queries)
+            slots.set_quantizer_(unit.model, site, "probabilities", best)
+            yield site, best
 
 
 def best_for_probabilities(

@@ -4,10 +4,9 @@ from dataclasses import dataclass
 
 import torch
 
-from carsam.families.base import SiteType
+from carsam.families.base import Site
 from carsam.methods.base import Unit
-from carsam.methods.grid_search import best_for_probabilities
-from carsam.quant import slots
+from carsam.methods.grid_search import searched_probabilities
 from carsam.quant.tables import Log1pGrid
 
 CURVATURES = tuple(4.0**power for power in range(-1, 8))
@@ -38,25 +37,25 @@ class LogarithmicSoftmax:
     def run_(self, unit: Unit) -> None:
         """Give every attention of the unit such a grid for its probabilities."""
         device = next(unit.model.parameters()).device
-        for site, bits in unit.sites:
-            if site.type is SiteType.ATTENTION and bits.activations is not None:
-                largest = max(unit.statistics[site.path, "probabilities"].highs)
-                grids = [
-                    Log1pGrid(
-                        torch.tensor([largest * shrink], device=device),
-                        torch.tensor([curvature], device=device),
-                        bits.activations,
-                    )
-                    for curvature in CURVATURES
-                    for shrink in SHRINKS
-                ]
-                best = best_for_probabilities(unit, site, grids, self.power, self.queries)
-                slots.set_quantizer_(unit.model, site, "probabilities", best)
-                unit.notes.append(
-                    {
-                        "step": "logarithmic-softmax",
-                        "site": site.path,
-                        "curvature": float(best.curvature),
-                        "scale": float(best.scale),
-                    }
+
+        def candidates(site: Site, bits: int) -> list[Log1pGrid]:
+            largest = max(unit.statistics[site.path, "probabilities"].highs)
+            return [
+                Log1pGrid(
+                    torch.tensor([largest * shrink], device=device),
+                    torch.tensor([curvature], device=device),
+                    bits,
                 )
+                for curvature in CURVATURES
+                for shrink in SHRINKS
+            ]
+
+        for site, grid in searched_probabilities(unit, candidates, self.power, self.queries):
+            unit.notes.append(
+                {
+                    "step": "logarithmic-softmax",
+                    "site": site.path,
+                    "curvature": float(grid.curvature),
+                    "scale": float(grid.scale),
+                }
+            )

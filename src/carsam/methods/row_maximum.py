@@ -4,10 +4,9 @@ from dataclasses import dataclass
 
 import torch
 
-from carsam.families.base import SiteType
+from carsam.families.base import Site
 from carsam.methods.base import Unit
-from carsam.methods.grid_search import best_for_probabilities
-from carsam.quant import slots
+from carsam.methods.grid_search import searched_probabilities
 from carsam.quant.row_maximum import RowMaximumGrid
 
 CURVATURES = (0.0, *(2.0**power for power in range(-1, 15)))
@@ -33,18 +32,21 @@ class RowMaximumSoftmax:
     def run_(self, unit: Unit) -> None:
         """Give every attention of the unit such a grid for its probabilities."""
         device = next(unit.model.parameters()).device
-        for site, bits in unit.sites:
-            if site.type is SiteType.ATTENTION and bits.activations is not None:
-                grids = row_maximum_grids(bits.activations, device)
-                best = best_for_probabilities(unit, site, grids, self.power, self.queries)
-                slots.set_quantizer_(unit.model, site, "probabilities", best)
-                unit.notes.append(
-                    {
-                        "step": "row-maximum-softmax",
-                        "site": site.path,
-                        "curvature": CURVATURES[grids.index(best)],
-                    }
-                )
+        curvatures: dict[RowMaximumGrid, float] = {}
+
+        def candidates(_: Site, bits: int) -> list[RowMaximumGrid]:
+            grids = row_maximum_grids(bits, device)
+            curvatures.update(zip(grids, CURVATURES, strict=True))
+            return grids
+
+        for site, grid in searched_probabilities(unit, candidates, self.power, self.queries):
+            unit.notes.append(
+                {
+                    "step": "row-maximum-softmax",
+                    "site": site.path,
+                    "curvature": curvatures[grid],
+                }
+            )
 
 
 def row_maximum_grids(bits: int, device: torch.device) -> list[RowMaximumGrid]:
