@@ -148,24 +148,30 @@ static void clear_padding(const Attention& op, std::uint8_t* codes) {
     }
 }
 
-// Softmax of one query and its codes.
-static void find_probabilities(const Attention& op, QueryBlock& block, std::size_t query) {
-    const std::size_t keys = op.padded_keys();
-    float* logits = block.logits + query * block.stride;
-    const Floats highest = broadcast(fold_maximum(load(block.maxima + query * LANES)));
+// Turns the logits of one query into powers of 2, the largest 1; returns their sum.
+static CARSAM_INLINE float find_powers(float* logits, std::size_t keys, const float* maxima) {
+    const Floats highest = broadcast(fold_maximum(load(maxima)));
     Floats total = broadcast(0.0f);
     for (std::size_t place = 0; place < keys; place += LANES) {
         const Floats power = exp2(load(logits + place) - highest);
         total = total + power;
         store(logits + place, power);
     }
+    return fold_sum(total);
+}
+
+// Softmax of one query and its codes.
+static void find_probabilities(const Attention& op, QueryBlock& block, std::size_t query) {
+    const std::size_t keys = op.padded_keys();
+    float* powers = block.logits + query * block.stride;
+    const float total = find_powers(powers, keys, block.maxima + query * LANES);
     const Grid& grid = op.probability_grid;
-    const Floats factor = broadcast(grid.inverse_scale / fold_sum(total));
+    const Floats factor = broadcast(grid.inverse_scale / total);
     const Ints zero = broadcast(grid.zero_point - ROUNDING_BITS);
     const Floats limit = broadcast(static_cast<float>(grid.maximum - grid.zero_point));
     std::uint8_t* codes = block.probabilities + query * block.stride;
     for (std::size_t place = 0; place < keys; place += LANES) {
-        const Floats scaled = minimum(load(logits + place) * factor, limit);
+        const Floats scaled = minimum(load(powers + place) * factor, limit);
         store_bytes(codes + place, round_to_ints(scaled) + zero);
     }
 }

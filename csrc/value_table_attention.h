@@ -28,25 +28,19 @@ static void prepare_value_rows(const Attention& op, const PreparedHead& prepared
 // Softmax of one query and its codes.
 static void find_listed_codes(const Attention& op, QueryBlock& block, std::size_t query) {
     const std::size_t keys = op.padded_keys();
-    float* logits = block.logits + query * block.stride;
-    const Floats highest = broadcast(fold_maximum(load(block.maxima + query * LANES)));
-    Floats total = broadcast(0.0f);
-    for (std::size_t place = 0; place < keys; place += LANES) {
-        const Floats power = exp2(load(logits + place) - highest);
-        total = total + power;
-        store(logits + place, power);
-    }
-    const float factor = 1.0f / fold_sum(total);
+    float* powers = block.logits + query * block.stride;
+    const float total = find_powers(powers, keys, block.maxima + query * LANES);
+    const float factor = 1.0f / total;
     std::uint8_t* codes = block.probabilities + query * block.stride;
     if (op.table.bits <= FEW_BITS) {
         for (std::size_t place = 0; place < keys; place += LANES) {
-            const Floats numbers = load(logits + place) * broadcast(factor);
+            const Floats numbers = load(powers + place) * broadcast(factor);
             store_bytes(codes + place, table_codes(op.table, numbers));
         }
         return;
     }
     for (std::size_t place = 0; place < keys; ++place) {
-        codes[place] = static_cast<std::uint8_t>(table_code(op.table, logits[place] * factor));
+        codes[place] = static_cast<std::uint8_t>(table_code(op.table, powers[place] * factor));
     }
 }
 
