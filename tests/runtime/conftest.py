@@ -1,12 +1,30 @@
 """A tiny SAM, quantized without a method, as simulation and as checkpoint."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
 import pytest
 
 from carsam.checkpoint import Checkpoint
+
+try:
+    from carsam.runtime import _kernels
+except ImportError:  # its tests skip themselves then
+    COMPILED_SETS: list[str] = []
+else:
+    COMPILED_SETS = _kernels.compiled_sets()
+
+
+@pytest.fixture(params=COMPILED_SETS, scope="module")
+def instruction_set(request) -> Iterator[str]:
+    """Every compiled instruction set in turn, while a test module's kernels use it."""
+    if request.param not in _kernels.usable_sets():
+        pytest.skip(f"compiled, but this machine cannot execute {request.param}")
+    before = _kernels.current_set()
+    _kernels.use_set(request.param)
+    yield request.param
+    _kernels.use_set(before)
 
 
 @dataclass(frozen=True)

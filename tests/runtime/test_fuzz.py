@@ -1,6 +1,6 @@
 """Kernels on odd shapes, strides, alignments and codes, and on arguments that do not fit."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -22,14 +22,7 @@ LAYOUT = st.sampled_from(["whole", "columns of a wider one", "every second row",
 SEED = st.integers(0, 2**32 - 1)
 
 
-@pytest.fixture(params=_kernels.compiled_sets(), scope="module", autouse=True)
-def instruction_set(request) -> Iterator[str]:
-    if request.param not in _kernels.usable_sets():
-        pytest.skip(f"compiled, but this machine cannot execute {request.param}")
-    before = _kernels.current_set()
-    _kernels.use_set(request.param)
-    yield request.param
-    _kernels.use_set(before)
+pytestmark = pytest.mark.usefixtures("instruction_set")
 
 
 def laid_out(array: np.ndarray, layout: str) -> np.ndarray:

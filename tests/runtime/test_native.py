@@ -1,7 +1,6 @@
 """The C++ operators against the numpy reference, bit by bit, on every usable instruction set."""
 
 import threading
-from collections.abc import Iterator
 
 import numpy as np
 import pytest
@@ -19,14 +18,7 @@ _kernels = pytest.importorskip("carsam.runtime._kernels")
 native = pytest.importorskip("carsam.runtime.native")
 
 
-@pytest.fixture(params=_kernels.compiled_sets(), scope="module", autouse=True)
-def instruction_set(request) -> Iterator[str]:
-    if request.param not in _kernels.usable_sets():
-        pytest.skip(f"this machine cannot execute {request.param}")
-    before = _kernels.current_set()
-    _kernels.use_set(request.param)
-    yield request.param
-    _kernels.use_set(before)
+pytestmark = pytest.mark.usefixtures("instruction_set")
 
 
 def codes(random: np.random.Generator, rows: int, columns: int, bits: int, extreme: str) -> Codes:
