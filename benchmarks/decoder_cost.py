@@ -27,7 +27,7 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from provenance import provenance
-from transformers import SamConfig, SamModel
+from random_runs import random_model
 
 from carsam.calibration.loop import quantize_units_
 from carsam.calibration.projection import project
@@ -40,15 +40,7 @@ from carsam.progress import make_progress, peak_memory
 from carsam.quant.model import prepare
 
 RESULT = Path(__file__).parent / "results" / "decoder_cost.json"
-GEOMETRY: dict[str, dict[str, Any]] = {
-    "sam-vit-base": {},  # the defaults of transformers
-    "sam-vit-large": {
-        "hidden_size": 1024,
-        "num_hidden_layers": 24,
-        "num_attention_heads": 16,
-        "global_attn_indexes": [5, 11, 17, 23],
-    },
-}
+PROJECTED = ("sam-vit-base", "sam-vit-large")
 LIMIT_GB = 8
 BUDGETS = (300, 20000)
 
@@ -63,17 +55,6 @@ class Decoder(SamFamily):
     def stages(self, model: Any) -> tuple[Stage, ...]:
         """Return the stages behind the encoder."""
         return tuple(s for s in super().stages(model) if not s.path.startswith("vision_encoder"))
-
-
-def random_model(name: str) -> Any:
-    """Return a SAM of full size whose weights keep the variance of what they multiply."""
-    torch.manual_seed(0)
-    model = SamModel(SamConfig(vision_config=GEOMETRY[name])).eval()
-    with torch.no_grad():
-        for parameter in model.parameters():
-            if parameter.ndim > 1:
-                parameter.normal_(std=parameter[0].numel() ** -0.5)
-    return model
 
 
 def states(images: int, boxes: int) -> Iterator[State]:
@@ -186,7 +167,7 @@ def main() -> None:
     parser.add_argument("--boxes", type=int, default=8)
     parser.add_argument("--steps", type=int, default=3)
     parser.add_argument("--memory", type=float, default=2.0, help="GB of activations in memory")
-    parser.add_argument("--project", choices=GEOMETRY, help="project this model instead")
+    parser.add_argument("--project", choices=PROJECTED, help="project this model instead")
     parser.add_argument("--budget", choices=("fast", "paper"), default="fast")
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)

@@ -1,13 +1,12 @@
 """What a benchmark's result must say of itself: the machine, the versions, the command."""
 
 import importlib.metadata
-import os
 import platform
 import sys
 from pathlib import Path
 from typing import Any
 
-from carsam.benchmark.machine import processor
+from carsam.benchmark.machine import hardware
 
 
 def provenance(*packages: str) -> dict[str, Any]:
@@ -16,9 +15,7 @@ def provenance(*packages: str) -> dict[str, Any]:
     Paths of the command are cut to their last part.
     """
     return {
-        "processor": processor(),
-        "processors": os.cpu_count(),
-        "system": f"{platform.system()} {platform.machine()}",
+        **hardware(),
         "versions": {
             "python": platform.python_version(),
             **{package: importlib.metadata.version(package) for package in packages},

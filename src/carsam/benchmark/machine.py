@@ -7,19 +7,21 @@ from typing import Any
 
 
 def machine() -> dict[str, Any]:
-    """Return processor, number of processors, system, Python, and how busy the machine is."""
+    """Return `hardware`, Python, and how busy the machine is."""
     return {
-        "processor": processor(),
-        "processors": os.cpu_count(),
-        "system": f"{platform.system()} {platform.machine()}",
+        **hardware(),
         "python": platform.python_version(),
         "load_average": round(os.getloadavg()[0], 2) if hasattr(os, "getloadavg") else None,
     }
 
 
-def processor() -> str:
-    """Return the processor's name."""
-    return _cpuinfo("model name") or platform.processor()
+def hardware() -> dict[str, Any]:
+    """Return processor, number of processors, and system."""
+    return {
+        "processor": _cpuinfo("model name") or platform.processor(),
+        "processors": os.cpu_count(),
+        "system": f"{platform.system()} {platform.machine()}",
+    }
 
 
 def _cpuinfo(key: str) -> str:
