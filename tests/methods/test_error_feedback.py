@@ -35,8 +35,9 @@ def error(rows, weights, inputs, quantized, bias=0.0):
     return float((quantized @ rows.double().T + bias - inputs @ weights.double().T).square().sum())
 
 
-def feed_back(weights, grid, *settings):
-    return grid(compensated(weights, grid, *settings))
+def feed_back(weights, grid, moments, damping, share, ordered):
+    shift = share * moments.shift if share else None
+    return grid(compensated(weights, grid, moments.quantized, shift, damping, ordered))
 
 
 def grid_of(weights, bits=3):

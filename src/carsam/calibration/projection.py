@@ -122,7 +122,7 @@ class _Probe:
             unit = partial(self._unit, targets[0], statistics)
             for step in self.steps if self.plan.sites else ():
                 if isinstance(step, Reconstruct):
-                    few = replace(step, steps=PROBE_STEPS)
+                    few = replace(step, steps=PROBE_STEPS, encoder_share=1.0)
                     trained.append((step, self._seconds(few, unit(1))))
                     continue
                 one = self._seconds(step, unit(1))
@@ -135,7 +135,7 @@ class _Probe:
             passing = self._now() - started  # quantized
         for step, spent in trained:  # the loss before and after takes a pass each
             each = max(0.0, spent - 2 * passing) / PROBE_STEPS
-            total += step.steps * each + images * 2 * passing
+            total += step.steps_of(self.plan) * each + images * 2 * passing
             training = max(training, each)
         if any(step.needs_quantized_path for step in self.steps):
             total += images * passing

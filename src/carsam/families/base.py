@@ -48,6 +48,9 @@ class Role(StrEnum):
     OTHER = "other"
 
 
+ENCODER_ROLES = (Role.ENCODER_ATTENTION, Role.ENCODER_MLP)
+
+
 @dataclass(frozen=True)
 class NormBefore:
     """A layer normalisation whose output one linear alone reads, so that scales can move over.

@@ -8,7 +8,7 @@ from torch import Tensor
 from carsam.errors import UserError
 from carsam.families.base import Site
 from carsam.methods.base import Unit
-from carsam.methods.layer_inputs import InputMoments, float_weights, has_rows, input_moments
+from carsam.methods.layer_inputs import float_weights, has_rows, input_gram, input_moments
 from carsam.methods.rounding import check_observer
 from carsam.quant import slots
 from carsam.quant.grids import UniformGrid
@@ -64,10 +64,8 @@ class FeedBackErrors:
             low, high = WEIGHT_OBSERVERS[self.weights](rows, bits.weights)
             layer.weight_grid = UniformGrid.from_range(low, high, bits.weights)
             if has_rows(layer.layer):
-                moments = input_moments(unit, site, originals)
-                rows = compensated(
-                    rows, layer.weight_grid, moments, self.damping, self.asymmetry, self.ordered
-                )
+                gram, shift = self._moments(unit, site, originals)
+                rows = compensated(rows, layer.weight_grid, gram, shift, self.damping, self.ordered)
                 weight.copy_(rows_to_weight(layer.layer, rows, weight.shape))
             starts[site] = weight.clone()
             layer.round_weight_()  # layers behind it see it rounded
@@ -75,33 +73,47 @@ class FeedBackErrors:
             for site, start in starts.items():
                 slots.layer(unit.model, site).layer.weight.copy_(start)
 
+    def _moments(
+        self, unit: Unit, site: Site, originals: dict[Site, Tensor]
+    ) -> tuple[Tensor, Tensor | None]:
+        """Return the two matrices of `compensated`."""
+        if not self.asymmetry:
+            return input_gram(unit, site), None
+        moments = input_moments(unit, site, originals)
+        return moments.quantized, self.asymmetry * moments.shift
+
 
 def compensated(
     rows: Tensor,
     grid: UniformGrid,
-    moments: InputMoments,
+    gram: Tensor,
+    shift: Tensor | None,
     damping: float,
-    asymmetry: float,
     ordered: bool,
 ) -> Tensor:
     """Return what each of `rows` (outputs, K) is when its turn comes to be rounded to nearest.
 
     With H = X^ X^' + damping and H^-1 = U' U, U upper triangular: rounding column i with error
     e_i = (w_i - q_i) / U_ii changes the columns after it by -e_i U_i, and by w_i P_i where
-    P = asymmetry * triu((X - X^) X^' U', 1) U.
+    P = triu(shift U', 1) U.
+
+    Args:
+        gram: X^ X^', (K, K) in float64.
+        shift: (X - X^) X^', (K, K), times the share that is made up for; None is zero.
+        damping, ordered: of `FeedBackErrors`.
     """
-    hessian, shift = moments.quantized.clone(), moments.shift
-    diagonal = hessian.diagonal()
-    order = torch.arange(len(hessian), device=hessian.device)
+    diagonal = gram.diagonal()
+    order = torch.arange(len(gram), device=gram.device)
     if ordered:
         order = diagonal.argsort(descending=True)
-    hessian, shift = (matrix[order][:, order] for matrix in (hessian, shift))
+    hessian = gram[order][:, order]
     mean = diagonal.mean().clamp(min=torch.finfo(torch.float32).tiny)
     hessian.diagonal().add_(damping * mean)
     inverse = torch.cholesky_inverse(torch.linalg.cholesky(hessian))
     factor = torch.linalg.cholesky(inverse, upper=True)
-    spread = torch.triu(shift @ factor.T, 1) @ factor if asymmetry else torch.zeros_like(shift)
-    spread *= asymmetry
+    spread = torch.zeros_like(factor)
+    if shift is not None:
+        spread = torch.triu(shift[order][:, order] @ factor.T, 1) @ factor
     weights, scale, zero_point = rows.double()[:, order], grid.scale[:, 0], grid.zero_point[:, 0]
     turns = torch.empty_like(weights)
     for start in range(0, len(hessian), COLUMNS_AT_ONCE):

@@ -32,29 +32,39 @@ def best_for_input(unit: Unit, site: Site, grids: Sequence[G]) -> G:
 
 
 def searched_probabilities(
-    unit: Unit, candidates: Callable[[Site, int], Sequence[G]], power: float, queries: int
+    unit: Unit,
+    candidates: Callable[[Site, int], Sequence[G]],
+    power: float,
+    queries: int,
+    images: int | None = None,
 ) -> Iterator[tuple[Site, G]]:
     """Give every attention's probabilities the best of its candidates; yield it with the site.
 
     Args:
         candidates: grids for a site and its bits.
-        power, queries: of `best_for_probabilities`.
+        power, queries, images: of `best_for_probabilities`.
     """
     for site, bits in unit.sites:
         if site.type is SiteType.ATTENTION and bits.activations is not None:
             grids = candidates(site, bits.activations)
-            best = best_for_probabilities(unit, site, grids, power, queries)
+            best = best_for_probabilities(unit, site, grids, power, queries, images)
             slots.set_quantizer_(unit.model, site, "probabilities", best)
             yield site, best
 
 
 def best_for_probabilities(
-    unit: Unit, site: Site, grids: Sequence[G], power: float, queries: int
+    unit: Unit,
+    site: Site,
+    grids: Sequence[G],
+    power: float,
+    queries: int,
+    images: int | None = None,
 ) -> G:
     """Return the grid of an attention's probabilities A with the least |A^ V - A V|**power.
 
     Args:
         queries: rows of A that are compared, in each piece.
+        images: the unit's first images that are looked at; None for all.
     """
     device = next(unit.model.parameters()).device
     errors = torch.zeros(len(grids), dtype=torch.float64)
@@ -69,5 +79,5 @@ def best_for_probabilities(
             errors[index] += float((error @ values).abs().pow(power).sum())
 
     with in_float(unit):
-        run_products(unit, unit.inputs, site, compare)
+        run_products(unit, unit.inputs[:images], site, compare)
     return grids[int(errors.argmin())]

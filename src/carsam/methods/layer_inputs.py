@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -56,6 +56,20 @@ def input_moments(unit: Unit, site: Site, originals: dict[Site, Tensor]) -> Inpu
     return InputMoments(*moments)
 
 
+def input_gram(unit: Unit, site: Site) -> Tensor:
+    """Return sum of x^' x^ over a layer's quantized input rows x^ on all images, (K, K) in float64.
+
+    It is the `quantized` of `input_moments`, to the precision of float32 within an image, without
+    running the unit in float.
+    """
+    layer = slots.layer(unit.model, site).layer
+    total: Any = 0.0
+    for state in unit.quantized_inputs:
+        rows = _rows(layer, value_at(unit, (site, "input"), state))
+        total = total + (rows.T @ rows).double()
+    return cast(Tensor, total)
+
+
 def input_pairs(
     unit: Unit, site: Site, originals: dict[Site, Tensor]
 ) -> Iterator[tuple[Tensor, Tensor]]:
@@ -65,7 +79,7 @@ def input_pairs(
         quantized = value_at(unit, (site, "input"), unit.quantized_inputs[index])
         with in_float(unit), _weights(unit, originals):
             inputs = value_at(unit, (site, "input"), unit.inputs[index])
-        yield _rows(layer, inputs), _rows(layer, quantized)
+        yield _rows(layer, inputs).double(), _rows(layer, quantized).double()
 
 
 def float_weights(unit: Unit) -> dict[Site, Tensor]:
@@ -82,13 +96,13 @@ def has_rows(layer: Layer) -> bool:
 
 
 def _rows(layer: Layer, inputs: Tensor) -> Tensor:
-    """Return the rows (n, K) that the weight's rows are multiplied with, in float64."""
+    """Return the rows (n, K) that the weight's rows are multiplied with."""
     if isinstance(layer, nn.Conv2d):
         assert not isinstance(layer.padding, str)
         places = (layer.kernel_size, layer.dilation, layer.padding, layer.stride)
         patches = F.unfold(inputs, *places)  # (images, K, places)
         inputs = patches.transpose(1, 2)
-    return inputs.flatten(0, -2).double()
+    return inputs.flatten(0, -2)
 
 
 @contextmanager

@@ -8,13 +8,11 @@ import torch
 from torch import Tensor
 
 from carsam.errors import UserError
-from carsam.families.base import Role, Site, Stage, State, sites_of_stages
+from carsam.families.base import ENCODER_ROLES, Site, Stage, State, sites_of_stages
 from carsam.methods.base import Whole
 from carsam.methods.mask_loss import mask_loss, run_stages
 from carsam.methods.reconstruction import UnitWeights
 from carsam.quant.trainable import trainable_scales
-
-ENCODER = (Role.ENCODER_ATTENTION, Role.ENCODER_MLP)
 
 
 @dataclass(frozen=True)
@@ -75,7 +73,7 @@ class Polish:
         """Return the stages that are left alone, and those that are trained."""
         if self.encoder:
             return (), stages
-        places = [place for place, stage in enumerate(stages) if stage.role in ENCODER]
+        places = [place for place, stage in enumerate(stages) if stage.role in ENCODER_ROLES]
         begin = places[-1] + 1 if places else 0
         return stages[:begin], stages[begin:]
 

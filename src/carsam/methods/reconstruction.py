@@ -3,16 +3,17 @@
 import math
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
 from carsam.errors import UserError
-from carsam.families.base import Site, State
+from carsam.families.base import ENCODER_ROLES, Site, State
 from carsam.methods.base import Unit, Whole
 from carsam.methods.interaction import interaction_loss, interaction_stages
 from carsam.methods.unit_loss import UnitLoss
+from carsam.methods.units import UnitPlan
 from carsam.quant import slots
 from carsam.quant.layers import QuantizedLayer
 from carsam.quant.trainable import LearnedGrid, SoftRounding, drawn, trainable
@@ -37,6 +38,7 @@ class Reconstruct:
 
     Args:
         steps: optimiser steps; 20000 in the papers.
+        encoder_share: share of them that the encoder's units take; they cost most and lose least.
         rounding_rate: Adam's rate of the rounding variables; 1e-3 in the papers.
         scale_rate: Adam's rate of the activation scales, relative to their start, falling to 0
             along a cosine.
@@ -58,6 +60,7 @@ class Reconstruct:
     """
 
     steps: int = 300
+    encoder_share: float = 1.0
     rounding_rate: float = 1e-2
     scale_rate: float = 2e-3
     trains_weights: bool = True
@@ -86,7 +89,7 @@ class Reconstruct:
         start.round_to_nearest_()
         loss_before = final_loss(unit, unit_loss)
         start.restore_()
-        losses = self._train_(unit, unit_loss)
+        losses = replace(self, steps=self.steps_of(unit.plan))._train_(unit, unit_loss)
         loss_after = final_loss(unit, unit_loss)
         if loss_after > loss_before:
             start.restore_()
@@ -105,6 +108,11 @@ class Reconstruct:
                 "loss_by_step": _averaged(losses, RECORDS),
             }
         )
+
+    def steps_of(self, plan: UnitPlan) -> int:
+        """Return how many steps a unit takes, at least one."""
+        share = self.encoder_share if plan.stages[0].role in ENCODER_ROLES else 1.0
+        return max(1, round(share * self.steps))
 
     def _train_(self, unit: Unit, unit_loss: UnitLoss) -> list[float]:
         """Optimise rounding and scales; return the loss of every step."""

@@ -16,16 +16,18 @@ CURVATURES = (0.0, *(2.0**power for power in range(-1, 15)))
 class RowMaximumSoftmax:
     """Codes of exp(score - largest score of the row), normalised after the product.
 
-    The grid is uniform in log(1 + k p), k being of the least |A^ V - A V|^power over all images,
+    The grid is uniform in log(1 + k p), k being of the least |A^ V - A V|^power over some images,
     with float values V; see `RowMaximumGrid`.
 
     Args:
         power: of the error.
         queries: rows that are compared, in each piece of attention.
+        images: on which they are compared.
     """
 
     power: float = 2.0
     queries: int = 256
+    images: int = 8
     needs_histograms = False
     needs_quantized_path = False
 
@@ -39,7 +41,8 @@ class RowMaximumSoftmax:
             curvatures.update(zip(grids, CURVATURES, strict=True))
             return grids
 
-        for site, grid in searched_probabilities(unit, candidates, self.power, self.queries):
+        settings = self.power, self.queries, self.images
+        for site, grid in searched_probabilities(unit, candidates, *settings):
             unit.notes.append(
                 {
                     "step": "row-maximum-softmax",
