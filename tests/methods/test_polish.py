@@ -52,10 +52,11 @@ def test_polish_brings_the_masks_nearer(tiny_sam, encoder):
     assert notes[-1]["loss_after"] == pytest.approx(loss(after, tiny_sam, states) / 3, rel=1e-4)
 
 
-def test_codes_of_weights_stay_and_everything_is_on_its_grid(tiny_sam):
+@pytest.mark.parametrize("rounding_rate", [0.0, 0.1])
+def test_everything_is_on_its_grid_and_codes_move_only_if_asked_for(tiny_sam, rounding_rate):
     before, _, _ = quantized(tiny_sam)
-    after, _, _ = quantized(tiny_sam, steps=10, rate=5e-3)
-    moved = 0
+    after, _, _ = quantized(tiny_sam, steps=10, rate=5e-3, rounding_rate=rounding_rate)
+    moved = moved_codes = 0
     for site in FAMILY.sites(after):
         layer, old = slots.weight_layer(after, site), slots.weight_layer(before, site)
         if layer is None or layer.weight_grid is None:
@@ -63,12 +64,20 @@ def test_codes_of_weights_stay_and_everything_is_on_its_grid(tiny_sam):
         rows = weight_to_rows(layer.layer, layer.layer.weight)
         old_rows = weight_to_rows(old.layer, old.layer.weight)
         assert torch.equal(layer.weight_grid(rows), rows)
-        assert torch.equal(layer.weight_grid.codes(rows), old.weight_grid.codes(old_rows))
+        codes, old_codes = layer.weight_grid.codes(rows), old.weight_grid.codes(old_rows)
+        moved_codes += int((codes != old_codes).sum())
         moved += not torch.equal(layer.weight_grid.scale, old.weight_grid.scale)
         bias = layer.layer.bias
         assert bias is None or torch.equal(bias, bias.half().float())
         assert not layer.layer.weight.requires_grad
     assert moved > 10
+    assert (moved_codes > 0) == (rounding_rate > 0)
+
+
+def test_a_step_may_take_some_of_the_boxes(tiny_sam):
+    _, notes, _ = quantized(tiny_sam, steps=20, rate=5e-3, boxes=1)
+    assert notes[-1]["kept"]
+    assert notes[-1]["loss_after"] < notes[-1]["loss_before"]
 
 
 def test_a_polish_that_does_harm_is_undone(tiny_sam):

@@ -149,3 +149,12 @@ def test_an_unknown_granularity_is_refused(tiny_sam):
     recipe = replace(make_recipe("qdrop", "w4a4"), units=("everything",))
     with pytest.raises(ValueError, match="Units everything are not known"):
         plan_units(family.stages(tiny_sam), family.sites(tiny_sam), recipe)
+
+
+def test_the_encoder_takes_its_share_of_the_steps(tiny_sam, image_folder):
+    settings = ("reconstruct.steps=6", "reconstruct.encoder_share=0.5")
+    notes = quantize(tiny_sam, image_folder, "qdrop", "w4a4", settings=settings).provenance["notes"]
+    steps = {note["unit"]: len(note["loss_by_step"]) for note in notes}
+    encoder = {unit: count for unit, count in steps.items() if "encoder.layers" in unit}
+    assert set(encoder.values()) == {3}
+    assert {count for unit, count in steps.items() if unit not in encoder} == {6}

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from carsam.calibration.prompts import found_boxes
+from carsam.calibration.prompts import found_boxes, moved_boxes
 from carsam.data.images import ImageSample
 from carsam.families.base import Family, State
 from carsam.preprocess import Frame, preprocess
@@ -20,8 +20,9 @@ class CalibrationSet:
     Args:
         sample: the images.
         boxes: annotated boxes (P, 4) by file name; None lets the float model find some.
-        boxes_per_image: most boxes of one image that are used.
-        seed: chooses among more.
+        boxes_per_image: boxes of one image that are used; where there are fewer, moved copies of
+            them are added, as the decoder learns little from few prompts.
+        seed: chooses among more, and moves copies.
     """
 
     sample: ImageSample
@@ -49,10 +50,11 @@ class CalibrationSet:
     def _boxes(
         self, engine: TorchEngine, name: str, image: np.ndarray, frame: Frame, seed: int
     ) -> np.ndarray:
+        random = np.random.default_rng(seed)
         if self.boxes is None:
-            return found_boxes(engine, image, self.boxes_per_image, seed)
-        boxes = self.boxes[name]
-        if len(boxes) > self.boxes_per_image:
-            random = np.random.default_rng(seed)
+            boxes = found_boxes(engine, image, self.boxes_per_image, seed)
+        else:
+            boxes = frame.map_boxes(self.boxes[name])
             boxes = boxes[random.permutation(len(boxes))[: self.boxes_per_image]]
-        return frame.map_boxes(boxes)
+        more = moved_boxes(boxes, self.boxes_per_image - len(boxes), frame.input_size, random)
+        return np.concatenate([boxes, more])

@@ -38,7 +38,7 @@ def quantize(
     avoid: Container[str] = (),
     count: int = 32,
     exact: bool = False,
-    boxes_per_image: int = 8,
+    boxes_per_image: int = 16,
     seed: int = 0,
     device: str = "auto",
     memory: float | None = None,
@@ -63,7 +63,7 @@ def quantize(
         avoid: file names that must not calibrate, such as those evaluated on.
         count: images to use.
         exact: refuse fewer images than `count`.
-        boxes_per_image: most boxes of one image to use.
+        boxes_per_image: boxes to use of one image; moved copies make up for what it lacks.
         seed: chooses images and boxes, and drives everything random.
         device: `auto`, `cpu` or `cuda`.
         memory: gigabytes of activations to keep in memory; the rest goes to the temporary disk.

@@ -18,7 +18,10 @@ RECIPE = Recipe(
         GRIDS_FIRST,
         Step("row-maximum-softmax"),
         Step("feed-back-errors", {"rounds": False}),
-        Step("reconstruct", {"effect_images": 8, "sharpness": 0.5}),
+        Step(
+            "reconstruct",
+            {"steps": 200, "encoder_share": 0.5, "effect_images": 8, "sharpness": 0.5},
+        ),
     ),
     ("encoder-block", "cross+cross"),
     opening=(Step("centre-inputs"),),

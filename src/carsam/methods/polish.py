@@ -17,13 +17,14 @@ from carsam.quant.trainable import trainable_scales
 
 @dataclass(frozen=True)
 class Polish:
-    """Train what rounding left free, end to end, until the masks are nearest the float model's.
+    """Train all units together, end to end, until the masks are nearest the float model's.
 
-    After the last unit, all codes of weights stay. Trained are the scales of activations, the
-    scale of every row of a weight, biases, and the weights of norms: nothing that costs anything
-    at run time. The loss is `mask_loss` on the calibration images' own prompts; no label is used.
-    One step takes one image with all its boxes. EfficientQAT (Chen et al., ACL 2025,
-    arXiv 2407.11062) trains scales end to end after its blocks in the same way.
+    Trained are the scales of activations, the scale and the codes of every row of a weight,
+    biases, and the weights of norms: nothing that costs anything at run time. The loss is
+    `mask_loss` on the calibration images' own prompts; no label is used. One step takes one image
+    with some of its boxes. EfficientQAT (Chen et al., ACL 2025, arXiv 2407.11062) trains scales end
+    to end after its blocks in the same way; codes move as in LSQ (Esser et al., ICLR 2020), with a
+    rate at which few of them leave their place.
 
     A model that ends farther from the float masks than it began is put back.
 
@@ -31,12 +32,17 @@ class Polish:
         steps: optimiser steps.
         rate: Adam's rate of all scales, relative to their start, falling to 0 along a cosine; of
             biases and norms relative to their mean size.
+        rounding_rate: Adam's rate of the weights' codes, in steps of their grids; 0 leaves all
+            where they are.
+        boxes: of an image that one step takes.
         encoder: train the encoder's blocks as well; otherwise what they return is computed once.
         parameters: train norms and biases beside the scales.
     """
 
-    steps: int = 200
+    steps: int = 300
     rate: float = 2e-3
+    rounding_rate: float = 0.01
+    boxes: int = 8
     encoder: bool = False
     parameters: bool = True
 
@@ -77,6 +83,15 @@ class Polish:
         begin = places[-1] + 1 if places else 0
         return stages[:begin], stages[begin:]
 
+    def _some(self, start: State, target: State, generator: torch.Generator) -> tuple[State, State]:
+        """Return some of an image's boxes (1, P, 4), with their masks and ious (P, M, ...)."""
+        boxes = start["boxes"]
+        chosen = torch.randperm(boxes.shape[1], generator=generator)[: self.boxes].to(boxes.device)
+        return (
+            {**start, "boxes": boxes[:, chosen]},
+            {name: target[name][chosen] for name in ("masks", "ious")},
+        )
+
     def _train_(
         self,
         whole: Whole,
@@ -92,7 +107,9 @@ class Polish:
             _requiring_gradients(parameters),
         ):
             factors = [part.factor for part in (*rows, *learned)]
+            codes = [row.codes.requires_grad_(self.rounding_rate > 0) for row in rows]
             groups = [{"params": factors, "lr": self.rate}]
+            groups.append({"params": codes, "lr": self.rounding_rate})
             for parameter in parameters:
                 size = float(parameter.detach().abs().mean())
                 groups.append({"params": [parameter], "lr": self.rate * size})
@@ -102,8 +119,8 @@ class Polish:
             for step in range(self.steps):
                 order = order or torch.randperm(len(starts), generator=generator).tolist()
                 index = order.pop()
-                outputs = run_stages(whole.model, stages, starts[index])
-                loss = mask_loss(outputs, whole.targets[index])
+                start, target = self._some(starts[index], whole.targets[index], generator)
+                loss = mask_loss(run_stages(whole.model, stages, start), target)
                 if not bool(torch.isfinite(loss)):
                     raise UserError(f"Polish: the masks' loss is {float(loss)} at step {step}.")
                 optimizer.zero_grad(set_to_none=True)

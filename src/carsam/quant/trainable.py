@@ -115,26 +115,28 @@ def drawn(like: Tensor, probability: float, generator: torch.Generator) -> Tenso
 
 
 class LearnedRows(nn.Module):
-    """A rounded weight whose codes stay and whose rows' scales are trained.
+    """A rounded weight whose rows' scales are trained, and its codes if their gradients are used.
+
+    Codes are rounded in the forward pass and gradients pass straight through (LSQ).
 
     Args:
         layer: whose weight is parametrized; it is on its grid.
         grid: of the weight's rows.
     """
 
-    codes: Tensor
-
     def __init__(self, layer: Layer, grid: UniformGrid) -> None:
         super().__init__()
         self._layer = [layer]  # in a list: not a child of this module
         self.start = grid
-        self.register_buffer("codes", grid.codes(weight_to_rows(layer, layer.weight.detach())))
+        self.codes = nn.Parameter(grid.codes(weight_to_rows(layer, layer.weight.detach())))
         self.factor = nn.Parameter(torch.ones_like(grid.scale))  # of the starting scale
 
     def forward(self, weight: Tensor) -> Tensor:
         """Return the weight that the codes stand for; of `weight` only the shape is read."""
         factor = self.factor.abs().clamp(min=1e-3)
-        rows = (self.codes - self.start.zero_point) * (self.start.scale * factor)
+        codes = self.codes.clamp(0, self.start.levels)
+        codes = codes + (codes.round() - codes).detach()
+        rows = (codes - self.start.zero_point) * (self.start.scale * factor)
         return rows_to_weight(self._layer[0], rows, weight.shape)
 
     def fixed(self) -> UniformGrid:
@@ -146,9 +148,9 @@ class LearnedRows(nn.Module):
 def trainable_scales(
     model: Any, sites: list[Site]
 ) -> Iterator[tuple[list[LearnedRows], list[LearnedGrid]]]:
-    """Train the scales of rounded weights and of activations of some sites; codes stay.
+    """Train the scales of rounded weights and of activations of some sites, and weights' codes.
 
-    On leaving, all scales are fixed. Nothing is dropped meanwhile.
+    On leaving, all are fixed. Nothing is dropped meanwhile.
     """
     rows: dict[Site, LearnedRows] = {}
     with _learned_grids(model, sites, 1.0, torch.Generator()) as learned:
