@@ -1,4 +1,5 @@
 import json
+from dataclasses import astuple
 
 import numpy as np
 import pytest
@@ -16,6 +17,7 @@ from carsam.methods import make_recipe
 from carsam.methods.units import plan_units
 from carsam.progress import Silent
 from carsam.quant.model import prepare
+from carsam.torch_engine import TorchEngine
 
 BOXES = np.array([[4, 6, 40, 50], [10, 3, 60, 40]], np.float32)
 
@@ -73,6 +75,28 @@ def test_the_first_unit_alone_is_the_first_of_all(switched, quantized, case):
         "probabilities",
         "value",
     }
+
+
+def test_weights_stay_where_the_recipe_changed_more_than_weights(tiny_sam, image_folder, case):
+    settings = ("reconstruct.steps=2", "polish.steps=2")
+    quantized = quantize(tiny_sam, image_folder, "carsam-plus", "w4a4", settings=settings, count=2)
+    model = SwitchedModel(quantized, tiny_sam)
+    assert model.weights_stay
+    found = diagnose(model, units(quantized), [case], Silent())
+    assert found.weights_stay
+    engine, reference = (
+        TorchEngine(quantized.family, module, "simulated", "cpu")
+        for module in (quantized.module, model.reference)
+    )
+    masks = [
+        one.decode(one.encode(case.pixels), case.prompts, multimask_output=False)[0][:, 0]
+        for one in (engine, reference)
+    ]
+    error = np.square(masks[0] - masks[1]).mean() / np.square(masks[1]).mean()
+    assert found.everything.logit_error == pytest.approx(error, rel=1e-4)
+    weight = next(harm for harm in found.operands if harm.name == "weight")
+    assert weight.logit_error > 0
+    assert found.cumulative[-1] == Harm(found.cumulative[-1].name, *astuple(found.everything)[1:])
 
 
 def test_a_ruined_unit_is_named_first(quantized, tiny_sam, case):

@@ -66,6 +66,11 @@ def doctor(
         cells = (f"{alone.lost_iou:.2f}", f"{alone.logit_error:.4f}", f"{until.lost_iou:.2f}")
         table.add_row(alone.name, *cells)
     Console().print(table)
+    if found.weights_stay:
+        print(
+            "The recipe changed more than weights: they stay those of RUN, and their damage is in "
+            "every row. Only activations are quantized part by part."
+        )
     for harm in sorted(found.operands, key=lambda harm: harm.logit_error, reverse=True):
         print(f"{harm.name:<14} alone loses {harm.lost_iou:6.2f} % IoU")
     for before, after in zip(report.float_focus, report.quantized_focus, strict=True):

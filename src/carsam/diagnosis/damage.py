@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from carsam.diagnosis.switches import Operand, SwitchedModel
+from carsam.diagnosis.switches import WEIGHT, Operand, SwitchedModel
 from carsam.engine import Embedding, Prompts
 from carsam.errors import UserError
 from carsam.methods.units import UnitPlan
@@ -39,12 +39,15 @@ class Diagnosis:
         alone: each unit quantized by itself.
         cumulative: the units up to and including each one, in the order of execution.
         operands: one kind of operand everywhere, by itself.
+        weights_stay: all weights are the quantized model's in every row, and so in `alone` and
+            `operands` is their harm (see `SwitchedModel`); that of `weight` is nothing else.
     """
 
     everything: Harm
     alone: tuple[Harm, ...]
     cumulative: tuple[Harm, ...]
     operands: tuple[Harm, ...]
+    weights_stay: bool = False
 
     def advice(self) -> str:
         """Say in one line which units to give more bits first."""
@@ -91,9 +94,10 @@ def diagnose(
     engine = TorchEngine(model.family, model.module, "simulated", model.device)
     units = [unit for unit in units if model.of_sites([site for site, _ in unit.sites])]
     kinds = list(dict.fromkeys(name for _, name in model.operands))
-    progress.start("Diagnosing", 2 * len(units) + len(kinds) + 2)
+    progress.start("Diagnosing", 2 * len(units) + len(kinds) + 2 + model.weights_stay)
     model.switch_(())
-    reference = [_masks(engine, case) for case in cases]
+    float_engine = TorchEngine(model.family, model.reference, "float", model.device)
+    reference = [_masks(float_engine, case) for case in cases]
     progress.advance(note="float")
 
     def harm(name: str, on: Sequence[Operand]) -> Harm:
@@ -110,9 +114,13 @@ def diagnose(
         alone.append(harm(unit.name, own))
         cumulative.append(harm(unit.name, before))
     by_kind = [harm(kind, [o for o in model.operands if o[1] == kind]) for kind in kinds]
+    if model.weights_stay:
+        by_kind.append(harm(WEIGHT, ()))
     everything = harm("everything", model.operands)
     progress.finish()
-    return Diagnosis(everything, tuple(alone), tuple(cumulative), tuple(by_kind))
+    return Diagnosis(
+        everything, tuple(alone), tuple(cumulative), tuple(by_kind), model.weights_stay
+    )
 
 
 def _masks(engine: TorchEngine, case: Case) -> np.ndarray:

@@ -78,7 +78,7 @@ def save_attention(model: SwitchedModel, quantized: QuantizedModel, case: Case, 
 
     model.switch_(())
     rows = {
-        "float": attention_maps(model.family, model.module, case),
+        "float": attention_maps(model.family, model.reference, case),
         "quantized": attention_maps(quantized.family, quantized.module, case),
     }
     photo = case.pixels.transpose(1, 2, 0) * PIXEL_STD + PIXEL_MEAN

@@ -117,7 +117,7 @@ def _cases(
     boxes = None if coco is None else annotated_boxes(coco)
     sample = sample_images(images, count, seed, among=boxes, warn=progress.warn)
     model.switch_(())
-    engine = TorchEngine(model.family, model.module, "float", model.device)
+    engine = TorchEngine(model.family, model.reference, "float", model.device)
     cases = []
     for index, (name, image) in enumerate(zip(sample.names, sample, strict=True)):
         pixels, frame = preprocess(image, engine.image_size)
@@ -134,13 +134,13 @@ def _focus(
 ) -> tuple[tuple[Focus, ...], tuple[Focus, ...]]:
     """Return the focus of the float and of the quantized attentions, on the float masks."""
     model.switch_(())
-    engine = TorchEngine(model.family, model.module, "float", model.device)
+    engine = TorchEngine(model.family, model.reference, "float", model.device)
     side = model.module.prompt_encoder.image_embedding_size
     gathered: tuple[list[list[Focus]], list[list[Focus]]] = ([], [])
     for case in cases:
         logits, _ = engine.decode(engine.encode(case.pixels), case.prompts, multimask_output=False)
         shares = token_shares(logits[:, 0], side)
-        for module, into in zip((model.module, quantized.module), gathered, strict=True):
+        for module, into in zip((model.reference, quantized.module), gathered, strict=True):
             into.append(focus(attention_maps(model.family, module, case), shares))
     return _averaged(gathered[0]), _averaged(gathered[1])
 

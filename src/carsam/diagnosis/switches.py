@@ -1,5 +1,6 @@
 """A model whose quantized operands can be switched on and off one by one."""
 
+import copy
 from collections.abc import Collection
 from typing import Any
 
@@ -17,7 +18,15 @@ Operand = tuple[str, str]
 
 
 class SwitchedModel:
-    """A float model that takes over chosen operands of its quantized self.
+    """A model whose operands are float or those of its quantized self, as chosen.
+
+    Where the recipe changed more than weights and their rounding (norms, embeddings), weights of
+    the two cannot be mixed: all weights are then the quantized model's (`weights_stay`), and only
+    activations are switched.
+
+    Attributes:
+        module: the model that is switched.
+        reference: the float model; `module` itself unless weights stay.
 
     Args:
         quantized: as `quantize` or `load_simulated` return it.
@@ -29,8 +38,10 @@ class SwitchedModel:
         self, quantized: QuantizedModel, float_module: nn.Module, device: str = "cpu"
     ) -> None:
         self.family, self.device = quantized.family, torch.device(device)
-        self.module: Any = prepare(quantized.family, float_module).to(self.device)
+        self.reference: Any = prepare(quantized.family, float_module).to(self.device)
         quantized.module.to(self.device)
+        self.weights_stay = _changed_elsewhere(quantized, self.reference)
+        self.module = copy.deepcopy(quantized.module) if self.weights_stay else self.reference
         self._sites = {site.path: site for site in quantized.sites}
         self._grids: dict[Operand, nn.Module] = {}
         self._weights: dict[str, tuple[dict[str, torch.Tensor], dict[str, torch.Tensor]]] = {}
@@ -40,7 +51,7 @@ class SwitchedModel:
                 grid = slots.quantizer(quantized.module, site, operand)
                 if not isinstance(grid, nn.Identity):
                     self._grids[site.path, operand] = grid
-            layer = slots.weight_layer(quantized.module, site)
+            layer = None if self.weights_stay else slots.weight_layer(quantized.module, site)
             if layer is not None and layer.weight_grid is not None:
                 own = slots.layer(self.module, site).layer
                 self._weights[site.path] = (_parameters(own), _parameters(layer.layer))
@@ -67,6 +78,17 @@ class SwitchedModel:
         """Return the operands of some sites."""
         paths = {site.path for site in sites}
         return tuple(operand for operand in self.operands if operand[0] in paths)
+
+
+def _changed_elsewhere(quantized: QuantizedModel, reference: nn.Module) -> bool:
+    """Tell whether parameters that belong to no site differ, as far as a checkpoint keeps them."""
+    ours = dict(quantized.module.named_parameters())
+    places = tuple(f"{site.path}." for site in quantized.sites)
+    return any(
+        not torch.equal(ours[name].half(), parameter.half())
+        for name, parameter in reference.named_parameters()
+        if not name.startswith(places)
+    )
 
 
 def _parameters(layer: nn.Module) -> dict[str, torch.Tensor]:
