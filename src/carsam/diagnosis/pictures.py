@@ -25,7 +25,7 @@ def save_damage(diagnosis: Diagnosis, path: Path) -> None:
     from matplotlib import pyplot
 
     names = [_short(harm.name) for harm in diagnosis.alone]
-    figure, axes = pyplot.subplots(figsize=(3 + 0.28 * len(names), 3.6))
+    figure, axes = pyplot.subplots(figsize=(3 + 0.28 * len(names), 4.2), layout="constrained")
     axes.bar(range(len(names)), [h.logit_error for h in diagnosis.alone], label="unit alone")
     together = [h.logit_error for h in diagnosis.cumulative]
     axes.plot(range(len(names)), together, "k.-", label="all units up to here")
@@ -46,7 +46,7 @@ def save_losses(curves: Sequence[LossCurve], path: Path) -> None:
     from matplotlib import pyplot
 
     places = range(len(curves))
-    size = (5 + 0.28 * len(curves), 3.6)
+    size = (6 + 0.28 * len(curves), 4.2)
     figure, (depth, steps) = pyplot.subplots(1, 2, figsize=size, layout="constrained")
     depth.plot(places, [curve.before for curve in curves], "o:", label="rounded to nearest")
     depth.plot(places, [curve.after for curve in curves], "k.-", label="reconstructed")
@@ -112,7 +112,7 @@ def _draw_box(axes: object, case: Case) -> None:
 
 
 def _short(name: str) -> str:
-    """Return module paths without what all of them share."""
+    """Return module paths without what all share; a joint unit names its block once."""
     for long, short in (
         ("vision_encoder.", "encoder."),
         ("mask_decoder.transformer.", "decoder."),
@@ -120,4 +120,5 @@ def _short(name: str) -> str:
         ("cross_attn_", ""),
     ):
         name = name.replace(long, short)
-    return name
+    first, *others = name.split(" + ")
+    return "\n+ ".join([first, *(other.rpartition(".")[2] for other in others)])
