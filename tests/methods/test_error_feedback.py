@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from carsam.methods.error_feedback import FeedBackErrors, compensated
-from carsam.methods.layer_inputs import InputMoments, float_weights, input_moments
+from carsam.methods.layer_inputs import InputMoments, float_layers, input_moments, input_pairs
 from carsam.methods.ridge import ReduceErrors, correct_inputs, round_by_halves
 from carsam.methods.rounding import RoundToNearest
 from carsam.quant import slots
@@ -155,7 +155,7 @@ def test_parameters_that_make_no_sense_are_refused(make, message):
 def test_moments_are_those_of_what_the_layer_multiplies(make_unit):
     unit = make_unit(PATH)
     RoundToNearest(rounds_weights=False).run_(unit)
-    originals = float_weights(unit)
+    originals = float_layers(unit)
     site = unit.sites[1][0]  # lin2, behind lin1 and GELU
     layer = slots.layer(unit.model, site)
     seen = []
@@ -173,7 +173,7 @@ def test_a_convolutions_rows_are_its_patches(make_unit):
     unit = make_unit("vision_encoder.neck")
     site = unit.sites[1][0]
     layer = slots.layer(unit.model, site).layer
-    moments = input_moments(unit, site, float_weights(unit))
+    moments = input_moments(unit, site, float_layers(unit))
     rows = layer.weight.flatten(1).double()
     seen = []
     layer.register_forward_hook(lambda module, inputs, output: seen.append(output))
@@ -182,3 +182,16 @@ def test_a_convolutions_rows_are_its_patches(make_unit):
     energy = sum(float(output.double().square().sum()) for output in seen)
     assert float((rows @ moments.quantized * rows).sum()) == pytest.approx(energy, rel=1e-4)
     assert float(moments.shift.abs().max()) == 0
+
+
+@torch.no_grad()
+def test_float_inputs_do_not_know_of_biases_corrected_before(make_unit):
+    unit = make_unit(PATH)
+    RoundToNearest(rounds_weights=False).run_(unit)
+    site = unit.sites[1][0]  # lin2, behind lin1
+    originals = float_layers(unit)
+    before = [inputs for inputs, _ in input_pairs(unit, site, originals)]
+    slots.layer(unit.model, unit.sites[0][0]).layer.bias += 3.0
+    for old, (inputs, quantized) in zip(before, input_pairs(unit, site, originals), strict=True):
+        assert torch.equal(old, inputs)
+        assert float((quantized - inputs).mean()) > 1

@@ -7,9 +7,10 @@ from torch import Tensor
 
 from carsam.families.base import Site, SiteType
 from carsam.methods.base import Unit
-from carsam.methods.layer_inputs import float_weights, input_pairs
+from carsam.methods.layer_inputs import float_layers, input_pairs
 from carsam.methods.watch import observe_again_
 from carsam.quant import slots
+from carsam.quant.layers import Layer
 
 
 @dataclass(frozen=True)
@@ -46,13 +47,14 @@ class ReduceCondition:
 
     def run_(self, unit: Unit) -> None:
         """Change the unit's ill-conditioned weights, and renew the statistics of all operands."""
-        originals = float_weights(unit)
+        originals = float_layers(unit)
         changed = False
         for site, bits in unit.sites:
             layer = slots.weight_layer(unit.model, site)
             if site.type is not SiteType.LINEAR or layer is None or bits.weights is None:
                 continue
-            left, values, right = torch.linalg.svd(originals[site].double(), full_matrices=False)
+            original = originals[site].weight.double()
+            left, values, right = torch.linalg.svd(original, full_matrices=False)
             if float(values[0]) <= self.limit * float(values[-1]):
                 continue
             errors = _error_energies(unit, site, originals, right)
@@ -93,7 +95,7 @@ class ReduceCondition:
 
 
 def _error_energies(
-    unit: Unit, site: Site, originals: dict[Site, Tensor], directions: Tensor
+    unit: Unit, site: Site, originals: dict[Site, Layer], directions: Tensor
 ) -> Tensor:
     """Return the mean square of x - x^ along each row of `directions` (n, K)."""
     total, rows = torch.zeros(len(directions), dtype=torch.float64, device=directions.device), 0

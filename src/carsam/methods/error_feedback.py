@@ -8,11 +8,11 @@ from torch import Tensor
 from carsam.errors import UserError
 from carsam.families.base import Site
 from carsam.methods.base import Unit
-from carsam.methods.layer_inputs import float_weights, has_rows, input_gram, input_moments
+from carsam.methods.layer_inputs import float_layers, has_rows, input_gram, input_moments
 from carsam.methods.rounding import check_observer
 from carsam.quant import slots
 from carsam.quant.grids import UniformGrid
-from carsam.quant.layers import rows_to_weight, weight_to_rows
+from carsam.quant.layers import Layer, rows_to_weight, weight_to_rows
 from carsam.quant.observers import WEIGHT_OBSERVERS
 
 COLUMNS_AT_ONCE = 128
@@ -53,7 +53,7 @@ class FeedBackErrors:
 
     def run_(self, unit: Unit) -> None:
         """Round the weights of the unit's layers."""
-        originals = float_weights(unit)
+        originals = float_layers(unit)
         starts: dict[Site, Tensor] = {}
         for site, bits in unit.sites:
             layer = slots.weight_layer(unit.model, site)
@@ -74,7 +74,7 @@ class FeedBackErrors:
                 slots.layer(unit.model, site).layer.weight.copy_(start)
 
     def _moments(
-        self, unit: Unit, site: Site, originals: dict[Site, Tensor]
+        self, unit: Unit, site: Site, originals: dict[Site, Layer]
     ) -> tuple[Tensor, Tensor | None]:
         """Return the two matrices of `compensated`."""
         if not self.asymmetry:

@@ -1,5 +1,6 @@
 """Second moments of what enters a layer, along the quantized and the float path."""
 
+import copy
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -35,12 +36,12 @@ class InputMoments:
     rows: int
 
 
-def input_moments(unit: Unit, site: Site, originals: dict[Site, Tensor]) -> InputMoments:
+def input_moments(unit: Unit, site: Site, originals: dict[Site, Layer]) -> InputMoments:
     """Run the unit on every image, quantized as far as it is and in float, and compare inputs.
 
     Args:
         site: a linear or convolution.
-        originals: the float weights of the unit's layers (`float_weights`).
+        originals: the unit's layers before anything was changed (`float_layers`).
     """
     moments: Any = None
     for inputs, quantized in input_pairs(unit, site, originals):
@@ -71,21 +72,21 @@ def input_gram(unit: Unit, site: Site) -> Tensor:
 
 
 def input_pairs(
-    unit: Unit, site: Site, originals: dict[Site, Tensor]
+    unit: Unit, site: Site, originals: dict[Site, Layer]
 ) -> Iterator[tuple[Tensor, Tensor]]:
     """Yield, image by image, a layer's float and quantized input rows, (n, K) in float64."""
     layer = slots.layer(unit.model, site).layer
     for index in range(len(unit.inputs)):
         quantized = value_at(unit, (site, "input"), unit.quantized_inputs[index])
-        with in_float(unit), _weights(unit, originals):
+        with in_float(unit), _as_in(unit, originals):
             inputs = value_at(unit, (site, "input"), unit.inputs[index])
         yield _rows(layer, inputs).double(), _rows(layer, quantized).double()
 
 
-def float_weights(unit: Unit) -> dict[Site, Tensor]:
-    """Return copies of the weights of all layers of a unit."""
+def float_layers(unit: Unit) -> dict[Site, Layer]:
+    """Return copies of all layers of a unit, with weights and biases."""
     layers = ((site, slots.weight_layer(unit.model, site)) for site, _ in unit.sites)
-    return {site: layer.layer.weight.clone() for site, layer in layers if layer is not None}
+    return {site: copy.deepcopy(layer.layer) for site, layer in layers if layer is not None}
 
 
 def has_rows(layer: Layer) -> bool:
@@ -106,14 +107,20 @@ def _rows(layer: Layer, inputs: Tensor) -> Tensor:
 
 
 @contextmanager
-def _weights(unit: Unit, weights: dict[Site, Tensor]) -> Iterator[None]:
-    """Give the unit's layers other weights for a while."""
-    parameters = {site: slots.layer(unit.model, site).layer.weight for site in weights}
-    present = {site: parameter.data for site, parameter in parameters.items()}
+def _as_in(unit: Unit, layers: dict[Site, Layer]) -> Iterator[None]:
+    """Give the unit's layers the weights and biases of others for a while."""
+    pairs = [
+        (own, other)
+        for site, layer in layers.items()
+        for own, other in zip(
+            slots.layer(unit.model, site).layer.parameters(), layer.parameters(), strict=True
+        )
+    ]
+    present = [own.data for own, _ in pairs]
     try:
-        for site, parameter in parameters.items():
-            parameter.data = weights[site]
+        for own, other in pairs:
+            own.data = other.data
         yield
     finally:
-        for site, parameter in parameters.items():
-            parameter.data = present[site]
+        for (own, _), data in zip(pairs, present, strict=True):
+            own.data = data

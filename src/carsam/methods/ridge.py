@@ -7,7 +7,7 @@ from torch import Tensor
 
 from carsam.errors import UserError
 from carsam.methods.base import Unit
-from carsam.methods.layer_inputs import InputMoments, float_weights, has_rows, input_moments
+from carsam.methods.layer_inputs import InputMoments, float_layers, has_rows, input_moments
 from carsam.methods.rounding import check_observer
 from carsam.quant import slots
 from carsam.quant.grids import UniformGrid
@@ -47,7 +47,7 @@ class ReduceErrors:
 
     def run_(self, unit: Unit) -> None:
         """Correct and round the weights of the unit's layers."""
-        originals = float_weights(unit)
+        originals = float_layers(unit)
         for site, bits in unit.sites:
             layer = slots.weight_layer(unit.model, site)
             if bits.weights is None or layer is None:
