@@ -76,7 +76,7 @@ class WholeStep(Protocol):
 
     def run_(self, whole: Whole) -> None:
         """Before the first unit change the float model and not its outputs; after the last, the
-        quantized model's scales, norms and biases.
+        quantized model's scales, codes, norms and biases.
         """
         ...
 

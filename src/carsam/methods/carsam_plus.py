@@ -2,9 +2,9 @@
 
 Before CAR-SAM's compensation (MAC) and joint unit (JCAR): means of the decoder's inputs moved into
 biases, attention balanced by its exact invariances, softmax codes relative to the row's maximum.
-Between them: second-order rounding as the start of reconstruction. After the last unit: a polish of
-scales, norms and biases against the float masks. docs/methods.md has equations, docs/accuracy.md
-what is known of each part.
+Between them: second-order rounding as the start of reconstruction. After the last unit: a polish
+of scales, codes, norms and biases against the float masks. docs/methods.md has equations,
+docs/accuracy.md what is known of each part.
 """
 
 from carsam.methods.rounding import GRIDS_FIRST

@@ -53,7 +53,7 @@ class FeedBackErrors:
 
     def run_(self, unit: Unit) -> None:
         """Round the weights of the unit's layers."""
-        originals = float_layers(unit)
+        originals = float_layers(unit) if self.asymmetry else {}  # GPTQ never looks back
         starts: dict[Site, Tensor] = {}
         for site, bits in unit.sites:
             layer = slots.weight_layer(unit.model, site)

@@ -1,4 +1,4 @@
-"""A last touch to scales, norms and biases, all units together, against the float masks."""
+"""A last touch to scales, codes, norms and biases, all units together, against the float masks."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -108,8 +108,10 @@ class Polish:
         ):
             factors = [part.factor for part in (*rows, *learned)]
             codes = [row.codes.requires_grad_(self.rounding_rate > 0) for row in rows]
-            groups = [{"params": factors, "lr": self.rate}]
-            groups.append({"params": codes, "lr": self.rounding_rate})
+            groups = [
+                {"params": factors, "lr": self.rate},
+                {"params": codes, "lr": self.rounding_rate},
+            ]
             for parameter in parameters:
                 size = float(parameter.detach().abs().mean())
                 groups.append({"params": [parameter], "lr": self.rate * size})

@@ -150,7 +150,7 @@ class UniformGrid(Grid):
 def soft_uniform(values: Tensor, scale: Tensor, zero_point: Tensor, levels: int) -> Tensor:
     """Round to a uniform grid, straight through for values inside its range."""
     steps = values / scale
-    rounded = steps + (torch.round(steps) - steps).detach()
+    rounded = round_through(steps)
     return ((rounded + zero_point).clamp(0, levels) - zero_point) * scale
 
 
@@ -164,3 +164,8 @@ def scale_and_zero_point(low: Tensor, high: Tensor, bits: int) -> tuple[Tensor, 
     scale = torch.where(scale > torch.finfo(torch.float32).tiny, scale, 1.0)
     zero_point = torch.round(-low / scale).clamp(0, 2**bits - 1)
     return scale, zero_point
+
+
+def round_through(steps: Tensor) -> Tensor:
+    """Round to nearest; gradients pass straight through."""
+    return steps + (torch.round(steps) - steps).detach()

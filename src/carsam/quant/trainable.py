@@ -10,7 +10,7 @@ from torch.nn.utils import parametrize
 
 from carsam.families.base import Site
 from carsam.quant import slots
-from carsam.quant.grids import Grid, UniformGrid
+from carsam.quant.grids import Grid, UniformGrid, round_through
 from carsam.quant.layers import Layer, rows_to_weight, weight_to_rows
 
 STRETCH_LOW, STRETCH_HIGH = -0.1, 1.1
@@ -134,8 +134,7 @@ class LearnedRows(nn.Module):
     def forward(self, weight: Tensor) -> Tensor:
         """Return the weight that the codes stand for; of `weight` only the shape is read."""
         factor = self.factor.abs().clamp(min=1e-3)
-        codes = self.codes.clamp(0, self.start.levels)
-        codes = codes + (codes.round() - codes).detach()
+        codes = round_through(self.codes.clamp(0, self.start.levels))
         rows = (codes - self.start.zero_point) * (self.start.scale * factor)
         return rows_to_weight(self._layer[0], rows, weight.shape)
 
