@@ -12,13 +12,14 @@ from pathlib import Path
 from accuracy_jobs import Job, main
 
 from carsam.methods import RECIPES
-from carsam.recipe import Bits, Recipe
+from carsam.recipe import Bits, Recipe, Step
 
 RESULT = Path(__file__).parent / "results" / "ablation.json"
 BITS = ("w4a4", "w6a6")
 SEEDS = range(3)
 JOINT = "cross+cross"
 PLUS = RECIPES["carsam-plus"]
+UNROUNDED = PLUS.with_parameters(["feed-back-errors.rounds=false"])
 
 
 def without(recipe: Recipe, *names: str) -> Recipe:
@@ -41,18 +42,18 @@ PARTS = {
     "plus, inputs not centred": without(PLUS, "centre-inputs"),
     "plus, attention not balanced": without(PLUS, "balance-attention"),
     "plus without MAC": without(PLUS, "compensate"),
-    "plus without JCAR": without(PLUS, JOINT),
     "plus, uniform softmax": without(PLUS, "row-maximum-softmax").with_parameters(
         ["compensate.softmax=uniform"]
     ),
-    "plus, start not of second order": without(PLUS, "feed-back-errors").with_parameters(
-        ["reconstruct.sharpness=0"]
+    "plus, rounded to nearest": without(PLUS, "feed-back-errors").with_parameters(
+        ["round-to-nearest.rounds_weights=true"]
     ),
-    "plus, losses without effects": PLUS.with_parameters(["reconstruct.effect_images=0"]),
+    "plus, reconstructed as well": replace(
+        UNROUNDED,
+        steps=(*UNROUNDED.steps, Step("reconstruct", {"effect_images": 8, "sharpness": 0.5})),
+    ),
+    "plus, polished on the images' own boxes": PLUS.with_parameters(["polish.moved=0"]),
     "plus, not polished": without(PLUS, "polish"),
-    "plus, second order instead of reconstruction": without(PLUS, "reconstruct").with_parameters(
-        ["feed-back-errors.rounds=true"]
-    ),
 }
 
 JOBS = {

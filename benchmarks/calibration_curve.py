@@ -2,8 +2,9 @@
 
     python benchmarks/calibration_curve.py DATA [--threads 2]
 
-Strict AP on val_dev, one seed, at several numbers of optimiser steps per unit. Started again it
-goes on where it was. The numbers go to benchmarks/results/calibration_curve.json.
+Strict AP on val_dev, one seed, at several numbers of optimiser steps: of every unit, or of the
+polish. Started again it goes on where it was. The numbers go to
+benchmarks/results/calibration_curve.json.
 """
 
 from pathlib import Path
@@ -13,17 +14,22 @@ from accuracy_jobs import Job, main
 from carsam.methods import make_recipe
 
 RESULT = Path(__file__).parent / "results" / "calibration_curve.json"
-NAMES = ("qdrop", "ahcqsam", "carsam", "carsam-plus")
+TRAINED = {
+    "qdrop": "reconstruct",
+    "ahcqsam": "reconstruct",
+    "carsam": "reconstruct",
+    "carsam-plus": "polish",
+}
 STEPS = (50, 100, 200, 400, 800, 1600)
 
 JOBS = {
     f"{name}, {steps} steps": Job(
-        make_recipe(name, "w4a4", settings=(f"reconstruct.steps={steps}",)),
+        make_recipe(name, "w4a4", settings=(f"{trained}.steps={steps}",)),
         0,
         {"name": name, "steps": steps},
     )
     for steps in STEPS
-    for name in NAMES
+    for name, trained in TRAINED.items()
 }
 
 if __name__ == "__main__":

@@ -2,7 +2,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from carsam.methods import make_recipe, make_steps
+from carsam.methods import make_recipe, make_steps, make_whole_steps
 from carsam.recipe import Bits, Recipe, Rule
 
 bits = st.one_of(st.none(), st.integers(2, 8))
@@ -76,6 +76,8 @@ def test_an_unknown_recipe_is_refused():
 def test_the_papers_budget_has_the_papers_steps():
     (_, reconstruct) = make_steps(make_recipe("qdrop", "w4a4", budget="paper"))
     assert (reconstruct.steps, reconstruct.rounding_rate) == (20000, 1e-3)
+    (_, (polish,)) = make_whole_steps(make_recipe("carsam-plus", "w4a4", budget="paper"))
+    assert polish.steps == 6000
 
 
 def test_a_setting_overrides_the_budget():

@@ -78,7 +78,7 @@ def test_the_first_unit_alone_is_the_first_of_all(switched, quantized, case):
 
 
 def test_weights_stay_where_the_recipe_changed_more_than_weights(tiny_sam, image_folder, case):
-    settings = ("reconstruct.steps=2", "polish.steps=2")
+    settings = ("polish.steps=2",)
     quantized = quantize(tiny_sam, image_folder, "carsam-plus", "w4a4", settings=settings, count=2)
     model = SwitchedModel(quantized, tiny_sam)
     assert model.weights_stay

@@ -1,5 +1,6 @@
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 
@@ -7,6 +8,8 @@ from carsam.calibration.loop import quantize_units_
 from carsam.families import FAMILIES
 from carsam.methods import make_recipe
 from carsam.methods.mask_loss import mask_loss, run_stages, stages_to_masks
+from carsam.methods.polish import Polish
+from carsam.methods.teacher import Teacher
 from carsam.progress import Silent
 from carsam.quant import slots
 from carsam.quant.layers import weight_to_rows
@@ -52,10 +55,10 @@ def test_polish_brings_the_masks_nearer(tiny_sam, encoder):
     assert notes[-1]["loss_after"] == pytest.approx(loss(after, tiny_sam, states) / 3, rel=1e-4)
 
 
-@pytest.mark.parametrize("rounding_rate", [0.0, 0.1])
+@pytest.mark.parametrize("rounding_rate", [0.0, 0.05])
 def test_everything_is_on_its_grid_and_codes_move_only_if_asked_for(tiny_sam, rounding_rate):
     before, _, _ = quantized(tiny_sam)
-    after, _, _ = quantized(tiny_sam, steps=10, rate=5e-3, rounding_rate=rounding_rate)
+    after, _, _ = quantized(tiny_sam, steps=40, moved=0.0, rounding_rate=rounding_rate)
     moved = moved_codes = 0
     for site in FAMILY.sites(after):
         layer, old = slots.weight_layer(after, site), slots.weight_layer(before, site)
@@ -74,10 +77,38 @@ def test_everything_is_on_its_grid_and_codes_move_only_if_asked_for(tiny_sam, ro
     assert (moved_codes > 0) == (rounding_rate > 0)
 
 
-def test_a_step_may_take_some_of_the_boxes(tiny_sam):
-    _, notes, _ = quantized(tiny_sam, steps=20, rate=5e-3, boxes=1)
+@pytest.mark.parametrize(("boxes", "moved"), [(1, 0.0), (8, 1.0)])
+def test_a_step_may_take_some_of_the_boxes_or_others(tiny_sam, boxes, moved):
+    _, notes, _ = quantized(tiny_sam, steps=40, rate=3e-3, boxes=boxes, moved=moved)
     assert notes[-1]["kept"]
     assert notes[-1]["loss_after"] < notes[-1]["loss_before"]
+
+
+def test_of_a_steps_boxes_some_are_the_images_own_and_some_are_new():
+    random, own = np.random.default_rng(0), torch.cat([BOXES, BOXES + 2], 1)
+    first, second = (Polish(boxes=4, moved=0.5)._boxes(own, random) for _ in range(2))
+    for boxes in (first, second):
+        assert boxes.shape == (1, 4, 4)
+        known = (boxes[0, :, None] == own[0]).all(-1).any(-1)
+        assert known.tolist() == [True, True, False, False]
+        assert (boxes[..., :2] >= own[0, :, :2].amin(0)).all()
+        assert (boxes[..., 2:] <= own[0, :, 2:].amax(0)).all()
+    assert not torch.equal(first[:, 2:], second[:, 2:])
+
+
+def test_the_teacher_stays_float_and_answers_any_box(tiny_sam):
+    model, expected = prepare(FAMILY, tiny_sam), prepare(FAMILY, tiny_sam)
+    stages = FAMILY.stages(model)
+    states = [FAMILY.start(torch.ones(1, 3, 64, 64), BOXES)]
+    with torch.no_grad():
+        teacher = Teacher(model, stages, states)
+        for parameter in model.parameters():
+            parameter.mul_(2.0)
+        other = torch.tensor([[[20.0, 8, 44, 50]]])
+        answer = teacher.answer(0, other)
+        output = run_stages(expected, stages_to_masks(stages), {**states[0], "boxes": other})
+    assert torch.equal(answer["masks"], output["masks"])
+    assert torch.equal(answer["ious"], output["ious"])
 
 
 def test_a_polish_that_does_harm_is_undone(tiny_sam):

@@ -18,7 +18,7 @@ def whole(tiny_sam):
     states = tuple(
         FAMILY.start(torch.randn(1, 3, 64, 64, generator=generator), BOXES) for _ in range(2)
     )
-    return Whole(model, stages_to_masks(FAMILY.stages(model)), (), states, ())
+    return Whole(model, stages_to_masks(FAMILY.stages(model)), (), states)
 
 
 @torch.no_grad()

@@ -5,8 +5,9 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from carsam.calibration.prompts import found_boxes, moved_boxes
+from carsam.calibration.prompts import found_boxes
 from carsam.data.images import ImageSample
+from carsam.data.moved_boxes import moved_boxes
 from carsam.families.base import Family, State
 from carsam.preprocess import Frame, preprocess
 from carsam.progress import Progress
@@ -56,5 +57,6 @@ class CalibrationSet:
         else:
             boxes = frame.map_boxes(self.boxes[name])
             boxes = boxes[random.permutation(len(boxes))[: self.boxes_per_image]]
-        more = moved_boxes(boxes, self.boxes_per_image - len(boxes), frame.input_size, random)
+        picture = np.array([0, 0, *frame.input_size[::-1]])
+        more = moved_boxes(boxes, self.boxes_per_image - len(boxes), picture, random)
         return np.concatenate([boxes, more])

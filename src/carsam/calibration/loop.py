@@ -13,7 +13,8 @@ from carsam.calibration.unit_log import UnitLog
 from carsam.families.base import Family, Stage, State
 from carsam.methods import make_steps, make_whole_steps
 from carsam.methods.base import Unit, Whole
-from carsam.methods.mask_loss import float_masks, stages_to_masks
+from carsam.methods.mask_loss import stages_to_masks
+from carsam.methods.teacher import Teacher
 from carsam.methods.units import UnitPlan, plan_units
 from carsam.progress import Progress
 from carsam.recipe import Recipe
@@ -63,8 +64,11 @@ def quantize_units_(
     progress.start("Quantizing", len(plans) * len(states))
     opening, closing = make_whole_steps(recipe)
     for opening_step in opening:
-        opening_step.run_(_whole(model, stages, plans, states, (), seed, progress, notes))
+        opening_step.run_(_whole(model, stages, plans, states, None, seed, progress, notes))
     with state_cache(memory, disk) as cache:
+        teacher = None
+        if closing and stages_to_masks(stages):
+            teacher = Teacher(model, stages, states, cache.keep)
         inputs: Sequence[State] = states
         quantized: Sequence[State] = states
         for index, plan in enumerate(plans):
@@ -98,13 +102,9 @@ def quantize_units_(
                 if isinstance(old, CachedStates):
                     old.close()
             inputs, quantized = targets, following
-        if closing and plans:
-            rest = stages[stages.index(plans[-1].stages[-1]) + 1 :]
-            masks = float_masks(model, rest, inputs)
-            after = _whole(model, stages, plans, states, masks, seed, progress, notes)
-            for closing_step in closing:
-                closing_step.run_(after)
-    progress.finish()
+        progress.finish()
+        for closing_step in closing:
+            closing_step.run_(_whole(model, stages, plans, states, teacher, seed, progress, notes))
     return notes
 
 
@@ -113,7 +113,7 @@ def _whole(
     stages: tuple[Stage, ...],
     plans: Sequence[UnitPlan],
     states: Sequence[State],
-    masks: Sequence[State],
+    teacher: Teacher | None,
     seed: int,
     progress: Progress,
     notes: list[dict[str, Any]],
@@ -122,4 +122,4 @@ def _whole(
     to_masks = stages_to_masks(stages) or stages
     reached = (plan for plan in plans if plan.stages[-1] in to_masks)
     sites = tuple(pair for plan in reached for pair in plan.sites)
-    return Whole(model, to_masks, sites, states, masks, seed, progress, notes)
+    return Whole(model, to_masks, sites, states, teacher, seed, progress, notes)

@@ -11,7 +11,6 @@ from carsam.preprocess import preprocess
 GRID_SIDE = 4
 POINTS_AT_ONCE = 8
 OVERLAP_LIMIT = 0.7
-LEAST_SIDE = 8.0  # pixels of the model's frame
 
 
 def annotated_boxes(coco_json: str | Path) -> dict[str, np.ndarray]:
@@ -67,27 +66,6 @@ def found_boxes(engine: Engine, image: np.ndarray, limit: int, seed: int) -> np.
     if len(boxes) == 0:
         boxes = _random_boxes(width, height, limit, seed)
     return boxes.astype(np.float32)
-
-
-def moved_boxes(
-    boxes: np.ndarray, count: int, size: tuple[int, int], random: np.random.Generator
-) -> np.ndarray:
-    """Return `count` boxes, float32, near some of `boxes` (P, 4), half to twice as large.
-
-    What they show is no object's outline, but the float model answers them, and that is what
-    calibration compares with.
-
-    Args:
-        size: height and width that they stay within.
-    """
-    chosen = boxes[random.integers(len(boxes), size=count)].reshape(-1, 4)
-    sides = chosen[:, 2:] - chosen[:, :2]
-    middles = chosen[:, :2] + sides * random.uniform(size=sides.shape)
-    stretches = np.exp2(random.uniform(-1, 1, sides.shape))
-    halves = np.maximum(sides * stretches, LEAST_SIDE) / 2
-    limit = np.array(size[::-1], np.float64)
-    corners = np.concatenate([middles - halves, middles + halves], axis=1)
-    return np.clip(corners, 0, np.tile(limit, 2)).astype(np.float32)
 
 
 def _distinct_boxes(masks: np.ndarray, ious: np.ndarray, limit: int) -> np.ndarray:

@@ -57,7 +57,7 @@ def quantize(
         bits: of weights and activations, as in `w4a4`; 32 means float.
         rules: `PATTERN=BITS` exceptions, by module path or kind; later ones win.
         settings: `step.parameter=value` changes of the recipe's steps.
-        budget: `fast` or `paper`: steps of reconstruction.
+        budget: `fast` or `paper`: steps of training.
         coco: instances json; its images are the ones to choose from, its boxes the prompts.
             Without it the float model finds boxes itself.
         avoid: file names that must not calibrate, such as those evaluated on.

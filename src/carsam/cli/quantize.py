@@ -49,7 +49,7 @@ def quantize(
         mixed: file of rules, one a line, such as `carsam doctor --mixed` writes; those of --rule
             come after them.
         setting: step.parameter=value, a change to a step of the recipe; repeat for more.
-        budget: fast or paper, the steps of recipes that reconstruct.
+        budget: fast or paper, the steps of recipes that train.
         coco: COCO instances json of the photos, whose boxes then prompt the decoder; otherwise
             the float model finds boxes itself.
         count: photos to use.

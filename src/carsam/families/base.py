@@ -158,3 +158,10 @@ def sites_of_stages(
         holders = [path for path in members if f"{site.path}.".startswith(f"{path}.")]
         members[max(holders, key=len)].append(site)
     return [(stage, tuple(members[stage.path])) for stage in stages]
+
+
+def split_behind_encoder(stages: tuple[Stage, ...]) -> tuple[tuple[Stage, ...], tuple[Stage, ...]]:
+    """Return the stages up to the last of the encoder's blocks, and those after it."""
+    places = [place for place, stage in enumerate(stages) if stage.role in ENCODER_ROLES]
+    begin = places[-1] + 1 if places else 0
+    return stages[:begin], stages[begin:]

@@ -33,7 +33,7 @@ from carsam.methods.log_softmax import LogarithmicSoftmax
 from carsam.methods.norm_folding import FoldNorms
 from carsam.methods.perceptual import PerceptualClipping
 from carsam.methods.polish import Polish
-from carsam.methods.reconstruction import BUDGETS, Reconstruct
+from carsam.methods.reconstruction import Reconstruct
 from carsam.methods.ridge import ReduceErrors
 from carsam.methods.rounding import GRIDS_FIRST, RoundToNearest
 from carsam.methods.row_maximum import RowMaximumSoftmax
@@ -99,6 +99,17 @@ LEGACY_RECIPES: dict[str, Recipe] = {
 }
 """Recipes with the published faults, by name; never part of `all`."""
 
+BUDGETS: dict[str, dict[Any, dict[str, float]]] = {
+    "fast": {},
+    "paper": {
+        Reconstruct: {"steps": 20000, "rounding_rate": 1e-3, "scale_rate": 4e-4},
+        Polish: {"steps": 6000},
+    },
+}
+"""Parameters of steps that train, by budget and kind of step; `fast` is their defaults. The papers'
+rate of the scales is 4e-5 and absolute; 4e-4 of their start is about as much for scales around 0.1.
+"""
+
 
 def make_recipe(
     name: str,
@@ -114,7 +125,7 @@ def make_recipe(
         bits: such as `w4a4`.
         rules: `PATTERN=BITS`, later ones override earlier ones.
         settings: `step.parameter=value`.
-        budget: key of `BUDGETS`: how long reconstruction may take.
+        budget: key of `BUDGETS`: how long training may take.
 
     Raises:
         UserError: a name, the bits, a rule or a parameter is not understood.
@@ -126,9 +137,10 @@ def make_recipe(
         raise UserError(f"Budget {budget} is not known; expected one of {', '.join(BUDGETS)}.")
     parsed = tuple(Rule.parse(rule) for rule in rules)
     recipe = replace(known[name], bits=Bits.parse(bits), rules=parsed)
-    for name in {step.name for step in recipe.steps if issubclass(STEPS[step.name], Reconstruct)}:
-        changes = BUDGETS[budget].items()
-        recipe = recipe.with_parameters(f"{name}.{key}={value}" for key, value in changes)
+    for kind, changes in BUDGETS[budget].items():
+        for name in {step.name for step in (*recipe.steps, *recipe.closing) if _is(step, kind)}:
+            changed = (f"{name}.{key}={value}" for key, value in changes.items())
+            recipe = recipe.with_parameters(changed)
     recipe = recipe.with_parameters(settings)
     make_steps(recipe)
     make_whole_steps(recipe)
@@ -144,6 +156,10 @@ def make_whole_steps(recipe: Recipe) -> tuple[tuple[WholeStep, ...], tuple[Whole
     """Return the recipe's opening and closing steps, as `make_steps` does."""
     opening = tuple(_make(step, OPENING_STEPS) for step in recipe.opening)
     return opening, tuple(_make(step, CLOSING_STEPS) for step in recipe.closing)
+
+
+def _is(step: Step, kind: Any) -> bool:
+    return issubclass({**STEPS, **CLOSING_STEPS}[step.name], kind)
 
 
 def _make(step: Step, registry: Mapping[str, Any]) -> Any:

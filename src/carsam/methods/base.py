@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from carsam.families.base import Site, Stage, State
+from carsam.methods.teacher import Teacher
 from carsam.methods.units import UnitPlan
 from carsam.progress import Progress, Silent
 from carsam.quant.observers import Statistics
@@ -54,8 +55,7 @@ class Whole:
         stages: of the model, in the order of execution, up to the masks.
         sites: what is quantized in them, with its bits.
         states: before the first stage, one per image.
-        targets: the float model's masks (P, M, 4h, 4w) and ious (P, M), by name, one per image;
-            none before the first unit.
+        teacher: the float model; None before the first unit, and where no stage computes masks.
         seed: for everything random.
         progress: hears of steps and warnings.
         notes: what steps found worth recording, for the manifest.
@@ -65,7 +65,7 @@ class Whole:
     stages: tuple[Stage, ...]
     sites: tuple[tuple[Site, Bits], ...]
     states: Sequence[State]
-    targets: Sequence[State]
+    teacher: Teacher | None = None
     seed: int = 0
     progress: Progress = field(default_factory=Silent)
     notes: list[dict[str, Any]] = field(default_factory=list)

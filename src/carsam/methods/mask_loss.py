@@ -18,17 +18,6 @@ def stages_to_masks(stages: Sequence[Stage]) -> tuple[Stage, ...]:
     return tuple(stages[: ends[0] + 1]) if ends else ()
 
 
-def float_masks(model: Any, rest: Sequence[Stage], states: Sequence[State]) -> tuple[State, ...]:
-    """Return masks and ious of float states behind the last unit, `rest` being the stages after it.
-
-    Nothing is returned where no masks are computed.
-    """
-    rest = stages_to_masks(rest)
-    if not rest:
-        return tuple(state for state in states if "masks" in state)
-    return tuple(run_stages(model, rest, state) for state in states)
-
-
 def run_stages(model: Any, stages: Sequence[Stage], state: State) -> State:
     """Run stages one after the other."""
     for stage in stages:

@@ -3,15 +3,19 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
+from carsam.data.moved_boxes import moved_boxes
 from carsam.errors import UserError
-from carsam.families.base import ENCODER_ROLES, Site, Stage, State, sites_of_stages
+from carsam.families.base import Site, Stage, State, sites_of_stages, split_behind_encoder
 from carsam.methods.base import Whole
 from carsam.methods.mask_loss import mask_loss, run_stages
 from carsam.methods.reconstruction import UnitWeights
+from carsam.methods.teacher import Teacher
 from carsam.quant.trainable import trainable_scales
 
 
@@ -21,10 +25,11 @@ class Polish:
 
     Trained are the scales of activations, the scale and the codes of every row of a weight,
     biases, and the weights of norms: nothing that costs anything at run time. The loss is
-    `mask_loss` on the calibration images' own prompts; no label is used. One step takes one image
-    with some of its boxes. EfficientQAT (Chen et al., ACL 2025, arXiv 2407.11062) trains scales end
-    to end after its blocks in the same way; codes move as in LSQ (Esser et al., ICLR 2020), with a
-    rate at which few of them leave their place.
+    `mask_loss` on the calibration images; no label is used. One step takes one image, with some of
+    its own boxes and some that are moved for this step alone, which the float model answers: the
+    images' own boxes would soon be learned by heart. EfficientQAT (Chen et al., ACL 2025, arXiv
+    2407.11062) trains scales end to end after its blocks in the same way; codes move as in LSQ
+    (Esser et al., ICLR 2020), with a rate at which few of them leave their place.
 
     A model that ends farther from the float masks than it began is put back.
 
@@ -34,31 +39,36 @@ class Polish:
             biases and norms relative to their mean size.
         rounding_rate: Adam's rate of the weights' codes, in steps of their grids; 0 leaves all
             where they are.
-        boxes: of an image that one step takes.
+        boxes: that one step takes.
+        moved: share of them that are moved for the step.
         encoder: train the encoder's blocks as well; otherwise what they return is computed once.
         parameters: train norms and biases beside the scales.
     """
 
-    steps: int = 300
-    rate: float = 2e-3
-    rounding_rate: float = 0.01
+    steps: int = 600
+    rate: float = 3e-3
+    rounding_rate: float = 0.02
     boxes: int = 8
+    moved: float = 0.5
     encoder: bool = False
     parameters: bool = True
 
     def run_(self, whole: Whole) -> None:
         """Train; the model ends on its grids, with all float parts as a checkpoint keeps them."""
-        if not (whole.targets and whole.sites):
+        if whole.teacher is None or not whole.sites:
             whole.progress.warn("Nothing to polish: no quantized unit leads to masks.")
             return
-        first, trained = self._split(whole.stages)
+        first, trained = split_behind_encoder(whole.stages)
+        if self.encoder:
+            first, trained = (), whole.stages
         starts = [run_stages(whole.model, first, state) for state in whole.states]
+        loss = _Loss(whole.model, trained, starts, whole.teacher)
         sites = _sites_of(whole, trained)
         parameters = _free_parameters(whole, trained, sites) if self.parameters else []
         begin, values = UnitWeights(whole), [p.detach().clone() for p in parameters]
-        before = _mean_loss(whole, trained, starts)
-        self._train_(whole, trained, starts, sites, parameters)
-        after = _mean_loss(whole, trained, starts)
+        before = loss.mean()
+        self._train_(whole, loss, sites, parameters)
+        after = loss.mean()
         if not after <= before:
             begin.restore_()
             for parameter, value in zip(parameters, values, strict=True):
@@ -75,32 +85,20 @@ class Polish:
             }
         )
 
-    def _split(self, stages: tuple[Stage, ...]) -> tuple[tuple[Stage, ...], tuple[Stage, ...]]:
-        """Return the stages that are left alone, and those that are trained."""
-        if self.encoder:
-            return (), stages
-        places = [place for place, stage in enumerate(stages) if stage.role in ENCODER_ROLES]
-        begin = places[-1] + 1 if places else 0
-        return stages[:begin], stages[begin:]
-
-    def _some(self, start: State, target: State, generator: torch.Generator) -> tuple[State, State]:
-        """Return some of an image's boxes (1, P, 4), with their masks and ious (P, M, ...)."""
-        boxes = start["boxes"]
-        chosen = torch.randperm(boxes.shape[1], generator=generator)[: self.boxes].to(boxes.device)
-        return (
-            {**start, "boxes": boxes[:, chosen]},
-            {name: target[name][chosen] for name in ("masks", "ious")},
-        )
+    def _boxes(self, own: Tensor, random: np.random.Generator) -> Tensor:
+        """Return the boxes (1, B, 4) of one step, from an image's own (1, P, 4)."""
+        moved = round(self.moved * self.boxes)
+        chosen = random.permutation(own.shape[1])[: self.boxes - moved]
+        boxes = own[0].cpu().numpy()
+        bounds = np.concatenate([boxes[:, :2].min(0), boxes[:, 2:].max(0)])
+        new = moved_boxes(boxes, moved, bounds, random)
+        return torch.cat([own[:, chosen], torch.from_numpy(new)[None].to(own)], dim=1)
 
     def _train_(
-        self,
-        whole: Whole,
-        stages: tuple[Stage, ...],
-        starts: list[State],
-        sites: list[Site],
-        parameters: list[Tensor],
+        self, whole: Whole, loss_of: "_Loss", sites: list[Site], parameters: list[Tensor]
     ) -> None:
-        generator = torch.Generator().manual_seed(whole.seed)
+        random = np.random.default_rng(whole.seed)
+        whole.progress.start("Polishing", self.steps)
         with (
             torch.enable_grad(),
             trainable_scales(whole.model, sites) as (rows, learned),
@@ -119,18 +117,52 @@ class Polish:
             rates = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, self.steps)
             order: list[int] = []
             for step in range(self.steps):
-                order = order or torch.randperm(len(starts), generator=generator).tolist()
+                order = order or random.permutation(len(loss_of.boxes)).tolist()
                 index = order.pop()
-                start, target = self._some(starts[index], whole.targets[index], generator)
-                loss = mask_loss(run_stages(whole.model, stages, start), target)
+                loss = loss_of(index, self._boxes(loss_of.boxes[index], random))
                 if not bool(torch.isfinite(loss)):
                     raise UserError(f"Polish: the masks' loss is {float(loss)} at step {step}.")
                 optimizer.zero_grad(set_to_none=True)
                 loss.backward()
                 optimizer.step()
                 rates.step()
+                whole.progress.advance()
+        whole.progress.finish()
         for parameter in parameters:
             parameter.data.copy_(parameter.data.half())  # as a checkpoint keeps it
+
+
+@dataclass(frozen=True)
+class _Loss:
+    """How far the masks of calibration images are from the float model's.
+
+    Args:
+        model: the quantized model.
+        stages: its stages up to the masks that are trained.
+        starts: states before them, one per image.
+        teacher: the float model.
+    """
+
+    model: Any
+    stages: tuple[Stage, ...]
+    starts: list[State]
+    teacher: Teacher
+
+    @property
+    def boxes(self) -> list[Tensor]:
+        """The images' own boxes, (1, P, 4) each."""
+        return [start["boxes"] for start in self.starts]
+
+    def __call__(self, image: int, boxes: Tensor) -> Tensor:
+        """Return the loss on boxes (1, P, 4) of an image."""
+        outputs = run_stages(self.model, self.stages, {**self.starts[image], "boxes": boxes})
+        return mask_loss(outputs, self.teacher.answer(image, boxes))
+
+    def mean(self) -> float:
+        """Return the mean over all images, on their own boxes."""
+        with torch.no_grad():
+            losses = [float(self(image, boxes)) for image, boxes in enumerate(self.boxes)]
+        return sum(losses) / len(losses)
 
 
 def _sites_of(whole: Whole, stages: tuple[Stage, ...]) -> list[Site]:
@@ -161,12 +193,3 @@ def _requiring_gradients(parameters: list[Tensor]) -> Iterator[None]:
         for parameter in parameters:
             parameter.requires_grad_(False)
             parameter.grad = None
-
-
-def _mean_loss(whole: Whole, stages: tuple[Stage, ...], starts: list[State]) -> float:
-    with torch.no_grad():
-        losses = [
-            float(mask_loss(run_stages(whole.model, stages, start), target))
-            for start, target in zip(starts, whole.targets, strict=True)
-        ]
-    return sum(losses) / len(losses)

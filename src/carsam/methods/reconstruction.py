@@ -22,13 +22,6 @@ Training = AbstractContextManager[tuple[list[SoftRounding], list[LearnedGrid]]]
 
 RECORDS = 20
 
-BUDGETS: dict[str, dict[str, float]] = {
-    "fast": {},
-    "paper": {"steps": 20000, "rounding_rate": 1e-3, "scale_rate": 4e-4},
-}
-"""Parameters of `Reconstruct` by budget; `fast` is its defaults. The papers' rate of the scales is
-4e-5 and absolute; 4e-4 of their start is about as much for scales around 0.1."""
-
 
 @dataclass(frozen=True)
 class Reconstruct:
