@@ -16,6 +16,7 @@ from carsam.families.sam import SamFamily
 from carsam.methods.attention_samples import PROJECTIONS
 from carsam.methods.base import Unit
 from carsam.methods.compensation import Compensate
+from carsam.methods.granularity import AdaptiveGranularity
 from carsam.methods.rounding import RoundToNearest
 from carsam.methods.row_maximum import RowMaximumSoftmax
 from carsam.methods.sylvester import SOLVERS, Solution
@@ -120,16 +121,23 @@ def test_the_noted_error_is_that_of_the_quantized_attention(tiny_sam, path):
     assert error == pytest.approx(noted, rel=1e-3)
 
 
-def test_probabilities_relative_to_the_row_maximum_are_compensated(tiny_sam):
+@pytest.mark.parametrize(
+    ("softmax", "step"),
+    [
+        ("row-maximum", RowMaximumSoftmax()),
+        ("logarithmic", AdaptiveGranularity(granularities="2", power=2.0)),
+    ],
+)
+def test_probabilities_on_the_grid_of_a_later_step_are_compensated(tiny_sam, softmax, step):
     unit = unit_of(tiny_sam, FINAL)
-    changed = compensated(unit, softmax="row-maximum", legs="v")
+    changed = compensated(unit, softmax=softmax, legs="v")
     (note,) = changed.notes
     assert note["accepted"]
     errors = []
     for each in (unit, changed):
         rounded = quantized(each)
         with torch.no_grad():
-            RowMaximumSoftmax().run_(rounded)
+            step.run_(rounded)
         error = attended(rounded, FINAL) - attended(unit, FINAL)
         errors.append(float(error.square().sum() / attended(unit, FINAL).square().sum()))
     assert errors == pytest.approx([note["before"], note["after"]], rel=1e-2)
@@ -280,7 +288,7 @@ def test_kinds_choose_the_attentions(tiny_sam):
         ({"legs": ""}, "letters of qkv"),
         ({"solver": "lu"}, "exact, pooled, sylvester"),
         ({"activations": "max"}, "Observer max"),
-        ({"softmax": "log"}, "uniform, row-maximum"),
+        ({"softmax": "log"}, "uniform, row-maximum, logarithmic"),
         ({"strength": 0.0}, "positive"),
         ({"strength": float("nan")}, "positive"),
         ({"sweeps": 0}, "sweeps is 0"),

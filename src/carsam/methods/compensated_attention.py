@@ -9,16 +9,32 @@ from torch import Tensor
 
 from carsam.methods.attention_samples import PROJECTIONS, AttentionSamples, projections
 from carsam.methods.base import Unit
+from carsam.methods.granularity import logarithmic_grids
 from carsam.methods.row_maximum import row_maximum_grids
 from carsam.methods.sylvester import MatrixEquation, RidgeEquation, product_energy
 from carsam.quant.attention import OPERANDS, rounded_probabilities
 from carsam.quant.grids import Grid, UniformGrid
 from carsam.quant.observers import NEED_HISTOGRAM, Observer, Statistics, activation_grid
-from carsam.quant.row_maximum import RowMaximumGrid
 
-ROW_MAXIMUM = RowMaximumGrid.name
-SOFTMAX_GRIDS = (UniformGrid.name, ROW_MAXIMUM)
 ROWS_COMPARED = 256
+LOG_SCALES = 24
+
+
+def _row_maximum(statistics: Statistics, bits: int, device: torch.device) -> list[Grid]:
+    return [*row_maximum_grids(bits, device)]
+
+
+def _logarithmic(statistics: Statistics, bits: int, device: torch.device) -> list[Grid]:
+    return [*logarithmic_grids(max(statistics.highs), bits, (2,), LOG_SCALES, device)]
+
+
+SOFTMAX_GRIDS: dict[str, Any] = {
+    "uniform": None,
+    "row-maximum": _row_maximum,
+    "logarithmic": _logarithmic,
+}
+"""Candidates for a grid of probabilities, by name; the observer finds the uniform one."""
+
 BIAS_COLUMN = 10.0  # beside the inputs, in place of 1: penalises a bias 100 times less
 
 Weights = dict[str, tuple[Tensor, Tensor | None]]
@@ -67,6 +83,7 @@ class CompensatedAttention:
         self._grids: dict[str, Grid] = {
             operand: self._grid(unit.statistics[path, operand]) for operand in OPERANDS
         }
+        self._first_probabilities = unit.statistics[path, "probabilities"]
         self._statistics: dict[str, Statistics] = {}  # of changed operands
 
     def channels(self, operand: str) -> int:
@@ -148,8 +165,11 @@ class CompensatedAttention:
             statistics = self._observed("probabilities")
             self._statistics["probabilities"] = statistics
             self._grids["probabilities"] = self._grid(statistics)
-        if self.softmax == ROW_MAXIMUM:
-            self._grids["probabilities"] = self._best_row_maximum()
+        candidates = SOFTMAX_GRIDS[self.softmax]
+        if candidates is not None:
+            statistics = self._statistics.get("probabilities", self._first_probabilities)
+            grids = candidates(statistics, self.bits, self._original["query"][0].device)
+            self._grids["probabilities"] = self._best_for_values(grids)
 
     @torch.no_grad()
     def write_(self, unit: Unit) -> None:
@@ -245,9 +265,8 @@ class CompensatedAttention:
             else:
                 yield self._project(operand, inputs, self._weights)
 
-    def _best_row_maximum(self) -> RowMaximumGrid:
-        """Return the grid with the least ||A^ V - A V||^2, as the step of that name finds it."""
-        grids = row_maximum_grids(self.bits, self._original["query"][0].device)
+    def _best_for_values(self, grids: list[Grid]) -> Grid:
+        """Return the grid with the least ||A^ V - A V||^2, as the step that sets it finds it."""
         errors = [0.0] * len(grids)
         for inputs in self._samples:
             values = self._project("value", inputs, self._weights)

@@ -41,7 +41,7 @@ class Compensate:
         sweeps: times to go through the query and key legs.
         activations: observer of the grids that the following step will use.
         softmax: grid of the probabilities that the following steps will use: `uniform`, by the
-            observer, or `row-maximum`.
+            observer, `row-maximum`, or `logarithmic` of granularity 2.
         kinds: pattern of the kinds of attentions to change.
         memory: gigabytes of inputs that are remembered; beyond it they are computed anew.
     """

@@ -1,5 +1,6 @@
 """Adaptive granularity: a logarithmic grid for every softmax, as fine as its attention needs."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -50,8 +51,7 @@ class AdaptiveGranularity:
 
         def candidates(site: Site, bits: int) -> list[LogGrid]:
             largest = max(unit.statistics[site.path, "probabilities"].highs)
-            scales = largest * torch.exp2(-torch.arange(self.candidates, device=device) / 4)
-            return [LogGrid(s[None], t, bits) for t in self._choices() for s in scales]
+            return logarithmic_grids(largest, bits, self._choices(), self.candidates, device)
 
         for site, grid in searched_probabilities(unit, candidates, self.power, self.queries):
             unit.notes.append(
@@ -65,3 +65,11 @@ class AdaptiveGranularity:
 
     def _choices(self) -> list[int]:
         return [int(choice) for choice in str(self.granularities).split(",")]
+
+
+def logarithmic_grids(
+    largest: float, bits: int, granularities: Sequence[int], scales: int, device: torch.device
+) -> list[LogGrid]:
+    """Return the grids of some granularities, with scales from `largest` down by 2^(1/4)."""
+    candidates = largest * torch.exp2(-torch.arange(scales, device=device) / 4)
+    return [LogGrid(scale[None], t, bits) for t in granularities for scale in candidates]

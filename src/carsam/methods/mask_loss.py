@@ -10,6 +10,7 @@ from carsam.families.base import Stage, State
 
 LEAST_AREA = 16.0  # pixels of the low-resolution mask
 SINGLE_MASK_SHARE = 0.5
+IOU_WEIGHT = 5.0
 
 
 def stages_to_masks(stages: Sequence[Stage]) -> tuple[Stage, ...]:
@@ -30,14 +31,14 @@ def mask_loss(outputs: State, targets: State) -> Tensor:
 
     Per mask sum over pixels of KL(sigmoid(target) || sigmoid(output)) / max(area, 16) with area the
     float mask's, so that small objects count as much as large ones; the mask of box prompts counts
-    as much as the others together. The squared error of the predicted IoUs is added.
+    as much as the others together. The squared error of the predicted IoUs is added five times.
     """
     expected = targets["masks"].sigmoid()
     entropy = F.binary_cross_entropy_with_logits(targets["masks"], expected, reduction="none")
     crossed = F.binary_cross_entropy_with_logits(outputs["masks"], expected, reduction="none")
     divergence = ((crossed - entropy).sum((2, 3)) / mask_areas(expected)).mean(0)  # (M,)
     masks = (divergence * mask_shares(expected)).sum()
-    return masks + (outputs["ious"] - targets["ious"]).square().mean()
+    return masks + IOU_WEIGHT * (outputs["ious"] - targets["ious"]).square().mean()
 
 
 def mask_areas(probabilities: Tensor) -> Tensor:

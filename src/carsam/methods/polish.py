@@ -1,4 +1,4 @@
-"""A last touch to scales, codes, norms and biases, all units together, against the float masks."""
+"""A last touch to scales, codes and float parts, all units together, against the float masks."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -16,6 +16,7 @@ from carsam.methods.base import Whole
 from carsam.methods.mask_loss import mask_loss, run_stages
 from carsam.methods.reconstruction import UnitWeights
 from carsam.methods.teacher import Teacher
+from carsam.quant import slots
 from carsam.quant.trainable import trainable_scales
 
 
@@ -23,29 +24,30 @@ from carsam.quant.trainable import trainable_scales
 class Polish:
     """Train all units together, end to end, until the masks are nearest the float model's.
 
-    Trained are the scales of activations, the scale and the codes of every row of a weight,
-    biases, and the weights of norms: nothing that costs anything at run time. The loss is
-    `mask_loss` on the calibration images; no label is used. One step takes one image, with some of
-    its own boxes and some that are moved for this step alone, which the float model answers: the
-    images' own boxes would soon be learned by heart. EfficientQAT (Chen et al., ACL 2025, arXiv
-    2407.11062) trains scales end to end after its blocks in the same way; codes move as in LSQ
-    (Esser et al., ICLR 2020), with a rate at which few of them leave their place.
+    Trained are the scales of activations, the scale and the codes of every row of a weight, and
+    what stays float: biases, norms, the decoder's own tokens and its mask head. Nothing of it costs
+    anything at run time. The loss is `mask_loss` on the calibration images; no label is used. One
+    step takes one image, with some of its own boxes and some that are moved for this step alone,
+    which the float model answers: the images' own boxes would soon be learned by heart.
+    EfficientQAT (Chen et al., ACL 2025, arXiv 2407.11062) trains scales end to end after its blocks
+    in the same way; codes move as in LSQ (Esser et al., ICLR 2020), with a rate at which few of
+    them leave their place.
 
     A model that ends farther from the float masks than it began is put back.
 
     Args:
         steps: optimiser steps.
         rate: Adam's rate of all scales, relative to their start, falling to 0 along a cosine; of
-            biases and norms relative to their mean size.
+            what stays float relative to its mean size.
         rounding_rate: Adam's rate of the weights' codes, in steps of their grids; 0 leaves all
             where they are.
         boxes: that one step takes.
         moved: share of them that are moved for the step.
         encoder: train the encoder's blocks as well; otherwise what they return is computed once.
-        parameters: train norms and biases beside the scales.
+        parameters: train what stays float beside the scales.
     """
 
-    steps: int = 600
+    steps: int = 1000
     rate: float = 3e-3
     rounding_rate: float = 0.02
     boxes: int = 8
@@ -64,7 +66,7 @@ class Polish:
         starts = [run_stages(whole.model, first, state) for state in whole.states]
         loss = _Loss(whole.model, trained, starts, whole.teacher)
         sites = _sites_of(whole, trained)
-        parameters = _free_parameters(whole, trained, sites) if self.parameters else []
+        parameters = _float_parameters(whole, trained, sites) if self.parameters else []
         begin, values = UnitWeights(whole), [p.detach().clone() for p in parameters]
         before = loss.mean()
         self._train_(whole, loss, sites, parameters)
@@ -172,15 +174,13 @@ def _sites_of(whole: Whole, stages: tuple[Stage, ...]) -> list[Site]:
     return [site for stage in stages for site in members[stage]]
 
 
-def _free_parameters(whole: Whole, stages: tuple[Stage, ...], sites: list[Site]) -> list[Tensor]:
-    """Return biases of the sites, and weights and biases of the norms around them."""
-    places = {site.path for site in sites}
-    for stage in stages:
-        if any(f"{site.path}.".startswith(f"{stage.path}.") for site in sites):
-            places.add(stage.block or stage.path)
-    prefixes = tuple(f"{place}." for place in places)
+def _float_parameters(whole: Whole, stages: tuple[Stage, ...], sites: list[Site]) -> list[Tensor]:
+    """Return the parameters of some stages that are not rounded."""
+    prefixes = tuple(f"{stage.block or stage.path}." for stage in stages)
+    layers = (slots.weight_layer(whole.model, site) for site in sites)
+    rounded = {id(layer.layer.weight) for layer in layers if layer and layer.weight_grid}
     named = whole.model.named_parameters()
-    return [p for name, p in named if p.ndim == 1 and name.startswith(prefixes)]
+    return [p for name, p in named if name.startswith(prefixes) and id(p) not in rounded]
 
 
 @contextmanager
