@@ -70,6 +70,13 @@ def test_it_is_said_before_the_first_unit(tiny_sam, image_folder):
 
     quantize(tiny_sam, image_folder, count=1, projects=True, progress=Ear())
     assert [line.split(":")[0] for line in heard[-3:]] == ["Projected", "Memory", "Quantizing"]
+    settings = ["polish.steps=1"]
+    quantize(
+        tiny_sam, image_folder, "carsam-plus", settings=settings, projects=True, progress=Ear()
+    )
+    said = [line.split(":")[0] for line in heard[-5:]]
+    assert said == ["Projected", "Not in it", "Memory", "Quantizing", "Polishing"]
+    assert "polish" in heard[-4]
 
 
 def test_times_are_written_as_people_say_them():
