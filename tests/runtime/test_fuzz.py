@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from carsam.runtime import reference, reference_attention
 from carsam.runtime.geometry import RelativePositions, TokenMap
 from carsam.runtime.grids import Codes, ColumnGrids, Grid
-from carsam.runtime.matrices import PackedMatrix
+from carsam.runtime.matrices import PackedMatrix, UpscalingWeights
+from carsam.runtime.tables import TableGrid
 
 _kernels = pytest.importorskip("carsam.runtime._kernels")
 native = pytest.importorskip("carsam.runtime.native")
@@ -100,6 +101,42 @@ def test_rows(seed, layout, rows, columns, to_codes) -> None:
         np.testing.assert_array_equal(found, expected, err_msg=name)
 
 
+@given(SEED, LAYOUT, st.integers(0, 40), st.integers(1, 70), BITS)
+def test_tables(seed, layout, rows, columns, bits) -> None:
+    random = np.random.default_rng(seed)
+    values = np.unique(random.normal(size=random.integers(1, (1 << bits) + 1)).astype(np.float32))
+    numbers, table = random_values(random, (rows, columns), layout), TableGrid(values, bits)
+    found, expected = (m.round_to_table(numbers, table) for m in (native, reference))
+    np.testing.assert_array_equal(found, expected)
+
+
+@given(SEED, LAYOUT, st.integers(0, 3), st.integers(0, 5), st.integers(1, 40), st.integers(1, 4))
+def test_upscaling(seed, layout, prompts, size, channels, masks) -> None:
+    random = np.random.default_rng(seed)
+    first, second = 16 * random.integers(1, 3, 2)
+
+    def draw(*shape: int) -> np.ndarray:
+        return random.normal(size=shape).astype(np.float32)
+
+    weights = UpscalingWeights(
+        draw(4 * first, channels),
+        draw(4 * first),
+        draw(first),
+        draw(first),
+        1e-6,
+        draw(4 * second, first),
+        draw(4 * second),
+    )
+    flat = laid_out(draw(prompts * size * size, channels), layout)
+    image = flat.reshape(prompts, size * size, channels)
+    kernels = draw(prompts, masks, second)
+    found = native.upscaled_masks(image, kernels, weights)
+    assert found.shape == (prompts, masks, 4 * size, 4 * size)
+    if prompts and size:
+        expected = reference.upscaled_masks(image, kernels, weights)
+        np.testing.assert_allclose(found, expected, atol=1e-4 * np.abs(expected).max())
+
+
 @given(SEED, st.tuples(BITS, BITS, BITS, BITS), FILL, LAYOUT, st.data())
 def test_attention(seed, bits, fill, layout, data) -> None:
     random = np.random.default_rng(seed)
@@ -182,6 +219,24 @@ SOUND: dict[str, dict[str, Any]] = {
         "maximum": None,
         "output": zeros(4, 20, dtype="u1"),
     },
+    "round_to_table": {
+        "numbers": zeros(4, 20),
+        "table": (zeros(16), zeros(15), 4),
+        "result": zeros(4, 20),
+    },
+    "upscale": {
+        "image": zeros(2, 9, 20),
+        "size": 3,
+        "panels1": zeros(4, 20, 16),
+        "bias1": zeros(64),
+        "norm_weight": zeros(16),
+        "norm_bias": zeros(16),
+        "epsilon": 1e-6,
+        "panels2": zeros(4, 16, 16),
+        "bias2": zeros(64),
+        "kernels": zeros(2, 3, 16),
+        "result": zeros(2, 3, 12, 12),
+    },
     "attention": {
         "query": zeros(9, 20, dtype="u1"),
         "key": zeros(9, 20, dtype="u1"),
@@ -254,6 +309,13 @@ def test_an_array_that_does_not_fit_is_refused(name, argument, damage) -> None:
         ("linear", "output", zeros(5, 18, dtype="u1")),
         ("layer_norm", "grid", None),
         ("quantize", "grid", None),
+        ("round_to_table", "table", (zeros(16), zeros(15), 5)),
+        ("round_to_table", "table", (zeros(16), zeros(14), 4)),
+        ("round_to_table", "table", (zeros(16), zeros(15), 9)),
+        ("round_to_table", "table", None),
+        ("upscale", "size", 4),
+        ("upscale", "size", -1),
+        ("upscale", "norm_weight", zeros(0)),
         ("attention", "heads", 0),
         ("attention", "heads", 3),
         ("attention", "heads", -1),
