@@ -59,8 +59,8 @@ def quantize_units_(
     check_room(needs, memory, disk, next(model.parameters()).device)
     if projects:
         progress.info(str(project(model, stages, plans, steps, states)))
-        for step in recipe.closing:
-            progress.info(f"Not in it: {step.name}, after the last unit.")
+        for left_out in recipe.closing:
+            progress.info(f"Not in it: {left_out.name}, after the last unit.")
         progress.info(memory_line(needs, memory))
     notes: list[dict[str, Any]] = []
     progress.start("Quantizing", len(plans) * len(states))

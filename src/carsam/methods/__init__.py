@@ -9,6 +9,7 @@ from carsam.methods import (
     ahcptq,
     ahcqsam,
     brecq,
+    carsam,
     carsam_plus,
     erq,
     gptaq,
@@ -35,7 +36,7 @@ from carsam.methods.perceptual import PerceptualClipping
 from carsam.methods.polish import Polish
 from carsam.methods.reconstruction import Reconstruct
 from carsam.methods.ridge import ReduceErrors
-from carsam.methods.rounding import GRIDS_FIRST, RoundToNearest
+from carsam.methods.rounding import RoundToNearest
 from carsam.methods.row_maximum import RowMaximumSoftmax
 from carsam.methods.shared_offsets import CentreInputs
 from carsam.methods.twin import TwinUniform
@@ -83,12 +84,7 @@ RECIPES: dict[str, Recipe] = {
         erq.RECIPE,
         repq_vit.RECIPE,
         ptq4vit.RECIPE,
-        # CAR-SAM (CVPR 2026): MAC before, JCAR's joint cross-attention unit during reconstruction.
-        Recipe(
-            "carsam",
-            (Step("compensate"), GRIDS_FIRST, Step("reconstruct")),
-            ("encoder-block", "cross+cross"),
-        ),
+        carsam.RECIPE,
         carsam_plus.RECIPE,
     )
 }
