@@ -93,13 +93,16 @@ class Encoder:
     neck: Neck
 
     def __call__(self, pixels: np.ndarray) -> np.ndarray:
-        """Map pixels (3, S, S) float32 to the image embedding (C, size, size) float32."""
+        """Map pixels (3, S, S) float32 to the image embedding (C, size, size) float32.
+
+        In memory it stays token by token, as the decoder reads it.
+        """
         squares = patches(pixels.transpose(1, 2, 0), self.patch_size)
         hidden = self.patch_embedding(squares, residual=self.positions)
         for block in self.blocks:
             hidden = block(hidden)
         embedding = self.neck(hidden, self.size)
-        return np.ascontiguousarray(embedding.T).reshape(-1, self.size, self.size)
+        return embedding.T.reshape(-1, self.size, self.size)
 
 
 def read_encoder(weights: Weights, config: Mapping[str, Any]) -> Encoder:
