@@ -66,8 +66,8 @@ JOBS = {
         replace(recipe, bits=Bits.parse(bits)), seed, {"part": part, "bits": bits}
     )
     for bits in BITS
-    for part, recipe in PARTS.items()
     for seed in SEEDS
+    for part, recipe in PARTS.items()
 }
 
 if __name__ == "__main__":
