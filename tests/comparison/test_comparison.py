@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from carsam.comparison.plot import save_plot
+from carsam.comparison.plot import save_cost_plot, save_plot
 from carsam.comparison.run import Plan, run_plan
 from carsam.comparison.table import Row, about, caption, document, markdown, rows
 from carsam.data.scenes import write_scenes
@@ -125,10 +125,11 @@ def test_the_native_engine_evaluates_what_is_quantized(plan, tmp_path):
     assert [r["evaluation"]["mode"] for r in results] == ["float", "native"]
 
 
-def test_the_plot_is_an_svg_with_a_legend(tmp_path):
+@pytest.mark.parametrize("save", [save_plot, save_cost_plot])
+def test_the_plots_are_svgs(tmp_path, save):
     row = Row("rtn", "w4a4", 20.0, 1.0, 40.0, 1.0, 1.0, 3, 0)
-    save_plot([Row("float", "float", 30.0, 0.0, 50.0, None, None, 1, 0), row], tmp_path / "a.svg")
+    save([Row("float", "float", 30.0, 0.0, 50.0, None, None, 1, 0), row], tmp_path / "a.svg")
     text = ElementTree.parse(tmp_path / "a.svg").getroot()
     assert text.tag.endswith("svg")
-    save_plot([row], tmp_path / "b.svg")
+    save([row], tmp_path / "b.svg")
     assert (tmp_path / "b.svg").stat().st_size > 1000

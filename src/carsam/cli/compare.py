@@ -38,7 +38,7 @@ def compare(
         model: sam-mini, a Hugging Face id or folder, or a .pth file of segment-anything.
         images: folder of the images to evaluate on.
         coco: COCO instances json of those images.
-        out: folder that gets table.json, table.md, table.svg and the cells.
+        out: folder that gets table.json, table.md, table.svg, cost.svg and the cells.
         recipes: names separated by commas, or all.
         bits: widths separated by commas.
         seeds: how often each method is repeated, with seeds 0, 1, ...
@@ -53,7 +53,7 @@ def compare(
     options = common or Common()
     options.prepare()
     require("quantize")
-    from carsam.comparison.plot import save_plot
+    from carsam.comparison.plot import save_cost_plot, save_plot
     from carsam.comparison.run import Plan, run_plan
     from carsam.comparison.table import caption, document, markdown, rows
     from carsam.engines import resolve_device
@@ -89,5 +89,6 @@ def compare(
     (out / "table.json").write_text(json.dumps(document(plan, results), indent=1) + "\n")
     (out / "table.md").write_text(text)
     save_plot(table, out / "table.svg")
+    save_cost_plot(table, out / "cost.svg")
     print(text, end="")
-    print(f"Table: {out / 'table.md'}, plot: {out / 'table.svg'}")
+    print(f"Table: {out / 'table.md'}, plots: {out / 'table.svg'}, {out / 'cost.svg'}")

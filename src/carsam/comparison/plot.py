@@ -1,7 +1,8 @@
-"""The plot of a comparison: AP of every recipe, one panel per bit width."""
+"""The plots of a comparison: AP of every recipe, and what its calibration cost."""
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from carsam.comparison.table import Row
 
@@ -17,12 +18,7 @@ def save_plot(table: Sequence[Row], path: Path) -> None:
         table: rows of `carsam.comparison.table.rows`.
         path: where the SVG goes.
     """
-    import matplotlib
-
-    matplotlib.use("svg")
-    matplotlib.rcParams["svg.hashsalt"] = "carsam"  # the same table gives the same file
-    from matplotlib import pyplot
-
+    pyplot = _pyplot()
     whole = next((row.ap for row in table if row.recipe == "float"), None)
     quantized = [row for row in table if row.recipe != "float" and row.ap is not None]
     widths = list(dict.fromkeys(row.bits for row in quantized)) or [""]
@@ -39,8 +35,8 @@ def save_plot(table: Sequence[Row], path: Path) -> None:
     for axes, width in zip(panels[0], widths, strict=True):
         for row in (row for row in quantized if row.bits == width):
             place, ap = recipes.index(row.recipe), row.ap or 0.0
-            colour = LEGACY if row.legacy else OURS if row.recipe.startswith("carsam") else PEERS
             error = {"linewidth": 1, "capsize": 2}
+            colour = _colour(row)
             axes.barh(place, ap, 0.75, xerr=row.ap_spread, color=colour, alpha=0.6, error_kw=error)
             axes.text(0, place, f" {ap:.1f}", va="center", fontsize=7)
         if whole is not None:
@@ -52,3 +48,55 @@ def save_plot(table: Sequence[Row], path: Path) -> None:
     figure.supxlabel("AP (%); dashed: float", fontsize=8)
     figure.savefig(path, bbox_inches="tight", metadata={"Date": None})
     pyplot.close(figure)
+
+
+def save_cost_plot(table: Sequence[Row], path: Path) -> None:
+    """Write an SVG: AP against the seconds of the calibration, one panel per bit width.
+
+    Args:
+        table: rows of `carsam.comparison.table.rows`.
+        path: where the SVG goes.
+    """
+    pyplot = _pyplot()
+    whole = next((row.ap for row in table if row.recipe == "float"), None)
+    costly = [row for row in table if row.ap is not None and row.seconds is not None]
+    widths = list(dict.fromkeys(row.bits for row in costly)) or [""]
+    figure, panels = pyplot.subplots(
+        1,
+        len(widths),
+        figsize=(0.6 + 3.6 * len(widths), 3.2),
+        sharex=True,
+        sharey=True,
+        squeeze=False,
+        layout="constrained",
+    )
+    for axes, width in zip(panels[0], widths, strict=True):
+        for row in (row for row in costly if row.bits == width):
+            point = row.seconds, row.ap
+            axes.errorbar(*point, yerr=row.ap_spread, fmt="o", color=_colour(row), capsize=2)
+            axes.annotate(row.recipe, point, (4, 4), textcoords="offset points", fontsize=7)
+        if whole is not None:
+            axes.axhline(whole, color="black", linestyle="--", linewidth=1)
+        axes.margins(x=0.2)
+        axes.set_xlim(left=0)
+        axes.set_title(width, fontsize=9)
+        axes.spines[["top", "right"]].set_visible(False)
+    panels[0][0].set_ylabel("AP (%); dashed: float", fontsize=8)
+    figure.supxlabel("seconds of calibration", fontsize=8)
+    figure.savefig(path, bbox_inches="tight", metadata={"Date": None})
+    pyplot.close(figure)
+
+
+def _pyplot() -> Any:
+    """Return pyplot, set up so that the same table gives the same file."""
+    import matplotlib
+
+    matplotlib.use("svg")
+    matplotlib.rcParams["svg.hashsalt"] = "carsam"
+    from matplotlib import pyplot
+
+    return pyplot
+
+
+def _colour(row: Row) -> str:
+    return LEGACY if row.legacy else OURS if row.recipe.startswith("carsam") else PEERS
