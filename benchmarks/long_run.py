@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 import numpy as np
+from provenance import provenance
 
 from carsam.data.images import list_images, read_image
 from carsam.engines import load
@@ -34,6 +35,7 @@ def main(run: str, folder: str, result: str) -> None:
         predictor.predict(box=np.array([width / 4, height / 4, width * 3 / 4, height * 3 / 4]))
         held.append(round(held_memory(), 1))
     document = {
+        **provenance("numpy"),
         "run": Path(run).name,
         "images": IMAGES,
         "held_mb": held,
