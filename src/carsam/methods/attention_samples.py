@@ -50,6 +50,10 @@ class AttentionSamples:
                 self._kept.append(inputs)
             yield inputs
 
+    def forget(self) -> None:
+        """Free what is remembered."""
+        self._kept = []
+
     def _run(self, index: int) -> dict[str, Tensor]:
         inputs: dict[str, Tensor] = {}
         with self._caught(inputs):

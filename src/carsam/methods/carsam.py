@@ -16,7 +16,7 @@ RECIPE = Recipe(
     (
         Step("compensate"),
         GRIDS_FIRST,
-        Step("adaptive-granularity", {"granularities": "2", "power": 2.0}),
+        Step("adaptive-granularity", {"granularities": "2", "power": 2.0, "queries": 64}),
         Step("reconstruct", {"encoder_share": 0.1}),
     ),
     ("encoder-block", "cross+cross"),

@@ -171,6 +171,10 @@ class CompensatedAttention:
             grids = candidates(statistics, self.bits, self._original["query"][0].device)
             self._grids["probabilities"] = self._best_for_values(grids)
 
+    def forget_inputs(self) -> None:
+        """Free their memory, once all legs have been tried."""
+        self._samples.forget()
+
     @torch.no_grad()
     def write_(self, unit: Unit) -> None:
         """Write the accepted changes into the model, and the unit's statistics."""

@@ -8,6 +8,7 @@ import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
+from functools import partial
 from typing import Any
 
 from carsam.errors import UserError
@@ -15,8 +16,10 @@ from carsam.families.base import SiteType
 from carsam.methods.attention_samples import projections
 from carsam.methods.base import Unit
 from carsam.methods.compensated_attention import SOFTMAX_GRIDS, CompensatedAttention
-from carsam.methods.sylvester import SOLVERS, cross_validated, solve_ridge
+from carsam.methods.sylvester import SOLVERS, cross_validated, solve_exact, solve_ridge
 from carsam.quant.observers import ACTIVATION_OBSERVERS, NEED_HISTOGRAM
+
+ROUGH = 1e-3  # residual of solutions that are only compared
 
 
 @dataclass(frozen=True)
@@ -110,6 +113,7 @@ class Compensate:
                 )
                 for note in self._compensate_(attention):
                     unit.notes.append({"step": "compensate", "site": site.path, **note})
+                attention.forget_inputs()
                 compensated.append(attention)
         for attention in compensated:  # not before: each of them reads the unit still float
             attention.write_(unit)
@@ -132,7 +136,9 @@ class Compensate:
         """Try changes of ever stronger penalty until one stays; return the last one's note."""
         columns = attention.channels(operand)
         strengths = [self.strength * 10**power for power in range(self.strengths)]
-        first = cross_validated(equation, solver, strengths, columns)
+        # To choose among powers of ten, a rough solution does; it takes a third of the iterations.
+        rough = partial(solver, tolerance=ROUGH) if solver is solve_exact else solver
+        first = cross_validated(equation, rough, strengths, columns)
         note: dict[str, Any] = {}
         for strength in strengths[strengths.index(first) :]:
             solution = solver(equation, equation.penalty(strength, columns))
