@@ -2,9 +2,11 @@
 
     python benchmarks/agreement.py instances.json IMAGES CALIBRATION_IMAGES [--model sam-mini]
         [--recipes rtn] [--bits w4a4,w4a8,w6a6,w8a8] [--count 32] [--limit 20] [--sites 4]
+        [--steps 20]
 
 Quantizes the model with every recipe at all bits, runs both engines on the images with ground-truth
-boxes, and compares the codes that enter every product on the first images. The numbers go to
+boxes, and compares the codes that enter every product on the first images. `--recipes all` takes
+all; how well a recipe was trained does not matter here, so --steps may be few. The numbers go to
 benchmarks/results/agreement_<model>.json, one entry per recipe and bits; entries of other recipes
 and bits that the file has already are kept.
 """
@@ -27,9 +29,11 @@ from carsam.evaluation.prompts import prompt_kind
 from carsam.evaluation.scores import score_rule
 from carsam.evaluation.stream import Run, run_engines
 from carsam.evaluation.warning_log import WarningLog
+from carsam.methods import CLOSING_STEPS, RECIPES, STEPS, make_recipe
 from carsam.preprocess import preprocess
 from carsam.progress import make_progress
 from carsam.quant.model import QuantizedModel
+from carsam.recipe import Recipe
 from carsam.runtime.engine import NativeEngine
 from carsam.torch_engine import TorchEngine
 
@@ -102,6 +106,16 @@ def measure(model: QuantizedModel, data: CocoData, folder: Path, sites: int) -> 
     }
 
 
+def recipe_of(name: str, bits: str, steps: int | None) -> Recipe:
+    """Return a named recipe, with as many training steps."""
+    recipe = make_recipe(name, bits)
+    if steps is None:
+        return recipe
+    kinds = {**STEPS, **CLOSING_STEPS}
+    trained = {s.name for s in (*recipe.steps, *recipe.closing) if hasattr(kinds[s.name], "steps")}
+    return recipe.with_parameters(f"{name}.steps={steps}" for name in sorted(trained))
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("instances", type=Path)
@@ -112,6 +126,7 @@ def main() -> None:
     parser.add_argument("--bits", default="w4a4,w4a8,w6a6,w8a8")
     parser.add_argument("--count", type=int, default=32, help="calibration images")
     parser.add_argument("--limit", type=int, default=20, help="images to evaluate")
+    parser.add_argument("--steps", type=int, help="of training; the recipe's own by default")
     parser.add_argument("--sites", type=int, default=4, help="images whose codes are compared")
     arguments = parser.parse_args()
     data = read_coco(arguments.instances)
@@ -120,13 +135,13 @@ def main() -> None:
     before = json.loads(target.read_text())["runs"] if target.exists() else {}
     result = {**provenance("torch", "transformers", "numpy"), "calibration": arguments.count}
     result["runs"] = before
-    for recipe in arguments.recipes.split(","):
+    names = tuple(RECIPES) if arguments.recipes == "all" else arguments.recipes.split(",")
+    for recipe in names:
         for bits in arguments.bits.split(","):
             model = quantize(
                 arguments.model,
                 arguments.calibration,
-                recipe,
-                bits,
+                recipe_of(recipe, bits, arguments.steps),
                 count=arguments.count,
                 progress=make_progress("plain"),
             )

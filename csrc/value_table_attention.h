@@ -1,5 +1,6 @@
 // Attention whose probabilities lie on a grid of listed values. Sums of the value codes, one for each
-// code of the probabilities, are exact integers; the listed values weigh them at the end. See
+// code of the probabilities, are exact integers; the listed values weigh them at the end, in double
+// precision, so that the order in which they are added up does not show. See
 // _listed_product of carsam/runtime/reference_attention.py.
 #pragma once
 
@@ -79,12 +80,15 @@ static void weigh_sums(const Attention& op, const std::int32_t* sums, std::size_
     const GridLanes grid = grid_lanes(op.output_grid);
     const std::size_t width = op.padded_head();
     for (std::size_t channel = 0; channel < op.head_dim; channel += PANEL) {
-        Floats total = broadcast(0.0f);
+        double totals[LANES] = {};
         for (std::size_t code = 0; code >> op.table.bits == 0; ++code) {
-            const Floats sum = to_floats(load(sums + code * width + channel));
-            total = total + broadcast(op.table.values[code]) * sum;
+            const double weight = op.table.values[code];
+            const std::int32_t* sum = sums + code * width + channel;
+            for (int lane = 0; lane < LANES; ++lane) totals[lane] += weight * sum[lane];
         }
-        const Floats value = total * broadcast(op.value_scale);
+        float numbers[LANES];
+        for (int lane = 0; lane < LANES; ++lane) numbers[lane] = static_cast<float>(totals[lane]);
+        const Floats value = load(numbers) * broadcast(op.value_scale);
         const std::size_t left = op.head_dim - channel, count = left < PANEL ? left : PANEL;
         if (op.output) {
             const Ints codes = codes_on_grid(value, grid);

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -88,6 +88,10 @@ def _is_quantized(model: QuantizedModel, site: Site) -> bool:
         return False
     if not slots.multiplier(model.module, site).multiplies_integers():
         raise ValueError(f"{site.path} multiplies other numbers than integers.")
+    for operand in _operands(site):
+        grid = slots.quantizer(model.module, site, operand)
+        if not isinstance(grid, UniformGrid):
+            raise ValueError(f"{site.path} {operand}: codes of {grid.name} grids are not compared.")
     return True
 
 
@@ -103,8 +107,7 @@ def _simulated_codes(
             codes = found[site.path] = {}
             for name, values in zip(_operands(site), operands, strict=False):
                 grid = slots.quantizer(model.module, site, name)
-                assert isinstance(grid, UniformGrid)
-                codes[name] = grid.codes(values).numpy()
+                codes[name] = cast(UniformGrid, grid).codes(values).numpy()
 
         return keep
 

@@ -11,6 +11,7 @@ from carsam.quant import integer_attention
 from carsam.quant.grids import UniformGrid
 from carsam.quant.integer_attention import OperandGrids
 from carsam.quant.row_maximum import RowMaximumGrid
+from carsam.quant.tables import Log1pGrid, LogGrid, TwinUniformGrid
 
 OPERANDS = ("query", "key", "probabilities", "value")
 INTERFACE = "carsam"
@@ -19,10 +20,10 @@ SCORES_AT_ONCE = 1 << 24
 INTEGER_GRIDS: dict[str, tuple[type[nn.Module], ...]] = {
     "query": (UniformGrid,),
     "key": (UniformGrid,),
-    "probabilities": (UniformGrid, RowMaximumGrid),
+    "probabilities": (UniformGrid, RowMaximumGrid, LogGrid, Log1pGrid, TwinUniformGrid),
     "value": (UniformGrid,),
 }
-"""Grids of each operand whose codes are multiplied as integers."""
+"""Grids of each operand with which the native engine's bits are computed."""
 
 
 class AttentionProduct(nn.Module):

@@ -1,6 +1,7 @@
 """Grids: the values that a quantized tensor may take, and the codes that name them."""
 
 import copy
+from collections.abc import Iterator
 from typing import ClassVar, Self
 
 import torch
@@ -121,6 +122,13 @@ class UniformGrid(Grid):
         if len(low) == 1:
             return steps.clamp_(low.item(), high.item())  # faster than with tensors
         return steps.clamp_(low, high)
+
+    def integer_parts(self, values: Tensor) -> Iterator[tuple[Tensor, slice | Tensor, Tensor]]:
+        """Yield integers, the columns of a weight that they meet, and what an integer is worth.
+
+        The values are the sum of all parts; here there is one.
+        """
+        yield self.steps(values), slice(None), self.scale
 
     def values(self, codes: Tensor) -> Tensor:
         """Return the values that codes stand for."""

@@ -1,5 +1,7 @@
 """A uniform grid per group of channels."""
 
+from collections.abc import Iterator
+
 import torch
 from torch import Tensor
 
@@ -38,6 +40,20 @@ class GroupedUniformGrid(Grid):
         steps = torch.round(values * (1.0 / self.scale)[self.group])
         return (steps + self.zero_point[self.group]).clamp_(0, self.levels)
 
+    def integer_parts(self, values: Tensor) -> Iterator[tuple[Tensor, slice | Tensor, Tensor]]:
+        """Yield, of every group that has channels, codes less the zero point, places and scale."""
+        codes = self.codes(values)
+        for number in range(len(self.scale)):
+            columns = (self.group == number).nonzero().flatten()
+            if len(columns):
+                steps = codes[..., columns] - self.zero_point[number]
+                yield steps, columns, self.scale[number]
+
+    @property
+    def largest_step(self) -> float:
+        """Largest magnitude of a code less its zero point, of any group."""
+        return float(torch.maximum(self.zero_point, self.levels - self.zero_point).max())
+
     def values(self, codes: Tensor) -> Tensor:
         """Return the values that codes (..., channels) stand for."""
         return (codes - self.zero_point[self.group]) * self.scale[self.group]
@@ -46,6 +62,13 @@ class GroupedUniformGrid(Grid):
         """Round with the gradients of LSQ."""
         scale = (self.scale * factor)[self.group]
         return soft_uniform(values, scale, self.zero_point[self.group], self.levels)
+
+    def check_integers(self, integers: Tensor) -> tuple[int, bool]:
+        """Return how many distinct integers of one group there are, and whether all fit a code."""
+        distinct = integers.unique()
+        low, high = -self.zero_point.max(), self.levels - self.zero_point.min()
+        whole = bool((distinct == distinct.round()).all())
+        return len(distinct), whole and bool(((distinct >= low) & (distinct <= high)).all())
 
     def check(self, values: Tensor) -> tuple[int, bool]:
         """Return the most distinct values of any group, and whether all are on their grids."""

@@ -8,6 +8,7 @@ from torch import Tensor
 from carsam.quant.arithmetic import ELEMENTS_AT_ONCE, exact_type, exp2_, lane_sum
 from carsam.quant.grids import UniformGrid
 from carsam.quant.row_maximum import TOP, RowMaximumGrid
+from carsam.quant.tables import TableGrid
 from carsam.runtime.functions import LOG2_E
 
 
@@ -17,7 +18,7 @@ class OperandGrids:
 
     query: UniformGrid
     key: UniformGrid
-    probabilities: UniformGrid | RowMaximumGrid
+    probabilities: UniformGrid | RowMaximumGrid | TableGrid
     value: UniformGrid
 
     def score_unit(self, scaling: float) -> float:
@@ -34,17 +35,21 @@ class OperandGrids:
         return exact_type(head_dim * self.query.largest_step * self.key.largest_step)
 
     def output_type(self, keys: int) -> torch.dtype:
-        """A type that holds all sums over the keys."""
+        """A type that holds all sums over the keys, or sums of listed values without a trace."""
         if isinstance(self.probabilities, RowMaximumGrid):
             return exact_type(keys * TOP * self.value.largest_step)
+        if isinstance(self.probabilities, TableGrid):
+            return torch.float64
         most = keys * self.probabilities.largest_step
         if not self.probabilities.zero_point.any():
             # A rounded probability is at most twice what it was, and together they were 1.
             most = min(most, 2 / self.probabilities.scale.item() + 1)
         return exact_type(most * self.value.largest_step)
 
-    def integers(self, powers: Tensor, line: int) -> tuple[Tensor, float | Tensor]:
-        """Return integer probabilities, and what their products with integer values are worth.
+    def rounded(self, powers: Tensor, line: int) -> tuple[Tensor, float | Tensor]:
+        """Return probabilities to multiply, and what their products with integer values are worth.
+
+        They are integers or, where the grid lists its values, those.
 
         Args:
             powers: (..., queries, keys) float32, what softmax divides by their sum.
@@ -54,7 +59,10 @@ class OperandGrids:
             numerators = self.probabilities.numerators(powers)
             return numerators, self.value.scale / numerators.sum(-1, keepdim=True)
         total = lane_sum(powers.view(-1, powers.shape[-1] // line, line))
-        steps = self.probabilities.steps(powers, total.view(*powers.shape[:-1], 1))
+        total = total.view(*powers.shape[:-1], 1)
+        if isinstance(self.probabilities, TableGrid):
+            return self.probabilities(powers * (1.0 / total)), self.value.scale
+        steps = self.probabilities.steps(powers, total)
         return steps, self.probabilities.scale.item() * self.value.scale.item()
 
 
@@ -105,8 +113,8 @@ def attend(
             if positions is not None:
                 logits.add_(positions.of(heads, rows))
             powers = exp2_(logits.sub_(logits.amax(-1, keepdim=True)))
-            integers, unit = grids.integers(powers, line)
-            total = torch.matmul(integers.to(output_type), value[heads]).float()
+            rounded, unit = grids.rounded(powers, line)
+            total = torch.matmul(rounded.to(output_type), value[heads]).float()
             result[heads, rows] = total.mul_(unit)
     return result
 

@@ -8,6 +8,8 @@ from torch import Tensor, nn
 
 from carsam.quant.arithmetic import exact_type
 from carsam.quant.grids import UniformGrid
+from carsam.quant.grouped import GroupedUniformGrid
+from carsam.quant.tables import TableGrid
 
 Layer = nn.Linear | nn.Conv2d | nn.ConvTranspose2d
 
@@ -40,10 +42,15 @@ class QuantizedLayer(nn.Module):
         if steps is not None:
             return self._product_of_integers(inputs, steps)
         values = self.input_quantizer(inputs)
-        if self._rounds_once and self.weight_grid is None and not torch.is_grad_enabled():
+        if not torch.is_grad_enabled() and self._sums_in_double():
             product = multiply(self.layer, values.double(), self.layer.weight.double())
             return self._with_bias_(product.float())
         return cast(Tensor, self.layer(values))
+
+    def _sums_in_double(self) -> bool:
+        if isinstance(self.input_quantizer, TableGrid):  # as the native engine does
+            return True
+        return self._rounds_once and self.weight_grid is None
 
     def multiplies_integers(self) -> bool:
         """Tell whether the layer multiplies codes: weight and input have their grids."""
@@ -58,23 +65,29 @@ class QuantizedLayer(nn.Module):
 
     def _weight_steps(self) -> Tensor | None:
         """The weight as integers (output channels, weights per channel), if they are multiplied."""
-        if torch.is_grad_enabled() or type(self.input_quantizer) is not UniformGrid:
+        if torch.is_grad_enabled() or self.weight_grid is None:
             return None
-        if self.weight_grid is None:
+        if type(self.input_quantizer) not in (UniformGrid, GroupedUniformGrid):
             return None
         rows = weight_to_rows(self.layer, self.layer.weight)
         steps = self.weight_grid.steps(rows)
         return steps if torch.equal(steps * self.weight_grid.scale, rows) else None
 
     def _product_of_integers(self, inputs: Tensor, rows: Tensor) -> Tensor:
-        """The sum of integers is exact, whatever its order, and scaled once."""
-        grid, weight_grid = cast(UniformGrid, self.input_quantizer), self.weight_grid
-        assert weight_grid is not None
-        kind = exact_type(float(rows.abs().sum(1).max()) * grid.largest_step)
-        weight = rows_to_weight(self.layer, rows, self.layer.weight.shape)
-        product = multiply(self.layer, grid.steps(inputs).to(kind), weight.to(kind)).float()
-        scale = grid.scale * weight_grid.scale.flatten()
-        return self._with_bias_(product.mul_(self._per_output(scale)))
+        """Each part's sum of integers is exact, whatever its order, and scaled once."""
+        grid = cast(UniformGrid | GroupedUniformGrid, self.input_quantizer)
+        assert self.weight_grid is not None
+        total: Tensor | None = None
+        for steps, columns, scale in grid.integer_parts(inputs):
+            part = rows[:, columns]
+            kind = exact_type(float(part.abs().sum(1).max()) * grid.largest_step)
+            if not isinstance(self.layer, nn.Linear):
+                part = rows_to_weight(self.layer, part, self.layer.weight.shape)
+            product = multiply(self.layer, steps.to(kind), part.to(kind)).float()
+            product.mul_(self._per_output(scale * self.weight_grid.scale.flatten()))
+            total = product if total is None else product.add_(total)
+        assert total is not None
+        return self._with_bias_(total)
 
     def _with_bias_(self, product: Tensor) -> Tensor:
         bias = self.layer.bias

@@ -37,6 +37,11 @@ class TableGrid(Grid):
         table = self.table(self.scale)
         return table[_nearest(values, table)]
 
+    def check_integers(self, integers: Tensor) -> tuple[int, bool]:
+        """Return how many distinct numbers there are, and whether all are listed values."""
+        distinct = integers.unique()
+        return len(distinct), bool(torch.isin(distinct, self.table(self.scale).to(distinct)).all())
+
     def soft(self, values: Tensor, factor: Tensor) -> Tensor:
         """Round; the scale's gradient holds codes fixed, values pass straight through in range."""
         table = self.table(self.scale * factor)

@@ -9,14 +9,16 @@ import numpy as np
 from carsam.errors import UserError
 from carsam.runtime import kernels
 from carsam.runtime.grids import Codes, ColumnGrids, Grid, Sum, Tensor, values_of
-from carsam.runtime.layers import Linear
+from carsam.runtime.layers import Linear, float_product
 from carsam.runtime.matrices import PackedMatrix
 from carsam.runtime.tables import TableGrid
 
 
 @dataclass(frozen=True)
 class ListedLinear(Linear):
-    """A layer whose input is rounded to listed values; they are multiplied in float32.
+    """A layer whose input is rounded to listed values.
+
+    Their products with the weight are summed in float64 and rounded once, as the simulation does.
 
     Args:
         listed: the grid; `input`, for codes on a uniform grid, is None.
@@ -36,7 +38,8 @@ class ListedLinear(Linear):
         output: Grid | ColumnGrids | None,
     ) -> np.ndarray:
         rounded = kernels.round_to_table(values_of(tensor), self.listed)
-        return super()._apply(rounded, activation, residual, output)
+        product = float_product(rounded, self.weight_values().astype(np.float64))
+        return self._finish(product, activation, residual, output)
 
 
 @dataclass(frozen=True)

@@ -108,7 +108,7 @@ class Linear:
         tensor = _quantized(tensor, self.input)
         if isinstance(tensor, Codes) and isinstance(self.weight, PackedMatrix):
             return kernels.linear(tensor, self.weight, self.bias, activation, residual, output)
-        result = _float_product(values_of(tensor), self.weight_values())
+        result = float_product(values_of(tensor), self.weight_values())
         return self._finish(result, activation, residual, output)
 
     def _finish(
@@ -175,7 +175,7 @@ class AttentionProduct:
         return ColumnGrids(((self.query, columns), (self.key, columns), (self.value, columns)))
 
 
-def _float_product(values: np.ndarray, weight: np.ndarray) -> np.ndarray:
+def float_product(values: np.ndarray, weight: np.ndarray) -> np.ndarray:
     """values weight^T, summed in the type of the weight, as float32."""
     result = kernels.empty((len(values), len(weight)))
     if weight.dtype == np.float32:

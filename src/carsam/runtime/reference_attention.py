@@ -149,15 +149,16 @@ def _relative_product(powers: np.ndarray, values: Tensor, grid: RowMaximumGrid) 
 def _listed_product(shares: np.ndarray, values: Tensor, grid: TableGrid) -> np.ndarray:
     """sum_j p_j v_j, p_j being the listed value nearest to share j.
 
-    Value codes are added up in integers for every code of the shares, then weighed.
+    Value codes are added up in integers for every code of the shares, then weighed in float64, so
+    that the simulation may add them up in another order.
     """
     codes = grid.codes(shares)
     if not isinstance(values, Codes):
         return grid.values[codes] @ values.T
-    total = np.zeros((len(codes), len(values.array)), np.float32)
-    for code, value in enumerate(grid.values):
+    total = np.zeros((len(codes), len(values.array)))
+    for code, value in enumerate(grid.values.astype(np.float64)):
         total += value * _integers(Codes((codes == code).astype(np.uint8), INTEGERS), values)
-    return total * np.float32(values.grid.scale)
+    return total.astype(np.float32) * np.float32(values.grid.scale)
 
 
 def _scaled_product(left: Tensor, right: Tensor, factor: float) -> np.ndarray:
