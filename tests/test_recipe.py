@@ -77,7 +77,7 @@ def test_the_papers_budget_has_the_papers_steps():
     (_, reconstruct) = make_steps(make_recipe("qdrop", "w4a4", budget="paper"))
     assert (reconstruct.steps, reconstruct.rounding_rate) == (20000, 1e-3)
     (_, (polish,)) = make_whole_steps(make_recipe("carsam-plus", "w4a4", budget="paper"))
-    assert polish.steps == 6000
+    assert polish.steps == 12000
 
 
 def test_a_setting_overrides_the_budget():

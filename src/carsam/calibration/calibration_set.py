@@ -1,5 +1,6 @@
 """The images that calibrate, as the states that the model's first stage takes."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -47,6 +48,18 @@ class CalibrationSet:
             progress.advance(note=name)
         progress.finish()
         return tuple(states)
+
+    def mirrored(
+        self, family: Family, engine: TorchEngine, states: Sequence[State]
+    ) -> tuple[State, ...]:
+        """Return the states, as `states` returns them, of the images' mirror images."""
+        mirrored = []
+        for image, state in zip(self.sample, states, strict=True):
+            pixels, frame = preprocess(np.ascontiguousarray(image[:, ::-1]), engine.image_size)
+            boxes = state["boxes"].clone()  # (1, P, 4)
+            boxes[..., [0, 2]] = frame.input_size[1] - boxes[..., [2, 0]]
+            mirrored.append(family.start(torch.from_numpy(pixels)[None].to(engine.device), boxes))
+        return tuple(mirrored)
 
     def _boxes(
         self, engine: TorchEngine, name: str, image: np.ndarray, frame: Frame, seed: int

@@ -27,6 +27,7 @@ def quantize_units_(
     states: Sequence[State],
     seed: int,
     *,
+    views: Sequence[State] = (),
     memory: float | None,
     log: UnitLog | None,
     projects: bool,
@@ -39,6 +40,7 @@ def quantize_units_(
 
     Args:
         states: before the first stage, one per image.
+        views: the same of other views of the images, for the steps after the last unit.
         memory: gigabytes of activations to keep in memory; None for all.
         log: keeps finished units and brings them back.
         projects: say first how long it is going to take.
@@ -70,7 +72,7 @@ def quantize_units_(
     with state_cache(memory, disk) as cache:
         teacher = None
         if closing and stages_to_masks(stages):
-            teacher = Teacher(model, stages, states, cache.keep)
+            teacher = Teacher(model, stages, (*states, *views), cache.keep)
         inputs: Sequence[State] = states
         quantized: Sequence[State] = states
         for index, plan in enumerate(plans):
@@ -105,8 +107,9 @@ def quantize_units_(
                     old.close()
             inputs, quantized = targets, following
         progress.finish()
+        seen = (*states, *views)
         for closing_step in closing:
-            closing_step.run_(_whole(model, stages, plans, states, teacher, seed, progress, notes))
+            closing_step.run_(_whole(model, stages, plans, seen, teacher, seed, progress, notes))
     return notes
 
 

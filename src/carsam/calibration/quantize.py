@@ -103,6 +103,7 @@ def quantize(
             recipe,
             states,
             seed,
+            views=calibration.mirrored(family, engine, states) if recipe.closing else (),
             memory=memory,
             log=log,
             projects=projects,

@@ -99,7 +99,7 @@ BUDGETS: dict[str, dict[Any, dict[str, float]]] = {
     "fast": {},
     "paper": {
         Reconstruct: {"steps": 20000, "rounding_rate": 1e-3, "scale_rate": 4e-4},
-        Polish: {"steps": 6000},
+        Polish: {"steps": 12000},
     },
 }
 """Parameters of steps that train, by budget and kind of step; `fast` is their defaults. The papers'

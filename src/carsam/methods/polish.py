@@ -26,9 +26,10 @@ class Polish:
 
     Trained are the scales of activations, the scale and the codes of every row of a weight, and
     what stays float: biases, norms, the decoder's own tokens and its mask head. Nothing of it costs
-    anything at run time. The loss is `mask_loss` on the calibration images; no label is used. One
-    step takes one image, with some of its own boxes and some that are moved for this step alone,
-    which the float model answers: the images' own boxes would soon be learned by heart.
+    anything at run time. The loss is `mask_loss` on the calibration images and their mirror images;
+    no label is used. One step takes one image, with some of its own boxes and some that are moved
+    for this step alone, which the float model answers: the images' own boxes would soon be learned
+    by heart.
     EfficientQAT (Chen et al., ACL 2025, arXiv 2407.11062) trains scales end to end after its blocks
     in the same way; codes move as in LSQ (Esser et al., ICLR 2020), with a rate at which few of
     them leave their place.
@@ -47,10 +48,10 @@ class Polish:
         parameters: train what stays float beside the scales.
     """
 
-    steps: int = 1000
+    steps: int = 4000
     rate: float = 3e-3
-    rounding_rate: float = 0.02
-    boxes: int = 8
+    rounding_rate: float = 0.01
+    boxes: int = 4
     moved: float = 0.5
     encoder: bool = False
     parameters: bool = True
