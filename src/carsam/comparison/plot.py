@@ -1,12 +1,14 @@
 """The plots of a comparison: AP of every recipe, and what its calibration cost."""
 
 from collections.abc import Sequence
+from itertools import cycle
 from pathlib import Path
 from typing import Any
 
 from carsam.comparison.table import Row
 
 OURS, PEERS, LEGACY = "tab:red", "tab:blue", "lightgrey"
+LABEL_HEIGHTS = (4, -9)  # points above a marker
 
 
 def save_plot(table: Sequence[Row], path: Path) -> None:
@@ -71,18 +73,20 @@ def save_cost_plot(table: Sequence[Row], path: Path) -> None:
         layout="constrained",
     )
     for axes, width in zip(panels[0], widths, strict=True):
-        for row in (row for row in costly if row.bits == width):
+        rows = [row for row in costly if row.bits == width]
+        rows.sort(key=lambda row: row.seconds or 0.0)
+        for row, height in zip(rows, cycle(LABEL_HEIGHTS)):  # neighbours are seldom on a level
             point = row.seconds, row.ap
             axes.errorbar(*point, yerr=row.ap_spread, fmt="o", color=_colour(row), capsize=2)
-            axes.annotate(row.recipe, point, (4, 4), textcoords="offset points", fontsize=7)
+            axes.annotate(row.recipe, point, (4, height), textcoords="offset points", fontsize=7)
         if whole is not None:
             axes.axhline(whole, color="black", linestyle="--", linewidth=1)
+        axes.set_xscale("log")
         axes.margins(x=0.2)
-        axes.set_xlim(left=0)
         axes.set_title(width, fontsize=9)
         axes.spines[["top", "right"]].set_visible(False)
     panels[0][0].set_ylabel("AP (%); dashed: float", fontsize=8)
-    figure.supxlabel("seconds of calibration", fontsize=8)
+    figure.supxlabel("seconds of calibration, logarithmic", fontsize=8)
     figure.savefig(path, bbox_inches="tight", metadata={"Date": None})
     pyplot.close(figure)
 
