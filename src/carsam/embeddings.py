@@ -87,10 +87,16 @@ def _read(path: Path) -> Embedding:
         metadata, names = file.metadata() or {}, file.keys()
         if metadata.get("format") != FORMAT or metadata.get("name") != path.stem:
             raise ValueError("it is another program's, or was renamed")
-        embedding = tuple(file.get_tensor(str(index)) for index in range(len(names)))
+        parts = (file.get_tensor(str(index)) for index in range(len(names)))
+        embedding = tuple(_by_token(part) for part in parts)
     if metadata.get("sha256") != _digest(embedding):
         raise ValueError("its content does not match its SHA-256")
     return embedding
+
+
+def _by_token(part: np.ndarray) -> np.ndarray:
+    """The same (C, h, w), in memory token by token, as the native decoder reads it every time."""
+    return np.moveaxis(np.ascontiguousarray(np.moveaxis(part, 0, -1)), -1, 0)
 
 
 def _digest(embedding: Embedding) -> str:
