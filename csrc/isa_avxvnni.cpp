@@ -44,29 +44,9 @@ static void multiply_rows(const std::uint8_t* codes, std::size_t stride, const s
     }
 }
 
-template <bool LISTED>
-static void multiply_some(const std::uint8_t* codes, std::size_t stride, std::size_t rows,
-                          const std::int8_t* panel, const Steps& steps,
-                          std::int32_t* result) {
-    switch (rows) {
-        case 1: return multiply_rows<1, LISTED>(codes, stride, panel, steps, result);
-        case 2: return multiply_rows<2, LISTED>(codes, stride, panel, steps, result);
-        case 3: return multiply_rows<3, LISTED>(codes, stride, panel, steps, result);
-        case 4: return multiply_rows<4, LISTED>(codes, stride, panel, steps, result);
-        case 5: return multiply_rows<5, LISTED>(codes, stride, panel, steps, result);
-        default: return multiply_rows<6, LISTED>(codes, stride, panel, steps, result);
-    }
-}
-
-static void multiply_tile(const std::uint8_t* codes, std::size_t stride, std::size_t rows,
-                          const std::int8_t* panel, std::size_t, std::size_t, const Steps& steps,
-                          int, int, std::int32_t* result) {
-    if (steps.list) return multiply_some<true>(codes, stride, rows, panel, steps, result);
-    multiply_some<false>(codes, stride, rows, panel, steps, result);
-}
-
 }  // namespace CARSAM_NAMESPACE
 
+#include "one_panel_tile.h"
 #include "table.h"
 
 namespace carsam {
