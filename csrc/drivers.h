@@ -6,6 +6,7 @@
 namespace carsam {
 
 void run_linear(Linear op);
+void run_float_product(const FloatProduct& op);
 void run_layer_norm(const LayerNorm& op, std::size_t rows);
 void run_activate(const Activate& op, std::size_t rows);
 void run_quantize(const Quantize& op, std::size_t rows);

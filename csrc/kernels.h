@@ -64,6 +64,15 @@ struct Linear {
     const float* output_maximum;  // the highest code, as floats
 };
 
+// values weight^T, summed in the type of the weight.
+struct FloatProduct {
+    const float* values;  // (rows, depth)
+    std::size_t rows, depth, columns;
+    const float* weight;             // (columns, depth), or
+    const double* weight_in_double;
+    float* result;  // (rows, columns)
+};
+
 struct LayerNorm {
     const float* values;  // (rows, columns)
     std::size_t columns;
@@ -171,6 +180,9 @@ struct Kernels {
     // Rows [first_row, last_row) of panels [first, last).
     void (*multiply)(const Linear&, std::size_t first_row, std::size_t last_row,
                      std::size_t first, std::size_t last);
+    // Rows [first_row, last_row) of columns [first, last).
+    void (*float_product)(const FloatProduct&, std::size_t first_row, std::size_t last_row,
+                          std::size_t first, std::size_t last);
     void (*layer_norm)(const LayerNorm&, std::size_t first_row, std::size_t last_row);
     void (*activate)(const Activate&, std::size_t first_row, std::size_t last_row);
     void (*quantize)(const Quantize&, std::size_t first_row, std::size_t last_row);

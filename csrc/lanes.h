@@ -13,6 +13,8 @@
 
 #if defined(__AVX2__)
 #include <immintrin.h>
+#elif defined(__ARM_NEON) && defined(__aarch64__)
+#include <arm_neon.h>
 #endif
 
 namespace CARSAM_NAMESPACE {
@@ -28,6 +30,7 @@ constexpr int LANES = 16;
 #define CARSAM_WIDTH 4
 #endif
 typedef float FloatVector __attribute__((vector_size(4 * CARSAM_WIDTH)));
+typedef double DoubleVector __attribute__((vector_size(4 * CARSAM_WIDTH)));
 typedef std::int32_t IntVector __attribute__((vector_size(4 * CARSAM_WIDTH)));
 // The same in memory, of any alignment.
 typedef FloatVector StoredFloats __attribute__((aligned(4), may_alias));
@@ -37,6 +40,7 @@ typedef IntVector StoredInts __attribute__((aligned(4), may_alias));
 #else
 #define CARSAM_WIDTH 1
 typedef float FloatVector, StoredFloats;
+typedef double DoubleVector;
 typedef std::int32_t IntVector, StoredInts;
 #define CARSAM_CONVERT(value, type) static_cast<type>(value)
 #define CARSAM_BITS(value, type) bit_copy<type>(value)
@@ -158,21 +162,37 @@ static CARSAM_INLINE Floats minimum(const Floats& left, const Floats& right) {
 
 // left * right + addend, rounded once where the instruction set can. Only for products whose
 // rounding is left to the machine, as that of a BLAS is.
-static CARSAM_INLINE Floats multiply_add(const Floats& left, const Floats& right,
-                                         const Floats& addend) {
+static CARSAM_INLINE FloatVector multiply_add(const FloatVector& left, const FloatVector& right,
+                                              const FloatVector& addend) {
 #if defined(__AVX512F__)
-    Floats result;
-    result.part[0] = (FloatVector)_mm512_fmadd_ps((__m512)left.part[0], (__m512)right.part[0],
-                                                  (__m512)addend.part[0]);
-    return result;
+    return (FloatVector)_mm512_fmadd_ps((__m512)left, (__m512)right, (__m512)addend);
 #elif defined(__FMA__)
-    Floats result;
-    CARSAM_PARTS(result.part[i] = (FloatVector)_mm256_fmadd_ps(
-                     (__m256)left.part[i], (__m256)right.part[i], (__m256)addend.part[i]))
-    return result;
+    return (FloatVector)_mm256_fmadd_ps((__m256)left, (__m256)right, (__m256)addend);
+#elif defined(__ARM_NEON) && defined(__aarch64__)
+    return (FloatVector)vfmaq_f32((float32x4_t)addend, (float32x4_t)left, (float32x4_t)right);
 #else
     return left * right + addend;
 #endif
+}
+
+static CARSAM_INLINE DoubleVector multiply_add(const DoubleVector& left, const DoubleVector& right,
+                                               const DoubleVector& addend) {
+#if defined(__AVX512F__)
+    return (DoubleVector)_mm512_fmadd_pd((__m512d)left, (__m512d)right, (__m512d)addend);
+#elif defined(__FMA__)
+    return (DoubleVector)_mm256_fmadd_pd((__m256d)left, (__m256d)right, (__m256d)addend);
+#elif defined(__ARM_NEON) && defined(__aarch64__)
+    return (DoubleVector)vfmaq_f64((float64x2_t)addend, (float64x2_t)left, (float64x2_t)right);
+#else
+    return left * right + addend;
+#endif
+}
+
+static CARSAM_INLINE Floats multiply_add(const Floats& left, const Floats& right,
+                                         const Floats& addend) {
+    Floats result;
+    CARSAM_PARTS(result.part[i] = multiply_add(left.part[i], right.part[i], addend.part[i]))
+    return result;
 }
 
 static CARSAM_INLINE Floats to_floats(const Ints& value) {

@@ -3,6 +3,7 @@
 
 #include <optional>
 #include <string>
+#include <type_traits>
 
 #include <nanobind/nanobind.h>
 #include <nanobind/ndarray.h>
@@ -91,6 +92,22 @@ static void linear(const Rows& codes, const nb::tuple& grid, const In<std::uint8
     op.output_maximum = pointer(output_maximum);
     nb::gil_scoped_release release;
     run_linear(op);
+}
+
+template <class Number>
+static void float_product(const FloatMatrix& values, const In<Number, 2>& weight,
+                          Out<float> result) {
+    require(weight.shape(1) == values.shape(1), "a weight of as many columns as the values");
+    require_shape(result, values.shape(0), weight.shape(0), "a result of rows times rows");
+    FloatProduct op{values.data(), values.shape(0), values.shape(1), weight.shape(0), nullptr,
+                    nullptr,       result.data()};
+    if constexpr (std::is_same_v<Number, double>) {
+        op.weight_in_double = weight.data();
+    } else {
+        op.weight = weight.data();
+    }
+    nb::gil_scoped_release release;
+    run_float_product(op);
 }
 
 static void layer_norm(const FloatMatrix& values, const FloatVector& weight,
@@ -308,6 +325,10 @@ NB_MODULE(_kernels, module) {
                nb::arg("values").noconvert().none(), nb::arg("output").noconvert().none(),
                nb::arg("output_inverse_scale").noconvert().none(), nb::arg("output_zero").noconvert().none(),
                nb::arg("output_maximum").noconvert().none());
+    module.def("float_product", &float_product<float>, nb::arg("values").noconvert(), nb::arg("weight").noconvert(),
+               nb::arg("result").noconvert());
+    module.def("float_product", &float_product<double>, nb::arg("values").noconvert(), nb::arg("weight").noconvert(),
+               nb::arg("result").noconvert());
     module.def("layer_norm", &layer_norm, nb::arg("values").noconvert(), nb::arg("weight").noconvert(), nb::arg("bias").noconvert(),
                nb::arg("epsilon"), nb::arg("activation"), nb::arg("result").noconvert().none(), nb::arg("output").noconvert().none(),
                nb::arg("grid").none());

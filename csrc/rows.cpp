@@ -11,6 +11,7 @@ namespace carsam {
 namespace {
 
 constexpr std::size_t ROW_BLOCK = 96;       // rows whose codes stay in cache over all panels
+constexpr std::size_t COLUMN_BLOCK = 256;   // of a product of floats
 constexpr std::size_t NUMBERS_AT_ONCE = 1 << 15;  // of a row-wise operator's part
 constexpr std::size_t PARTS_PER_THREAD = 4;
 constexpr std::size_t PRODUCTS_AT_ONCE = 1 << 21;  // of a part; less is not worth another thread
@@ -49,6 +50,20 @@ void run_linear(Linear op) {
     if (one_block) return;
     for_row_blocks(op.rows, ROW_BLOCK, [&](std::size_t first, std::size_t last) {
         set.multiply(op, first, last, 0, panels);
+    });
+}
+
+void run_float_product(const FloatProduct& op) {
+    const Kernels& set = kernels();
+    const std::size_t row_blocks = (op.rows + ROW_BLOCK - 1) / ROW_BLOCK;
+    const std::size_t column_blocks = (op.columns + COLUMN_BLOCK - 1) / COLUMN_BLOCK;
+    const std::size_t products = std::min(op.rows, ROW_BLOCK) * COLUMN_BLOCK * op.depth;
+    parallel_for(row_blocks * column_blocks, PRODUCTS_AT_ONCE / (products + 1),
+                 [&](std::size_t index) {
+        const std::size_t row = index / column_blocks * ROW_BLOCK;
+        const std::size_t column = index % column_blocks * COLUMN_BLOCK;
+        set.float_product(op, row, std::min(op.rows, row + ROW_BLOCK), column,
+                          std::min(op.columns, column + COLUMN_BLOCK));
     });
 }
 

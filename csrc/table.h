@@ -2,13 +2,15 @@
 #pragma once
 
 #include "attention_kernel.h"
+#include "float_kernel.h"
 #include "upscale_kernel.h"
 #include "value_table_attention.h"
 
 namespace CARSAM_NAMESPACE {
 
 static constexpr carsam::Kernels TABLE = {
-    CARSAM_NAME,    QUERY_BLOCK, prepare,      multiply, layer_norm,         activate, quantize,
-    round_to_table, upscale,     prepare_head, attend,   prepare_value_rows, attend_with_table};
+    CARSAM_NAME, QUERY_BLOCK,    prepare,      multiply, float_product,      layer_norm, activate,
+    quantize,    round_to_table, upscale,      prepare_head, attend, prepare_value_rows,
+    attend_with_table};
 
 }  // namespace CARSAM_NAMESPACE

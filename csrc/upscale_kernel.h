@@ -45,7 +45,7 @@ static inline void float_tile(const float* values, std::size_t depth, const floa
 }
 
 // (rows, depth) times (columns, depth) laid out as panels, plus bias: (rows, columns).
-static void float_product(const float* values, std::size_t rows, std::size_t depth,
+static void panel_product(const float* values, std::size_t rows, std::size_t depth,
                           const float* panels, std::size_t columns, const float* bias,
                           float* result) {
     constexpr int ROWS = TILE_ROWS, PANELS = TILE_PANELS;
@@ -97,10 +97,10 @@ static void upscale(const Upscale& op, std::size_t prompt, std::size_t first, st
     float* result = op.result + prompt * op.masks * 16 * tokens;
     for (std::size_t token = first; token < last; token += UPSCALE_TOKENS) {
         const std::size_t count = last - token < UPSCALE_TOKENS ? last - token : UPSCALE_TOKENS;
-        float_product(op.image + (prompt * tokens + token) * op.channels, count, op.channels,
+        panel_product(op.image + (prompt * tokens + token) * op.channels, count, op.channels,
                       op.panels1, columns1, op.bias1, doubled);
         layer_norm_with<Activation::gelu>(norm, 0, 4 * count);
-        float_product(doubled, 4 * count, op.channels1, op.panels2, columns2, op.bias2, pixels);
+        panel_product(doubled, 4 * count, op.channels1, op.panels2, columns2, op.bias2, pixels);
         for (std::size_t row = 0; row < 4 * count; ++row) {
             const std::size_t place = token + row / 4, corner = row % 4;
             mask_pixels(op, pixels + row * columns2, kernels, result,

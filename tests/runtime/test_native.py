@@ -123,6 +123,32 @@ def test_round_to_table_equals_the_reference(seed, shape, bits) -> None:
     )
 
 
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@given(
+    seed=st.integers(0, 2**32 - 1),
+    rows=st.integers(0, 200),
+    depth=st.integers(0, 70),
+    columns=st.integers(0, 300),
+)
+def test_float_product_multiplies_integers_exactly(seed, dtype, rows, depth, columns) -> None:
+    random = np.random.default_rng(seed)
+    values = random.integers(-99, 99, (rows, depth)).astype(np.float32)
+    weight = random.integers(-99, 99, (columns, depth)).astype(dtype)
+    found = native.float_product(values, weight)
+    assert found.dtype == np.float32
+    np.testing.assert_array_equal(found, values.astype(np.int64) @ weight.T.astype(np.int64))
+
+
+@pytest.mark.parametrize(("dtype", "tolerance"), [("float32", 1e-4), ("float64", 1e-7)])
+def test_float_product_sums_in_the_type_of_the_weight(dtype, tolerance) -> None:
+    random = np.random.default_rng(0)
+    values = random.normal(size=(50, 1000)).astype(np.float32)
+    weight = random.normal(size=(40, 1000)).astype(np.float32)
+    exact = values.astype(np.float64) @ weight.T.astype(np.float64)
+    found = native.float_product(values, weight.astype(dtype))
+    np.testing.assert_allclose(found, exact, rtol=6e-8, atol=tolerance)
+
+
 @given(seed=st.integers(0, 2**32 - 1), rows=st.integers(1, 9), columns=st.integers(1, 70))
 def test_activate_equals_the_reference(seed, rows, columns) -> None:
     random = np.random.default_rng(seed)

@@ -1,4 +1,4 @@
-"""What every contender is given: one image, one embedding, boxes, all from a seed."""
+"""What every contender is given: one image, boxes, an embedding if it has none, from a seed."""
 
 from collections.abc import Sequence
 

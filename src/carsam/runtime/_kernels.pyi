@@ -28,6 +28,7 @@ def linear(
     output_zero: Array | None,
     output_maximum: Array | None,
 ) -> None: ...
+def float_product(values: Array, weight: Array, result: Array) -> None: ...
 def layer_norm(
     values: Array,
     weight: Array,

@@ -50,7 +50,9 @@ class MaskUpscaling:
         side = 4 * size
         masks = np.empty((*mask_kernels.shape[:2], side, side), np.float32)
         for index, (image, mask_kernel) in enumerate(zip(images, mask_kernels, strict=True)):
-            masks[index] = unfold_masks(mask_kernel @ self._upscaled(image).T, size)
+            masks[index] = unfold_masks(
+                kernels.float_product(mask_kernel, self._upscaled(image)), size
+            )
         return masks
 
     def _upscaled(self, image: np.ndarray) -> np.ndarray:

@@ -9,7 +9,7 @@ import numpy as np
 from carsam.errors import UserError
 from carsam.runtime import kernels
 from carsam.runtime.grids import Codes, ColumnGrids, Grid, Sum, Tensor, values_of
-from carsam.runtime.layers import Linear, float_product
+from carsam.runtime.layers import Linear
 from carsam.runtime.matrices import PackedMatrix
 from carsam.runtime.tables import TableGrid
 
@@ -38,7 +38,7 @@ class ListedLinear(Linear):
         output: Grid | ColumnGrids | None,
     ) -> np.ndarray:
         rounded = kernels.round_to_table(values_of(tensor), self.listed)
-        product = float_product(rounded, self.weight_values().astype(np.float64))
+        product = kernels.float_product(rounded, self.weight_values().astype(np.float64))
         return self._finish(product, activation, residual, output)
 
 

@@ -10,6 +10,7 @@ except ImportError:
     from carsam.runtime.reference import (
         activate,
         empty,
+        float_product,
         layer_norm,
         linear,
         quantize,
@@ -24,6 +25,7 @@ else:
         activate,
         attention,
         empty,
+        float_product,
         layer_norm,
         linear,
         quantize,
@@ -35,6 +37,7 @@ __all__ = [
     "activate",
     "attention",
     "empty",
+    "float_product",
     "instruction_set",
     "layer_norm",
     "linear",

@@ -10,9 +10,6 @@ from carsam.runtime.grids import Codes, ColumnGrids, Grid, Sum, Tensor, values_o
 from carsam.runtime.matrices import PackedMatrix
 from carsam.runtime.softmax_grids import SoftmaxGrid
 
-ROWS_IN_DOUBLE = 512
-"""Rows that are copied to float64 at a time."""
-
 
 @dataclass(frozen=True)
 class Norm:
@@ -108,7 +105,7 @@ class Linear:
         tensor = _quantized(tensor, self.input)
         if isinstance(tensor, Codes) and isinstance(self.weight, PackedMatrix):
             return kernels.linear(tensor, self.weight, self.bias, activation, residual, output)
-        result = float_product(values_of(tensor), self.weight_values())
+        result = kernels.float_product(values_of(tensor), self.weight_values())
         return self._finish(result, activation, residual, output)
 
     def _finish(
@@ -173,17 +170,6 @@ class AttentionProduct:
         if self.query is None or self.key is None or self.value is None:
             return None
         return ColumnGrids(((self.query, columns), (self.key, columns), (self.value, columns)))
-
-
-def float_product(values: np.ndarray, weight: np.ndarray) -> np.ndarray:
-    """values weight^T, summed in the type of the weight, as float32."""
-    result = kernels.empty((len(values), len(weight)))
-    if weight.dtype == np.float32:
-        return np.matmul(values, weight.T, out=result)
-    for start in range(0, len(values), ROWS_IN_DOUBLE):
-        rows = slice(start, start + ROWS_IN_DOUBLE)
-        result[rows] = values[rows].astype(weight.dtype) @ weight.T
-    return result
 
 
 def _quantized(tensor: Tensor | Sum, grid: Grid | None) -> Tensor:

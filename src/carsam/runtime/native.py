@@ -104,6 +104,13 @@ def linear(
     return _one_of(floats, codes)
 
 
+def float_product(values: np.ndarray, weight: np.ndarray) -> np.ndarray:
+    """See `carsam.runtime.reference.float_product`."""
+    result = empty((len(values), len(weight)))
+    _kernels.float_product(_contiguous(values), np.ascontiguousarray(weight), result)
+    return result
+
+
 def attention(
     query: Tensor,
     key: Tensor,

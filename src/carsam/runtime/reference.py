@@ -60,6 +60,16 @@ def activate(values: np.ndarray, bias: np.ndarray, activation: str) -> np.ndarra
     return ACTIVATIONS[activation](values + bias)
 
 
+def float_product(values: np.ndarray, weight: np.ndarray) -> np.ndarray:
+    """Return values weight^T as float32, summed in the type of the weight, in any order.
+
+    Args:
+        values: (M, K) float32.
+        weight: (N, K) float32 or float64.
+    """
+    return (values.astype(weight.dtype) @ weight.T).astype(np.float32)
+
+
 def linear(
     tensor: Codes,
     weight: PackedMatrix,
