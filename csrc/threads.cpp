@@ -42,11 +42,15 @@ class Pool {
             grain_ = grain;
             error_ = nullptr;
             next_.store(0, std::memory_order_relaxed);
-            busy_.store(workers_.size(), std::memory_order_relaxed);
+            open_ = true;
             job_.fetch_add(1, std::memory_order_release);
         }
         wake_.notify_all();
         do_parts();
+        {
+            std::lock_guard<std::mutex> lock(mutex_);
+            open_ = false;  // who wakes only now is not waited for
+        }
         while (busy_.load(std::memory_order_acquire) != 0) std::this_thread::yield();
         if (error_) std::rethrow_exception(error_);
     }
@@ -65,6 +69,8 @@ class Pool {
                 wake_.wait(lock, [&] { return job_.load() != seen; });
                 seen = job_.load();
                 if (stopping_) return;
+                if (!open_) continue;
+                busy_.fetch_add(1, std::memory_order_relaxed);
             }
             do_parts();
             busy_.fetch_sub(1, std::memory_order_release);
@@ -92,7 +98,7 @@ class Pool {
     std::size_t count_ = 0, grain_ = 1;
     const std::function<void(std::size_t)>* part_ = nullptr;
     std::exception_ptr error_;
-    bool stopping_ = false;
+    bool open_ = false, stopping_ = false;
 };
 
 std::mutex* pool_mutex = new std::mutex;  // held while a job runs
