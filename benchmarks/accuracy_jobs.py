@@ -36,7 +36,7 @@ class Job:
 
 
 def main(jobs: dict[str, Job], result: Path, description: str) -> None:
-    """Run the jobs that have no result yet; with `--job NAME` that one, in this process."""
+    """Run the jobs that have no result yet; with `--job NAME` end with that one, in this process."""
     parser = argparse.ArgumentParser(description=description)
     parser.add_argument("data", type=Path, help="folder with annotations, images_train, images_dev")
     parser.add_argument("--model", default="sam-mini")
@@ -47,7 +47,7 @@ def main(jobs: dict[str, Job], result: Path, description: str) -> None:
     options = parser.parse_args()
     if options.job:
         print(json.dumps(_measure(jobs[options.job], options)))
-        return
+        sys.exit()
     done = json.loads(options.out.read_text()) if options.out.exists() else {"jobs": {}}
     done |= {**provenance("torch", "transformers", "numpy"), "threads": options.threads}
     done |= {"model": options.model, "count": options.count}

@@ -4,9 +4,10 @@
 
 Strict AP on val_dev, one seed, at several numbers of optimiser steps: of every unit, or of the
 polish. Started again it goes on where it was. The numbers go to
-benchmarks/results/calibration_curve.json.
+benchmarks/results/calibration_curve.json, the plot to docs/figures/calibration_curve.svg.
 """
 
+import json
 from pathlib import Path
 
 from accuracy_jobs import Job, main
@@ -14,13 +15,14 @@ from accuracy_jobs import Job, main
 from carsam.methods import make_recipe
 
 RESULT = Path(__file__).parent / "results" / "calibration_curve.json"
-TRAINED = {
-    "qdrop": "reconstruct",
-    "ahcqsam": "reconstruct",
-    "carsam": "reconstruct",
-    "carsam-plus": "polish",
+PLOT = Path(__file__).parents[1] / "docs" / "figures" / "calibration_curve.svg"
+STEPS = {
+    "qdrop": ("reconstruct", (100, 300)),
+    "ahcqsam": ("reconstruct", (100, 300)),
+    "carsam": ("reconstruct", (100, 300)),
+    "carsam-plus": ("polish", (800, 4000)),
 }
-STEPS = (50, 100, 200, 400, 800, 1600)
+"""Recipes: the step that trains, and how long it does; last the recipe's own number."""
 
 JOBS = {
     f"{name}, {steps} steps": Job(
@@ -28,9 +30,32 @@ JOBS = {
         0,
         {"name": name, "steps": steps},
     )
-    for steps in STEPS
-    for name, trained in TRAINED.items()
+    for name, (trained, counts) in STEPS.items()
+    for steps in counts
 }
+
+
+def plot() -> None:
+    """Draw a line per recipe through its numbers of steps."""
+    from matplotlib import pyplot, rcParams
+
+    rcParams["svg.hashsalt"] = "carsam"
+    jobs = json.loads(RESULT.read_text())["jobs"].values()
+    figure, axes = pyplot.subplots(figsize=(5, 3.2), layout="constrained")
+    for name in STEPS:
+        points = sorted(
+            (job["seconds"], job["AP"], job["steps"]) for job in jobs if job["name"] == name
+        )
+        axes.plot(*zip(*((x, 100 * y) for x, y, _ in points), strict=True), "o-", label=name)
+        for seconds, ap, steps in points:
+            place = {"xytext": (4, 4), "textcoords": "offset points", "fontsize": 7}
+            axes.annotate(str(steps), (seconds, 100 * ap), **place)
+    axes.set(xscale="log", xlabel="seconds of calibration, logarithmic", ylabel="AP (%)")
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.legend(frameon=False, fontsize=8)
+    figure.savefig(PLOT, metadata={"Date": None})
+
 
 if __name__ == "__main__":
     main(JOBS, RESULT, __doc__ or "")
+    plot()
