@@ -36,7 +36,7 @@ class Job:
 
 
 def main(jobs: dict[str, Job], result: Path, description: str) -> None:
-    """Run the jobs that have no result yet; with `--job NAME` end with that one, in this process."""
+    """Run the jobs without a result; with `--job NAME` only that one, and end the process."""
     parser = argparse.ArgumentParser(description=description)
     parser.add_argument("data", type=Path, help="folder with annotations, images_train, images_dev")
     parser.add_argument("--model", default="sam-mini")
