@@ -54,6 +54,6 @@ SETUPTOOLS_EXT_SUFFIX=.cpython-$(echo "$version" | tr -d .)-aarch64-linux-gnu.so
 
 unset OPENBLAS_CORETYPE  # it would name this processor
 export PYTHONPATH="$arm/carsam:$arm/packages" OMP_NUM_THREADS=2
-exec "$emulator" -L "$system" "$python_arm" -m pytest -q -p no:cacheprovider \
+exec "$emulator" -L "$system" "$python_arm" -m pytest -q -p no:cacheprovider -k "not portable" \
     --hypothesis-profile=few tests/runtime/test_fuzz.py tests/runtime/test_native.py \
     tests/runtime/test_memory.py "$@"
