@@ -44,13 +44,15 @@ def plot() -> None:
     figure, axes = pyplot.subplots(figsize=(5, 3.2), layout="constrained")
     for name in STEPS:
         points = sorted(
-            (job["seconds"], job["AP"], job["steps"]) for job in jobs if job["name"] == name
+            (job["seconds"] / 60, 100 * job["AP"], job["steps"])
+            for job in jobs
+            if job["name"] == name
         )
-        axes.plot(*zip(*((x, 100 * y) for x, y, _ in points), strict=True), "o-", label=name)
-        for seconds, ap, steps in points:
-            place = {"xytext": (4, 4), "textcoords": "offset points", "fontsize": 7}
-            axes.annotate(str(steps), (seconds, 100 * ap), **place)
-    axes.set(xscale="log", xlabel="seconds of calibration, logarithmic", ylabel="AP (%)")
+        minutes, aps, _ = zip(*points, strict=True)
+        axes.plot(minutes, aps, "o-", label=name)
+        for *point, steps in points:
+            axes.annotate(str(steps), point, (4, 4), textcoords="offset points", fontsize=7)
+    axes.set(xlim=0, xlabel="minutes of calibration", ylabel="AP (%)")
     axes.spines[["top", "right"]].set_visible(False)
     axes.legend(frameon=False, fontsize=8)
     figure.savefig(PLOT, metadata={"Date": None})
