@@ -55,13 +55,16 @@ def save_plot(table: Sequence[Row], path: Path) -> None:
 def save_cost_plot(table: Sequence[Row], path: Path) -> None:
     """Write an SVG: AP against the seconds of the calibration, one panel per bit width.
 
+    Rows with the published faults are left out.
+
     Args:
         table: rows of `carsam.comparison.table.rows`.
         path: where the SVG goes.
     """
     pyplot = _pyplot()
     whole = next((row.ap for row in table if row.recipe == "float"), None)
-    costly = [row for row in table if row.ap is not None and row.seconds is not None]
+    measured = [row for row in table if row.ap is not None and row.seconds is not None]
+    costly = [row for row in measured if not row.legacy]
     widths = list(dict.fromkeys(row.bits for row in costly)) or [""]
     figure, panels = pyplot.subplots(
         1,
