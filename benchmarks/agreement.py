@@ -29,7 +29,7 @@ from carsam.evaluation.prompts import prompt_kind
 from carsam.evaluation.scores import score_rule
 from carsam.evaluation.stream import Run, run_engines
 from carsam.evaluation.warning_log import WarningLog
-from carsam.methods import CLOSING_STEPS, RECIPES, STEPS, make_recipe
+from carsam.methods import CLOSING_STEPS, STEPS, make_recipe, recipe_names
 from carsam.preprocess import preprocess
 from carsam.progress import make_progress
 from carsam.quant.model import QuantizedModel
@@ -135,8 +135,7 @@ def main() -> None:
     before = json.loads(target.read_text())["runs"] if target.exists() else {}
     result = {**provenance("torch", "transformers", "numpy"), "calibration": arguments.count}
     result["runs"] = before
-    names = tuple(RECIPES) if arguments.recipes == "all" else arguments.recipes.split(",")
-    for recipe in names:
+    for recipe in recipe_names(arguments.recipes):
         for bits in arguments.bits.split(","):
             model = quantize(
                 arguments.model,

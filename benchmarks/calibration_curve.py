@@ -12,6 +12,7 @@ from pathlib import Path
 
 from accuracy_jobs import Job, main
 
+from carsam.comparison.plot import svg_pyplot
 from carsam.methods import make_recipe
 
 RESULT = Path(__file__).parent / "results" / "calibration_curve.json"
@@ -37,9 +38,7 @@ JOBS = {
 
 def plot() -> None:
     """Draw a line per recipe through its numbers of steps."""
-    from matplotlib import pyplot, rcParams
-
-    rcParams["svg.hashsalt"] = "carsam"
+    pyplot = svg_pyplot()
     jobs = json.loads(RESULT.read_text())["jobs"].values()
     figure, axes = pyplot.subplots(figsize=(5, 3.2), layout="constrained")
     for name in STEPS:

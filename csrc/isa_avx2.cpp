@@ -28,7 +28,9 @@ static inline __m256i broadcast_step(const std::uint8_t* codes) {
 
 template <int ROWS, bool LISTED>
 static void multiply_rows(const std::uint8_t* codes, std::size_t stride, const std::int8_t* panel,
-                          const Steps& steps, std::size_t steps_at_once, std::int32_t* result) {
+                          const Steps& steps, int code_bits, int weight_bits,
+                          std::int32_t* result) {
+    const std::size_t steps_at_once = 32767 / largest_pair(code_bits, weight_bits);
     const __m256i ones = _mm256_set1_epi16(1);
     for (std::size_t first = 0; first < steps.count; first += steps_at_once) {
         const std::size_t left = steps.count - first;
@@ -66,30 +68,9 @@ static void multiply_rows(const std::uint8_t* codes, std::size_t stride, const s
     }
 }
 
-template <bool LISTED>
-static void multiply_some(const std::uint8_t* codes, std::size_t stride, std::size_t rows,
-                          const std::int8_t* panel, const Steps& steps, std::size_t at_once,
-                          std::int32_t* result) {
-    switch (rows) {
-        case 1: return multiply_rows<1, LISTED>(codes, stride, panel, steps, at_once, result);
-        case 2: return multiply_rows<2, LISTED>(codes, stride, panel, steps, at_once, result);
-        case 3: return multiply_rows<3, LISTED>(codes, stride, panel, steps, at_once, result);
-        case 4: return multiply_rows<4, LISTED>(codes, stride, panel, steps, at_once, result);
-        case 5: return multiply_rows<5, LISTED>(codes, stride, panel, steps, at_once, result);
-        default: return multiply_rows<6, LISTED>(codes, stride, panel, steps, at_once, result);
-    }
-}
-
-static void multiply_tile(const std::uint8_t* codes, std::size_t stride, std::size_t rows,
-                          const std::int8_t* panel, std::size_t, std::size_t, const Steps& steps,
-                          int code_bits, int weight_bits, std::int32_t* result) {
-    const std::size_t at_once = 32767 / largest_pair(code_bits, weight_bits);
-    if (steps.list) return multiply_some<true>(codes, stride, rows, panel, steps, at_once, result);
-    multiply_some<false>(codes, stride, rows, panel, steps, at_once, result);
-}
-
 }  // namespace CARSAM_NAMESPACE
 
+#include "one_panel_tile.h"
 #include "table.h"
 
 namespace carsam {

@@ -15,7 +15,7 @@ static constexpr bool fits_tile(int, int) { return true; }
 
 template <int ROWS, bool LISTED>
 static void multiply_rows(const std::uint8_t* codes, std::size_t stride, const std::int8_t* panel,
-                          const Steps& steps, std::int32_t* result) {
+                          const Steps& steps, int, int, std::int32_t* result) {
     __m256i sums[ROWS][2];
 #pragma GCC unroll 8
     for (int row = 0; row < ROWS; ++row) {

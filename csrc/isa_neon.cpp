@@ -18,7 +18,7 @@ static constexpr bool fits_tile(int code_bits, int) { return code_bits < 8; }
 
 template <int ROWS, bool LISTED>
 static void multiply_rows(const std::uint8_t* codes, std::size_t stride, const std::int8_t* panel,
-                          const Steps& steps, std::int32_t* result) {
+                          const Steps& steps, int, int, std::int32_t* result) {
     int32x4_t sums[ROWS][4];
     for (int row = 0; row < ROWS; ++row) {
         for (int quarter = 0; quarter < 4; ++quarter) sums[row][quarter] = vdupq_n_s32(0);

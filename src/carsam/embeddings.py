@@ -77,7 +77,8 @@ class EmbeddingCache:
             return None
 
     def _write(self, path: Path, embedding: Embedding) -> None:
-        parts = {str(index): np.ascontiguousarray(part) for index, part in enumerate(embedding)}
+        embedding = tuple(np.ascontiguousarray(part) for part in embedding)
+        parts = {str(index): part for index, part in enumerate(embedding)}
         content = save(parts, {"format": FORMAT, "name": path.stem, "sha256": _digest(embedding)})
         write_whole(path, content, "Give another folder for the embeddings, or make room.")
 
@@ -87,11 +88,10 @@ def _read(path: Path) -> Embedding:
         metadata, names = file.metadata() or {}, file.keys()
         if metadata.get("format") != FORMAT or metadata.get("name") != path.stem:
             raise ValueError("it is another program's, or was renamed")
-        parts = (file.get_tensor(str(index)) for index in range(len(names)))
-        embedding = tuple(_by_token(part) for part in parts)
+        embedding = tuple(file.get_tensor(str(index)) for index in range(len(names)))
     if metadata.get("sha256") != _digest(embedding):
         raise ValueError("its content does not match its SHA-256")
-    return embedding
+    return tuple(_by_token(part) for part in embedding)
 
 
 def _by_token(part: np.ndarray) -> np.ndarray:
@@ -103,5 +103,5 @@ def _digest(embedding: Embedding) -> str:
     layout = json.dumps([[str(part.dtype), part.shape] for part in embedding])
     digest = hashlib.sha256(layout.encode())
     for part in embedding:
-        digest.update(np.ascontiguousarray(part).data)
+        digest.update(part.data)
     return digest.hexdigest()

@@ -69,10 +69,11 @@ def quantize_units_(
     opening, closing = make_whole_steps(recipe)
     for opening_step in opening:
         opening_step.run_(_whole(model, stages, plans, states, None, seed, progress, notes))
+    seen = (*states, *views)
     with state_cache(memory, disk) as cache:
         teacher = None
         if closing and stages_to_masks(stages):
-            teacher = Teacher(model, stages, (*states, *views), cache.keep)
+            teacher = Teacher(model, stages, seen, cache.keep)
         inputs: Sequence[State] = states
         quantized: Sequence[State] = states
         for index, plan in enumerate(plans):
@@ -107,7 +108,6 @@ def quantize_units_(
                     old.close()
             inputs, quantized = targets, following
         progress.finish()
-        seen = (*states, *views)
         for closing_step in closing:
             closing_step.run_(_whole(model, stages, plans, seen, teacher, seed, progress, notes))
     return notes

@@ -57,9 +57,9 @@ def compare(
     from carsam.comparison.run import Plan, run_plan
     from carsam.comparison.table import caption, document, markdown, rows
     from carsam.engines import resolve_device
-    from carsam.methods import RECIPES, make_recipe
+    from carsam.methods import make_recipe, recipe_names
 
-    names = tuple(RECIPES) if recipes == "all" else tuple(recipes.split(","))
+    names = recipe_names(recipes)
     widths = tuple(bits.split(","))
     for name in names:
         for width in widths:

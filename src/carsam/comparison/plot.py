@@ -20,7 +20,7 @@ def save_plot(table: Sequence[Row], path: Path) -> None:
         table: rows of `carsam.comparison.table.rows`.
         path: where the SVG goes.
     """
-    pyplot = _pyplot()
+    pyplot = svg_pyplot()
     whole = next((row.ap for row in table if row.recipe == "float"), None)
     quantized = [row for row in table if row.recipe != "float" and row.ap is not None]
     widths = list(dict.fromkeys(row.bits for row in quantized)) or [""]
@@ -61,7 +61,7 @@ def save_cost_plot(table: Sequence[Row], path: Path) -> None:
         table: rows of `carsam.comparison.table.rows`.
         path: where the SVG goes.
     """
-    pyplot = _pyplot()
+    pyplot = svg_pyplot()
     whole = next((row.ap for row in table if row.recipe == "float"), None)
     measured = [row for row in table if row.ap is not None and row.seconds is not None]
     costly = [row for row in measured if not row.legacy]
@@ -94,7 +94,7 @@ def save_cost_plot(table: Sequence[Row], path: Path) -> None:
     pyplot.close(figure)
 
 
-def _pyplot() -> Any:
+def svg_pyplot() -> Any:
     """Return pyplot, set up so that the same table gives the same file."""
     import matplotlib
 

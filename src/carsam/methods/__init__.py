@@ -107,6 +107,11 @@ rate of the scales is 4e-5 and absolute; 4e-4 of their start is about as much fo
 """
 
 
+def recipe_names(text: str) -> tuple[str, ...]:
+    """Return the names in `text`, separated by commas; every recipe's for `all`."""
+    return tuple(RECIPES) if text == "all" else tuple(text.split(","))
+
+
 def make_recipe(
     name: str,
     bits: str,
