@@ -5,9 +5,14 @@
 Needs the extras `quantize` and `bench`. Quantized models are made in RUNS and the other runtimes'
 models in PEERS when they are not there yet. Each model's numbers go to
 benchmarks/results/speed_<model>.json and its table to benchmarks/results/speed_<model>.md.
+
+With `--hide-avx512` every process takes the processor for one that has AVX2 and nothing later
+(hide_avx512.c; needs a C compiler and a processor with the flag `cpuid_fault`), and the results'
+names end in `_avx2`.
 """
 
 import argparse
+import os
 import subprocess
 import sys
 import tempfile
@@ -34,7 +39,17 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, help="instead of each model's own number")
     parser.add_argument("--isa", default="", help="instruction sets, the best unless given")
     parser.add_argument("--only", default=",".join(MODELS))
+    parser.add_argument("--hide-avx512", action="store_true")
     arguments = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        if arguments.hide_avx512:
+            os.environ["LD_PRELOAD"] = str(_compile_hider(Path(folder)))
+        _measure(arguments)
+
+
+def _measure(arguments: argparse.Namespace) -> None:
+    bfloat16 = not arguments.hide_avx512 and _has_bfloat16()
+    ending = "_avx2" if arguments.hide_avx512 else ""
     for model in arguments.only.split(","):
         bits, rounds, others = MODELS[model]
         runs = [arguments.runs / f"{model}-{width}" for width in bits]
@@ -44,9 +59,9 @@ def main() -> None:
                 make(width, run)
         also = [part for run in runs[1:] for part in ("--also", str(run))]
         bf16 = [f"{name},openvino-bf16" if "openvino" in name else name for name in others]
-        result = RESULTS / f"speed_{model}"
+        result = RESULTS / f"speed_{model}{ending}"
         _carsam(
-            *("bench", str(runs[0]), *also, *(bf16 if _has_bfloat16() else others)),
+            *("bench", str(runs[0]), *also, *(bf16 if bfloat16 else others)),
             *("--peers", str(arguments.peers), "--threads", str(arguments.threads)),
             *("--repeats", str(arguments.rounds or rounds), "--isa", arguments.isa),
             *("--json", f"{result}.json", "--markdown", f"{result}.md"),
@@ -73,6 +88,13 @@ def _draw(model: str) -> Callable[[str, Path], None]:
 
 def _carsam(*arguments: str) -> None:
     subprocess.run([sys.executable, "-c", CARSAM, *arguments], check=True)
+
+
+def _compile_hider(folder: Path) -> Path:
+    library = folder / "hide_avx512.so"
+    source = Path(__file__).with_name("hide_avx512.c")
+    subprocess.run(["cc", "-O2", "-shared", "-fPIC", "-o", library, source], check=True)
+    return library
 
 
 def _has_bfloat16() -> bool:
