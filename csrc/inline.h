@@ -4,6 +4,8 @@
 
 #if defined(__GNUC__)
 #define CARSAM_INLINE inline __attribute__((always_inline))
+#define CARSAM_PREFETCH(address) __builtin_prefetch(address)
 #else
 #define CARSAM_INLINE inline
+#define CARSAM_PREFETCH(address) static_cast<void>(address)
 #endif

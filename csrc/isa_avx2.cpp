@@ -26,6 +26,39 @@ static inline __m256i broadcast_step(const std::uint8_t* codes) {
     return _mm256_set1_epi32(step);
 }
 
+// Four steps of a whole tile. In assembly, because compilers copy sums between registers, and four at
+// a time, because counting in a loop takes turns with the sums on the same ports.
+template <int ROWS>
+static CARSAM_INLINE void add_four_steps(const std::uint8_t* codes, std::size_t stride,
+                                         const std::int8_t* weights, __m256i (&sums)[ROWS][2]) {
+    static_assert(ROWS == 6);
+#define CARSAM_ROW(address, left, right)                  \
+    "vpbroadcastd 4*\\step" address ", %%ymm14\n"         \
+    "vpmaddubsw %%ymm12, %%ymm14, %%ymm15\n"              \
+    "vpaddw %%ymm15, %[" left "], %[" left "]\n"          \
+    "vpmaddubsw %%ymm13, %%ymm14, %%ymm14\n"              \
+    "vpaddw %%ymm14, %[" right "], %[" right "]\n"
+    __asm__ volatile(
+        ".irp step,0,1,2,3\n"
+        "vmovdqu 64*\\step(%[weights]), %%ymm12\n"
+        "vmovdqu 64*\\step+32(%[weights]), %%ymm13\n"
+        CARSAM_ROW("(%[codes])", "l0", "r0")
+        CARSAM_ROW("(%[codes],%[stride])", "l1", "r1")
+        CARSAM_ROW("(%[codes],%[stride],2)", "l2", "r2")
+        CARSAM_ROW("(%[codes],%[stride3])", "l3", "r3")
+        CARSAM_ROW("(%[codes],%[stride],4)", "l4", "r4")
+        CARSAM_ROW("(%[codes],%[stride5])", "l5", "r5")
+        ".endr\n"
+        : [l0] "+x"(sums[0][0]), [r0] "+x"(sums[0][1]), [l1] "+x"(sums[1][0]),
+          [r1] "+x"(sums[1][1]), [l2] "+x"(sums[2][0]), [r2] "+x"(sums[2][1]),
+          [l3] "+x"(sums[3][0]), [r3] "+x"(sums[3][1]), [l4] "+x"(sums[4][0]),
+          [r4] "+x"(sums[4][1]), [l5] "+x"(sums[5][0]), [r5] "+x"(sums[5][1])
+        : [codes] "r"(codes), [stride] "r"(stride), [stride3] "r"(3 * stride),
+          [stride5] "r"(5 * stride), [weights] "r"(weights)
+        : "xmm12", "xmm13", "xmm14", "xmm15", "memory");
+#undef CARSAM_ROW
+}
+
 template <int ROWS, bool LISTED>
 static void multiply_rows(const std::uint8_t* codes, std::size_t stride, const std::int8_t* panel,
                           const Steps& steps, int code_bits, int weight_bits,
@@ -41,7 +74,13 @@ static void multiply_rows(const std::uint8_t* codes, std::size_t stride, const s
             sums[row][0] = _mm256_setzero_si256();
             sums[row][1] = _mm256_setzero_si256();
         }
-        for (std::size_t index = first; index < last; ++index) {
+        std::size_t index = first;
+        if constexpr (ROWS == TILE_ROWS && !LISTED) {
+            for (; index + 4 <= last; index += 4) {
+                add_four_steps(codes + 4 * index, stride, panel + 64 * index, sums);
+            }
+        }
+        for (; index < last; ++index) {
             const std::size_t step = step_at<LISTED>(steps, index);
             const auto* weights = reinterpret_cast<const __m256i*>(panel + 64 * step);
             const __m256i left = _mm256_loadu_si256(weights);

@@ -28,6 +28,11 @@ struct CodeRows {
     const std::uint8_t* high;  // null unless split
     std::size_t stride;
     int bits;  // of one part
+
+    // The same rows from a step of K on.
+    CARSAM_INLINE CodeRows from(std::size_t step) const {
+        return {low + step * STEP, high ? high + step * STEP : nullptr, stride, bits};
+    }
 };
 
 static inline bool is_split(int code_bits, int weight_bits) {

@@ -11,6 +11,7 @@ namespace carsam {
 namespace {
 
 constexpr std::size_t ROW_BLOCK = 96;       // rows whose codes stay in cache over all panels
+constexpr std::size_t TILE = 12;            // a multiple of the rows that any tile has
 constexpr std::size_t COLUMN_BLOCK = 256;   // of a product of floats
 constexpr std::size_t NUMBERS_AT_ONCE = 1 << 15;  // of a row-wise operator's part
 constexpr std::size_t PARTS_PER_THREAD = 4;
@@ -22,6 +23,17 @@ void for_row_blocks(std::size_t rows, std::size_t block,
                     const std::function<void(std::size_t, std::size_t)>& part) {
     parallel_for((rows + block - 1) / block, 1, [&](std::size_t index) {
         part(index * block, std::min(rows, (index + 1) * block));
+    });
+}
+
+// Parts of much the same size, as many for each thread: at most `block` rows, whole tiles.
+void for_even_row_blocks(std::size_t rows, std::size_t block,
+                         const std::function<void(std::size_t, std::size_t)>& part) {
+    const std::size_t tiles = (rows + TILE - 1) / TILE;
+    const std::size_t count = rounded_up((rows + block - 1) / block, threads());
+    parallel_for(count, 1, [&](std::size_t index) {
+        const std::size_t first = index * tiles / count * TILE;
+        part(first, std::min(rows, (index + 1) * tiles / count * TILE));
     });
 }
 
@@ -48,7 +60,7 @@ void run_linear(Linear op) {
         if (one_block) set.multiply(op, 0, op.rows, first, last);
     });
     if (one_block) return;
-    for_row_blocks(op.rows, ROW_BLOCK, [&](std::size_t first, std::size_t last) {
+    for_even_row_blocks(op.rows, ROW_BLOCK, [&](std::size_t first, std::size_t last) {
         set.multiply(op, first, last, 0, panels);
     });
 }

@@ -68,9 +68,12 @@ def test_linear_does_not_saturate(columns, bits, extreme) -> None:
 @pytest.mark.parametrize("has_residual", [False, True])
 @pytest.mark.parametrize("grids", ["none", "one", "per column"])
 @pytest.mark.parametrize("rows", [1, 97, 200])
-def test_linear_epilogues_equal_the_reference(activation, has_residual, grids, rows) -> None:
+@pytest.mark.parametrize("columns", [64, 1601])
+def test_linear_epilogues_equal_the_reference(
+    activation, has_residual, grids, rows, columns
+) -> None:
     random = np.random.default_rng(rows)
-    tensor, weight = codes(random, rows, 64, 4, ""), matrix(random, 45, 64, 4)
+    tensor, weight = codes(random, rows, columns, 4, ""), matrix(random, 45, columns, 4)
     bias = random.normal(size=45).astype(np.float32)
     period = rows // 2 if rows % 2 == 0 else rows
     residual = random.normal(size=(period, 45)).astype(np.float32) if has_residual else None
@@ -81,6 +84,23 @@ def test_linear_epilogues_equal_the_reference(activation, has_residual, grids, r
     output = {"none": None, "one": parts[0][0], "per column": ColumnGrids(parts)}[grids]
     arguments = (tensor, weight, bias, activation, residual, output)
     np.testing.assert_array_equal(native.linear(*arguments), reference.linear(*arguments))
+
+
+@pytest.mark.parametrize("rows", [5, 200])
+def test_linear_puts_its_result_into_the_residual_or_a_part_of_an_array(rows) -> None:
+    random = np.random.default_rng(rows)
+    tensor, weight = codes(random, rows, 64, 4, ""), matrix(random, 45, 64, 4)
+    residual = random.normal(size=(rows, 45)).astype(np.float32)
+    whole = np.zeros((rows + 1, 45), np.uint8)
+    grid = Grid(np.float32(0.5), 7, 4)
+    for engine in (reference, native):
+        expected = reference.linear(tensor, weight, residual=residual)
+        place = residual.copy()
+        assert engine.linear(tensor, weight, residual=place, into=place) is place
+        np.testing.assert_array_equal(place, expected)
+        engine.linear(tensor, weight, output=grid, into=whole[1:])
+        np.testing.assert_array_equal(whole[1:], reference.linear(tensor, weight, output=grid))
+        assert not whole[0].any()
 
 
 @given(seed=st.integers(0, 2**32 - 1), rows=st.integers(1, 9), columns=st.integers(1, 70))

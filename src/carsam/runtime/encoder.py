@@ -31,13 +31,13 @@ class EncoderBlock:
     tokens: TokenMap
 
     def __call__(self, hidden: np.ndarray) -> np.ndarray:
-        """Map (tokens, channels) float32 to the same."""
+        """Map (tokens, channels) float32 to the same, in its place."""
         query, key, value = self._query_key_value(self.norm1.to_grid(hidden, self.qkv.input))
         attended = self.attention(query, key, value, self.tokens, self.projection.input)
-        hidden = self.projection(attended, residual=hidden)
+        self.projection(attended, residual=hidden, into=hidden)
         normalised = self.norm2.to_grid(hidden, self.mlp_in.input)
         expanded = self.mlp_in.to_grid(normalised, self.mlp_out.input, self.activation)
-        return self.mlp_out(expanded, residual=hidden)
+        return self.mlp_out(expanded, residual=hidden, into=hidden)
 
     def _query_key_value(self, normalised: Tensor) -> tuple[Tensor, ...]:
         """The three operands, with one more row: what an all-zero token makes.
@@ -48,7 +48,7 @@ class EncoderBlock:
         grids = self.attention.joint_grids(channels)
         dtype = np.float32 if grids is None else np.uint8
         joint = kernels.empty((rows + 1, 3 * channels), dtype)
-        joint[:rows] = self.qkv.to_column_grids(normalised, grids)
+        self.qkv.to_column_grids(normalised, grids, into=joint[:rows])
         joint[rows:] = self.qkv.at_zero(grids)
         if grids is not None:
             return grids.split(joint)

@@ -36,10 +36,11 @@ class ListedLinear(Linear):
         activation: str | None,
         residual: np.ndarray | None,
         output: Grid | ColumnGrids | None,
+        into: np.ndarray | None = None,
     ) -> np.ndarray:
         rounded = kernels.round_to_table(values_of(tensor), self.listed)
         product = kernels.float_product(rounded, self.weight_values().astype(np.float64))
-        return self._finish(product, activation, residual, output)
+        return self._finish(product, activation, residual, output, into)
 
 
 @dataclass(frozen=True)
@@ -109,12 +110,13 @@ class GroupedLinear(Linear):
         activation: str | None,
         residual: np.ndarray | None,
         output: Grid | ColumnGrids | None,
+        into: np.ndarray | None = None,
     ) -> np.ndarray:
         codes = kernels.quantize(values_of(tensor), self.grouped.column_grids)
         if not isinstance(self.weight, PackedMatrix):
-            return super()._apply(self.grouped.values(codes), activation, residual, output)
+            return super()._apply(self.grouped.values(codes), activation, residual, output, into)
         total = None
         for columns, grid, weight in self._parts:
             total = kernels.linear(Codes(codes.take(columns, 1), grid), weight, residual=total)
         assert total is not None
-        return self._finish(total, activation, residual, output)
+        return self._finish(total, activation, residual, output, into)

@@ -52,12 +52,14 @@ class Linear:
         tensor: Tensor | Sum,
         activation: str | None = None,
         residual: np.ndarray | None = None,
+        into: np.ndarray | None = None,
     ) -> np.ndarray:
         """Apply to (M, K) values, or codes on `input`: (M, N) float32.
 
-        `residual` is (a divisor of M, N), added again and again.
+        `residual` is (a divisor of M, N), added again and again. `into`, which may be the
+        residual, gets the result.
         """
-        return self._apply(tensor, activation, residual, None)
+        return self._apply(tensor, activation, residual, None, into)
 
     def to_grid(
         self, tensor: Tensor | Sum, output: Grid | None, activation: str | None = None
@@ -65,9 +67,11 @@ class Linear:
         """Apply to (M, K) values or codes; the result is codes if `output` is given."""
         return _on_grid(self._apply(tensor, activation, None, output), output)
 
-    def to_column_grids(self, tensor: Tensor, output: ColumnGrids | None) -> np.ndarray:
+    def to_column_grids(
+        self, tensor: Tensor, output: ColumnGrids | None, into: np.ndarray | None = None
+    ) -> np.ndarray:
         """Apply to (M, K) values or codes: (M, N) codes, or values without `output`."""
-        return self._apply(tensor, None, None, output)
+        return self._apply(tensor, None, None, output, into)
 
     @property
     def outputs(self) -> int:
@@ -101,12 +105,15 @@ class Linear:
         activation: str | None,
         residual: np.ndarray | None,
         output: Grid | ColumnGrids | None,
+        into: np.ndarray | None = None,
     ) -> np.ndarray:
         tensor = _quantized(tensor, self.input)
         if isinstance(tensor, Codes) and isinstance(self.weight, PackedMatrix):
-            return kernels.linear(tensor, self.weight, self.bias, activation, residual, output)
+            return kernels.linear(
+                tensor, self.weight, self.bias, activation, residual, output, into
+            )
         result = kernels.float_product(values_of(tensor), self.weight_values())
-        return self._finish(result, activation, residual, output)
+        return self._finish(result, activation, residual, output, into)
 
     def _finish(
         self,
@@ -114,6 +121,7 @@ class Linear:
         activation: str | None,
         residual: np.ndarray | None,
         output: Grid | ColumnGrids | None,
+        into: np.ndarray | None,
     ) -> np.ndarray:
         """Turn a float32 product (M, N), which is overwritten, into the layer's result."""
         if activation is not None:
@@ -124,7 +132,12 @@ class Linear:
         if residual is not None:
             groups = result.reshape(-1, *residual.shape)  # a view
             groups += residual
-        return result if output is None else kernels.quantize(result, output)
+        if output is not None:
+            result = kernels.quantize(result, output)
+        if into is None:
+            return result
+        into[:] = result
+        return into
 
     def weight_values(self) -> np.ndarray:
         """(N, K) float32 or float64."""

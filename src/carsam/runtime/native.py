@@ -83,10 +83,11 @@ def linear(
     activation: str | None = None,
     residual: np.ndarray | None = None,
     output: Grid | ColumnGrids | None = None,
+    into: np.ndarray | None = None,
 ) -> np.ndarray:
     """See `carsam.runtime.reference.linear`."""
     rows, columns = len(tensor.array), weight.rows
-    floats, codes = _result((rows, columns), output)
+    floats, codes = _result((rows, columns), output, into)
     _kernels.linear(
         tensor.array,
         _grid(tensor.grid),
@@ -239,12 +240,12 @@ def _contiguous(values: np.ndarray) -> np.ndarray:
 
 
 def _result(
-    shape: tuple[int, ...], output: Grid | ColumnGrids | None
+    shape: tuple[int, ...], output: Grid | ColumnGrids | None, into: np.ndarray | None = None
 ) -> tuple[np.ndarray | None, np.ndarray | None]:
-    """An array for float results or one for codes."""
-    if output is None:
-        return empty(shape), None
-    return None, empty(shape, np.uint8)
+    """An array for float results or one for codes: `into` if it is given."""
+    if into is None:
+        into = empty(shape, np.float32 if output is None else np.uint8)
+    return (into, None) if output is None else (None, into)
 
 
 def _one_of(floats: np.ndarray | None, codes: np.ndarray | None) -> np.ndarray:

@@ -77,6 +77,7 @@ def linear(
     activation: str | None = None,
     residual: np.ndarray | None = None,
     output: Grid | ColumnGrids | None = None,
+    into: np.ndarray | None = None,
 ) -> np.ndarray:
     """Multiply codes by packed weights in integers: activation(x W^T + bias) + residual.
 
@@ -91,6 +92,7 @@ def linear(
         activation: key of `carsam.runtime.functions.ACTIVATIONS`.
         residual: (a divisor of M, N) float32, added again and again.
         output: grid of the result; float32 without.
+        into: array for the result; may be the residual.
 
     Returns:
         (M, N) float32 or uint8.
@@ -109,7 +111,12 @@ def linear(
         result = ACTIVATIONS[activation](result)
     if residual is not None:
         result += _repeated(residual, len(result))
-    return result if output is None else quantize(result, output)
+    if output is not None:
+        result = quantize(result, output)
+    if into is None:
+        return result
+    into[:] = result
+    return into
 
 
 def upscaled_masks(image: np.ndarray, kernels: np.ndarray, weights: UpscalingWeights) -> np.ndarray:
