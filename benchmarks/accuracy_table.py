@@ -21,18 +21,20 @@ ROOT = Path(__file__).parent.parent
 RESULT = ROOT / "benchmarks" / "results" / "compare.json"
 FIGURES = ROOT / "docs" / "figures"
 BITS = ("float", "w8a8", "w6a6", "w4a4", "w3a3")
+COST = ("seconds", "peak_mb")
 RECIPE_ORDER = ("float", *RECIPES, *LEGACY_RECIPES)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("cells", type=Path, nargs="*")
+    parser.add_argument("--untimed", action="store_true", help="leave out what calibration cost")
     arguments = parser.parse_args()
     document = json.loads(RESULT.read_text())
     known = {_key(cell): cell for cell in document["cells"]}
     for folder in arguments.cells:
         for path in sorted(folder.glob("*.result.json")):
-            cell = _shorten(json.loads(path.read_text()), document["about"])
+            cell = _shorten(json.loads(path.read_text()), document["about"], arguments.untimed)
             known[_key(cell)] = cell
     document["cells"] = sorted(known.values(), key=_key)
     table = rows([_lengthen(cell) for cell in document["cells"]])
@@ -48,7 +50,7 @@ def _key(cell: dict[str, Any]) -> tuple[int, int, int]:
     return BITS.index(cell["bits"]), RECIPE_ORDER.index(cell["recipe"]), cell["seed"]
 
 
-def _shorten(result: dict[str, Any], about: dict[str, Any]) -> dict[str, Any]:
+def _shorten(result: dict[str, Any], about: dict[str, Any], untimed: bool) -> dict[str, Any]:
     """Keep of a result what the table needs; refuse one that was measured on something else."""
     evaluation, cell = result["evaluation"], result["cell"]
     for fact in ("ids_sha256", "prompts", "score"):
@@ -57,11 +59,13 @@ def _shorten(result: dict[str, Any], about: dict[str, Any]) -> dict[str, Any]:
                 f"{cell['recipe']} {cell['bits']} has {fact} {evaluation[fact]}; the table has "
                 f"{about[fact]}. Give results of the same evaluation."
             )
-    calibration = result.get("calibration", {})
+    calibration = result["calibration"]
     return {
         **{name: cell[name] for name in ("recipe", "bits", "seed")},
-        **{name: evaluation[name] for name in ("coco", "coco_interval", "mean_iou")},
-        **{f"calibration_{name}": calibration[name] for name in sorted(calibration, reverse=True)},
+        "coco": evaluation["coco"],
+        "coco_interval": evaluation["intervals"],
+        "mean_iou": evaluation["mean_iou"],
+        **({} if untimed else {f"calibration_{name}": calibration[name] for name in COST}),
     }
 
 
@@ -71,9 +75,7 @@ def _lengthen(cell: dict[str, Any]) -> dict[str, Any]:
     if cell["recipe"] in LEGACY_RECIPES:
         result["evaluation"]["mode"] = "legacy"
     if "calibration_seconds" in cell:
-        result["calibration"] = {
-            name: cell[f"calibration_{name}"] for name in ("seconds", "peak_mb")
-        }
+        result["calibration"] = {name: cell[f"calibration_{name}"] for name in COST}
     return result
 
 
