@@ -40,7 +40,8 @@ def main() -> None:
     table = rows([_lengthen(cell) for cell in document["cells"]])
     document["rows"] = [dataclasses.asdict(row) for row in table]
     RESULT.write_text(json.dumps(document, indent=1) + "\n")
-    save_plot(table, FIGURES / "accuracy.svg")
+    by_recipe = sorted(table, key=lambda row: RECIPE_ORDER.index(row.recipe))
+    save_plot(by_recipe, FIGURES / "accuracy.svg")
     save_cost_plot([row for row in table if row.bits in ("float", "w4a4")], FIGURES / "cost.svg")
     print(markdown(table), end="")
 

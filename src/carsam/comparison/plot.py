@@ -69,7 +69,7 @@ def save_cost_plot(table: Sequence[Row], path: Path) -> None:
     figure, panels = pyplot.subplots(
         1,
         len(widths),
-        figsize=(0.6 + 3.6 * len(widths), 3.2),
+        figsize=(2.4 + 3.6 * len(widths), 3.2),
         sharex=True,
         sharey=True,
         squeeze=False,
