@@ -194,6 +194,10 @@ static CARSAM_INLINE void prefetch_floats(const Linear& op, std::size_t first_ro
     }
 }
 
+static CARSAM_INLINE void add(std::int32_t* total, const std::int32_t* part, std::size_t count) {
+    for (std::size_t i = 0; i < count; ++i) total[i] += part[i];
+}
+
 // Steps of K that rows are multiplied with at a time: so many of a panel stay in the first-level
 // cache while all rows pass.
 constexpr std::size_t CACHED_STEPS = 192;
@@ -219,8 +223,8 @@ static void multiply_with(const Linear& op, const CodeRows& codes, std::size_t f
                 product(codes.from(step), row, tile_rows,
                         op.panels + panel * panel_stride + step * STEP * PANEL, panel_stride,
                         panels, some, op.weight.bits, step ? tile : total);
-                if (step) {
-                    for (std::size_t i = 0; i < tile_rows * TILE_COLUMNS; ++i) total[i] += tile[i];
+                for (std::size_t i = 0; step && i < tile_rows; ++i) {
+                    add(total + i * TILE_COLUMNS, tile + i * TILE_COLUMNS, panels * PANEL);
                 }
                 for (std::size_t i = 0; ends && i < panels; ++i) {
                     finish<ACTIVATION>(op, total + i * PANEL, first_row + row, tile_rows,
