@@ -21,7 +21,7 @@
 
 #define BIT(n) (1u << (n))
 
-static void let_cpuid_fault(int fault) { syscall(SYS_arch_prctl, ARCH_SET_CPUID, !fault); }
+static long let_cpuid_fault(int fault) { return syscall(SYS_arch_prctl, ARCH_SET_CPUID, !fault); }
 
 static void hide(unsigned leaf, unsigned subleaf, unsigned *a, unsigned *b, unsigned *c, unsigned *d) {
     if (leaf == 7 && subleaf == 0) {
@@ -65,7 +65,7 @@ static void on_fault(int signal_number, siginfo_t *info, void *context) {
 __attribute__((constructor)) static void start(void) {
     struct sigaction action = {.sa_sigaction = on_fault, .sa_flags = SA_SIGINFO};
     sigaction(SIGSEGV, &action, NULL);
-    if (syscall(SYS_arch_prctl, ARCH_SET_CPUID, 0)) {
+    if (let_cpuid_fault(1)) {
         fputs("hide_avx512: this processor or kernel cannot let CPUID fault "
               "(/proc/cpuinfo has no flag cpuid_fault)\n", stderr);
         exit(1);

@@ -105,10 +105,6 @@ static void find_logits(const Attention& op, const PreparedHead& head, QueryBloc
     for (std::size_t i = 0; i < block.count * LANES; ++i) {
         block.maxima[i] = -INFINITY;
     }
-    std::int32_t offsets[QUERY_BLOCK];
-    for (std::size_t query = 0; query < block.count; ++query) {
-        offsets[query] = zero * block.sums[query];
-    }
     for (std::size_t place = 0; place < keys; place += TILE_COLUMNS) {
         const std::size_t panels =
             keys - place < TILE_COLUMNS ? (keys - place) / PANEL : TILE_PANELS;
@@ -125,7 +121,7 @@ static void find_logits(const Attention& op, const PreparedHead& head, QueryBloc
                 for (std::size_t r = 0; r < rows; ++r) {
                     const std::size_t query = row + r;
                     const Ints sum = load(tile + r * TILE_COLUMNS + i * PANEL) + constant -
-                                     broadcast(offsets[query]);
+                                     broadcast(zero * block.sums[query]);
                     Floats logit = to_floats(sum) * scale;
                     if (op.relative_rows) {
                         const float by_line =
