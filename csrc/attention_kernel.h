@@ -22,18 +22,16 @@ struct QueryBlock {
     std::size_t stride;                   // of logits and probabilities, at least padded_keys
     float* logits;                        // (QUERY_BLOCK, stride)
     std::uint8_t* probabilities;          // (QUERY_BLOCK, stride)
-    float* by_line;                       // (QUERY_BLOCK, padded_lines)
+    float* by_line;                       // (QUERY_BLOCK, padded_line), of lines of keys
     float* by_column;                     // (QUERY_BLOCK, padded_line)
     float* numbers;                       // (head_dim) codes of one query less their zero point
     std::uint32_t* used_steps;            // (padded_keys / STEP)
     float maxima[QUERY_BLOCK * LANES];
-    std::size_t padded_lines;
 };
 
 static QueryBlock make_block(const Attention& op) {
     QueryBlock block{};
     const std::size_t keys = op.padded_keys(), head = op.padded_head();
-    block.padded_lines = rounded_up(op.lines, PANEL);
     const std::size_t widest = keys > head ? keys : head;
     // Rows a large power of two apart would share the same few places of the cache.
     block.stride = keys % 1024 ? keys : keys + 64;
@@ -42,10 +40,10 @@ static QueryBlock make_block(const Attention& op) {
     block.probabilities = block.codes + QUERY_BLOCK * head;
     block.split = block.probabilities + QUERY_BLOCK * block.stride;
     block.logits = carsam::scratch_of<float>(
-        carsam::Scratch::scores, QUERY_BLOCK * (block.stride + block.padded_lines + op.padded_line()) + head);
+        carsam::Scratch::scores, QUERY_BLOCK * (block.stride + 2 * op.padded_line()) + head);
     block.used_steps = carsam::scratch_of<std::uint32_t>(carsam::Scratch::products, keys / STEP);
     block.by_line = block.logits + QUERY_BLOCK * block.stride;
-    block.by_column = block.by_line + QUERY_BLOCK * block.padded_lines;
+    block.by_column = block.by_line + QUERY_BLOCK * op.padded_line();
     block.numbers = block.by_column + QUERY_BLOCK * op.padded_line();
     return block;
 }
@@ -80,11 +78,62 @@ static void find_positions(const Attention& op, QueryBlock& block) {
         for (std::size_t channel = 0; channel < op.head_dim; ++channel) {
             block.numbers[channel] = static_cast<float>(codes[channel] - op.query_grid.zero_point);
         }
-        relative_scores(op, block.numbers, op.relative_rows + op.lines - 1 - line, op.lines,
-                        block.by_line + query * block.padded_lines);
-        relative_scores(op, block.numbers, op.relative_columns + op.line_length - 1 - column,
-                        op.line_length, block.by_column + query * op.padded_line());
+        relative_scores(op, block.numbers, op.relative_rows + op.lines - 1 - line,
+                        op.relative_columns + op.line_length - 1 - column,
+                        block.by_line + query * op.padded_line(),
+                        block.by_column + query * op.padded_line());
     }
+}
+
+// Panels of keys whose sums of products exist at a time.
+constexpr std::size_t KEY_PANELS = rounded_up(4, TILE_PANELS);
+
+// Neighbouring keys, whole panels.
+struct Keys {
+    std::size_t first, panels;
+    std::size_t lines[KEY_PANELS], columns[KEY_PANELS];  // of a panel's first key
+};
+
+static CARSAM_INLINE Keys keys_from(const Attention& op, std::size_t panel) {
+    const std::size_t left = op.padded_keys() / PANEL - panel;
+    Keys keys{panel * PANEL, left < KEY_PANELS ? left : KEY_PANELS, {}, {}};
+    for (std::size_t i = 0; i < keys.panels; ++i) {
+        keys.lines[i] = (keys.first + i * PANEL) / op.padded_line();
+        keys.columns[i] = (keys.first + i * PANEL) % op.padded_line();
+    }
+    return keys;
+}
+
+// From a query's sums of products, in tiles (TILE_ROWS, TILE_COLUMNS), to its logits. `beyond` is
+// added to the last panel of a line.
+static CARSAM_INLINE void find_logits_of_query(const Attention& op, const PreparedHead& head,
+                                               QueryBlock& block, std::size_t query,
+                                               const Keys& keys, const std::int32_t* sums,
+                                               const float* beyond) {
+    const std::int32_t zero = op.key_grid.zero_point - signed_offset(op.key_grid);
+    const Ints zeros = broadcast(zero * block.sums[query]);
+    const Floats scale = broadcast(op.score_scale);
+    // Copies: the compiler has to expect that a store changes what `op` and `block` hold.
+    const bool is_relative = op.relative_rows != nullptr;
+    const std::size_t panels = keys.panels, line_length = op.line_length;
+    const std::int32_t* constants = head.key_constant + keys.first;
+    const float* by_line = block.by_line + query * op.padded_line();
+    const float* by_column = block.by_column + query * op.padded_line();
+    float* logits = block.logits + query * block.stride + keys.first;
+    Floats highest = load(block.maxima + query * LANES);
+    for (std::size_t i = 0; i < panels; ++i) {
+        const std::size_t tile = i / TILE_PANELS * TILE_ROWS * TILE_COLUMNS;
+        const Ints sum = load(sums + tile + i % TILE_PANELS * PANEL);
+        Floats logit = to_floats(sum + load(constants + i * PANEL) - zeros) * scale;
+        if (is_relative) {
+            const Floats line = broadcast(by_line[keys.lines[i]]);
+            logit = logit + (line + load(by_column + keys.columns[i]));
+        }
+        if (keys.columns[i] + PANEL > line_length) logit = logit + load(beyond);
+        highest = maximum(highest, logit);
+        store(logits + i * PANEL, logit);
+    }
+    store(block.maxima + query * LANES, highest);
 }
 
 static void find_logits(const Attention& op, const PreparedHead& head, QueryBlock& block) {
@@ -93,47 +142,30 @@ static void find_logits(const Attention& op, const PreparedHead& head, QueryBloc
         codes = split_rows(block.codes, op.padded_head(), block.count, op.padded_head(),
                            block.split);
     }
-    const std::int32_t zero = op.key_grid.zero_point - signed_offset(op.key_grid);
-    const std::size_t keys = op.padded_keys(), line = op.padded_line();
-    const Floats scale = broadcast(op.score_scale);
+    const std::size_t key_bytes = op.padded_head(), line = op.padded_line();
     alignas(64) float beyond[PANEL];  // -infinity for places beyond the end of a line
     for (std::size_t lane = 0; lane < PANEL; ++lane) {
         const bool used = line - PANEL + lane < op.line_length;
         beyond[lane] = used ? 0.0f : -INFINITY;
     }
-    alignas(64) std::int32_t tile[TILE_ROWS * TILE_COLUMNS];
+    alignas(64) std::int32_t tiles[TILE_ROWS * KEY_PANELS * PANEL];
     for (std::size_t i = 0; i < block.count * LANES; ++i) {
         block.maxima[i] = -INFINITY;
     }
-    for (std::size_t place = 0; place < keys; place += TILE_COLUMNS) {
-        const std::size_t panels =
-            keys - place < TILE_COLUMNS ? (keys - place) / PANEL : TILE_PANELS;
+    for (std::size_t panel = 0; panel * PANEL < op.padded_keys(); panel += KEY_PANELS) {
+        const Keys keys = keys_from(op, panel);
         for (std::size_t row = 0; row < block.count; row += TILE_ROWS) {
             const std::size_t rows =
                 block.count - row < TILE_ROWS ? block.count - row : TILE_ROWS;
-            product(codes, row, rows, head.key_panels + place * op.padded_head(),
-                    PANEL * op.padded_head(), panels, Steps{op.padded_head() / STEP},
-                    op.key_grid.bits(), tile);
-            for (std::size_t i = 0; i < panels; ++i) {
-                const std::size_t first = place + i * PANEL, column = first % line;
-                const Ints constant = load(head.key_constant + first);
-                const bool ends = column + PANEL > op.line_length;
-                for (std::size_t r = 0; r < rows; ++r) {
-                    const std::size_t query = row + r;
-                    const Ints sum = load(tile + r * TILE_COLUMNS + i * PANEL) + constant -
-                                     broadcast(zero * block.sums[query]);
-                    Floats logit = to_floats(sum) * scale;
-                    if (op.relative_rows) {
-                        const float by_line =
-                            block.by_line[query * block.padded_lines + first / line];
-                        logit = logit + (broadcast(by_line) +
-                                         load(block.by_column + query * line + column));
-                    }
-                    if (ends) logit = logit + load(beyond);
-                    float* maxima = block.maxima + query * LANES;
-                    store(maxima, maximum(load(maxima), logit));
-                    store(block.logits + query * block.stride + first, logit);
-                }
+            for (std::size_t i = 0; i < keys.panels; i += TILE_PANELS) {
+                const std::size_t left = keys.panels - i;
+                product(codes, row, rows, head.key_panels + (keys.first + i * PANEL) * key_bytes,
+                        PANEL * key_bytes, left < TILE_PANELS ? left : TILE_PANELS,
+                        Steps{key_bytes / STEP}, op.key_grid.bits(), tiles + i * TILE_ROWS * PANEL);
+            }
+            for (std::size_t r = 0; r < rows; ++r) {
+                find_logits_of_query(op, head, block, row + r, keys, tiles + r * TILE_COLUMNS,
+                                     beyond);
             }
         }
     }
@@ -179,18 +211,18 @@ static void find_probabilities(const Attention& op, QueryBlock& block, std::size
 // The steps, four keys each, in which any of the rows has a code other than 0.
 static Steps used_steps(const std::uint8_t* codes, std::size_t stride, std::size_t keys,
                         std::size_t rows, std::uint32_t* list) {
-    constexpr std::size_t STEPS = PANEL / STEP;  // looked at together
+    const std::size_t steps = keys / STEP;
     std::size_t count = 0;
-    for (std::size_t first = 0; first < keys / STEP; first += STEPS) {
-        std::uint32_t any[STEPS] = {};
-        for (std::size_t row = 0; row < rows; ++row) {
-            std::uint32_t fours[STEPS];
-            std::memcpy(fours, codes + row * stride + STEP * first, sizeof fours);
-            for (std::size_t step = 0; step < STEPS; ++step) any[step] |= fours[step];
+    for (std::size_t first = 0; first < steps; first += LANES) {
+        Ints any = load_steps(codes + STEP * first);
+        for (std::size_t row = 1; row < rows; ++row) {
+            any = any | load_steps(codes + row * stride + STEP * first);
         }
-        for (std::size_t step = 0; step < STEPS; ++step) {
-            list[count] = static_cast<std::uint32_t>(first + step);
-            count += any[step] != 0;
+        std::uint32_t used = nonzero_lanes(any);
+        if (steps - first < LANES) used &= (1u << (steps - first)) - 1;
+        for (std::size_t step = first; used != 0; ++step, used >>= 1) {
+            list[count] = static_cast<std::uint32_t>(step);
+            count += used & 1;
         }
     }
     return {count, list};

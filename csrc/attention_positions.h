@@ -7,37 +7,48 @@ namespace CARSAM_NAMESPACE {
 
 using carsam::Attention;
 
-// Adds up BLOCKS * 16 neighbouring entries at a time, channel after channel.
+// BLOCKS * 16 neighbouring entries of both tables at a time, channel after channel. A code has 8 bits and
+// an entry, a float16, 11: their product is exact, so rounding once is rounding as the reference does.
 template <int BLOCKS>
 static CARSAM_INLINE void relative_blocks(const Attention& op, const float* numbers,
-                                          const float* table, float* result) {
-    Floats sums[BLOCKS];
-#pragma GCC unroll 4
-    for (int block = 0; block < BLOCKS; ++block) sums[block] = broadcast(0.0f);
+                                          const float* rows, const float* columns, float* by_line,
+                                          float* by_column) {
+    Floats line_sums[BLOCKS], column_sums[BLOCKS];
+#pragma GCC unroll 2
+    for (int block = 0; block < BLOCKS; ++block) {
+        line_sums[block] = column_sums[block] = broadcast(0.0f);
+    }
     for (std::size_t channel = 0; channel < op.head_dim; ++channel) {
         const Floats number = broadcast(numbers[channel]);
-        const float* row = table + channel * op.relative_stride;
-#pragma GCC unroll 4
+        const std::size_t first = channel * op.relative_stride;
+#pragma GCC unroll 2
         for (int block = 0; block < BLOCKS; ++block) {
-            sums[block] = sums[block] + number * load(row + block * LANES);
+            const std::size_t entry = first + block * LANES;
+            line_sums[block] = multiply_add(number, load(rows + entry), line_sums[block]);
+            column_sums[block] = multiply_add(number, load(columns + entry), column_sums[block]);
         }
     }
-#pragma GCC unroll 4
+    const Floats scale = broadcast(op.relative_scale);
+#pragma GCC unroll 2
     for (int block = 0; block < BLOCKS; ++block) {
-        store(result + block * LANES, sums[block] * broadcast(op.relative_scale));
+        store(by_line + block * LANES, line_sums[block] * scale);
+        store(by_column + block * LANES, column_sums[block] * scale);
     }
 }
 
-// Products of a query, its codes less their zero point, with `length` entries of a reversed table
-// from `table` on.
-static void relative_scores(const Attention& op, const float* numbers, const float* table,
-                            std::size_t length, float* result) {
-    std::size_t blocks = rounded_up(length, PANEL) / PANEL;
-    for (; blocks >= 4; blocks -= 4, table += 4 * LANES, result += 4 * LANES) {
-        relative_blocks<4>(op, numbers, table, result);
+// Products of a query, its codes less their zero point, with the entries of reversed tables for every
+// line and every column of keys; `rows` and `columns` are where the query's own entries begin.
+static void relative_scores(const Attention& op, const float* numbers, const float* rows,
+                            const float* columns, float* by_line, float* by_column) {
+    constexpr std::size_t TWO = 2 * LANES;  // as many sums as fill the registers of AVX2
+    std::size_t first = 0;
+    for (; first + TWO <= op.padded_line(); first += TWO) {
+        relative_blocks<2>(op, numbers, rows + first, columns + first, by_line + first,
+                           by_column + first);
     }
-    for (; blocks > 0; --blocks, table += LANES, result += LANES) {
-        relative_blocks<1>(op, numbers, table, result);
+    if (first < op.padded_line()) {
+        relative_blocks<1>(op, numbers, rows + first, columns + first, by_line + first,
+                           by_column + first);
     }
 }
 

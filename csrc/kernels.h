@@ -89,9 +89,11 @@ struct LayerNorm {
 struct Activate {
     const float* values;  // (rows, columns)
     std::size_t columns;
-    const float* bias;
+    const float* bias;  // or null
     Activation activation;
-    float* result;
+    const float* residual;  // (residual_rows, columns), added last, again and again; or null
+    std::size_t residual_rows;
+    float* result;  // may be the values
 };
 
 // Codes of values on one grid per column, or on a single grid (then the pointers are null).

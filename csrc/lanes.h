@@ -95,6 +95,11 @@ static CARSAM_INLINE Ints load(const std::int32_t* source) {
     return result;
 }
 
+// Steps of four codes as lanes.
+static CARSAM_INLINE Ints load_steps(const std::uint8_t* codes) {
+    return load(reinterpret_cast<const std::int32_t*>(codes));
+}
+
 static CARSAM_INLINE void store(float* target, const Floats& value) {
     StoredFloats* stored = reinterpret_cast<StoredFloats*>(target);
     CARSAM_PARTS(stored[i] = value.part[i])
@@ -131,6 +136,7 @@ CARSAM_LANEWISE(Ints, +)
 CARSAM_LANEWISE(Ints, -)
 CARSAM_LANEWISE(Ints, *)
 CARSAM_LANEWISE(Ints, &)
+CARSAM_LANEWISE(Ints, |)
 #undef CARSAM_LANEWISE
 
 // left > right ? left : right. Intrinsics because compilers do not always find the instruction.
@@ -158,6 +164,26 @@ static CARSAM_INLINE Floats minimum(const Floats& left, const Floats& right) {
     CARSAM_PARTS(result.part[i] = left.part[i] < right.part[i] ? left.part[i] : right.part[i])
 #endif
     return result;
+}
+
+// Bit i tells whether lane i is other than 0.
+static CARSAM_INLINE std::uint32_t nonzero_lanes(const Ints& value) {
+#if defined(__AVX512F__)
+    return _mm512_test_epi32_mask((__m512i)value.part[0], (__m512i)value.part[0]);
+#elif defined(__AVX2__)
+    const __m256i zero = _mm256_setzero_si256();
+    const __m256i low = _mm256_cmpeq_epi32((__m256i)value.part[0], zero);
+    const __m256i high = _mm256_cmpeq_epi32((__m256i)value.part[1], zero);
+    const int zeros = _mm256_movemask_ps(_mm256_castsi256_ps(low)) |
+                      _mm256_movemask_ps(_mm256_castsi256_ps(high)) << 8;
+    return ~zeros & 0xFFFF;
+#else
+    std::int32_t lanes[LANES];
+    store(lanes, value);
+    std::uint32_t result = 0;
+    for (int i = 0; i < LANES; ++i) result |= static_cast<std::uint32_t>(lanes[i] != 0) << i;
+    return result;
+#endif
 }
 
 // left * right + addend, rounded once where the instruction set can. Only for products whose

@@ -133,12 +133,16 @@ static void layer_norm(const FloatMatrix& values, const FloatVector& weight,
     run_layer_norm(op, values.shape(0));
 }
 
-static void activate(const FloatMatrix& values, const FloatVector& bias, int activation,
+static void activate(const FloatMatrix& values, const std::optional<FloatVector>& bias,
+                     int activation, const std::optional<FloatMatrix>& residual,
                      Out<float> result) {
-    require(bias.shape(0) == values.shape(1), "a bias for every column");
+    require_count(bias, values.shape(1), "a bias for every column");
+    require_repeated(residual, values.shape(0), values.shape(1));
     require_shape(result, values.shape(0), values.shape(1), "a result of the values' shape");
-    const Activate op{values.data(), values.shape(1), bias.data(),
-                      read_activation(activation), result.data()};
+    const Activate op{values.data(),     values.shape(1),
+                      pointer(bias),     read_activation(activation),
+                      pointer(residual), residual ? residual->shape(0) : 0,
+                      result.data()};
     nb::gil_scoped_release release;
     run_activate(op, values.shape(0));
 }
@@ -332,8 +336,8 @@ NB_MODULE(_kernels, module) {
     module.def("layer_norm", &layer_norm, nb::arg("values").noconvert(), nb::arg("weight").noconvert(), nb::arg("bias").noconvert(),
                nb::arg("epsilon"), nb::arg("activation"), nb::arg("result").noconvert().none(), nb::arg("output").noconvert().none(),
                nb::arg("grid").none());
-    module.def("activate", &activate, nb::arg("values").noconvert(), nb::arg("bias").noconvert(), nb::arg("activation"),
-               nb::arg("result").noconvert());
+    module.def("activate", &activate, nb::arg("values").noconvert(), nb::arg("bias").noconvert().none(), nb::arg("activation"),
+               nb::arg("residual").noconvert().none(), nb::arg("result").noconvert());
     module.def("quantize", &quantize, nb::arg("values").noconvert(), nb::arg("addend").noconvert().none(), nb::arg("grid").none(),
                nb::arg("inverse_scale").noconvert().none(), nb::arg("zero").noconvert().none(), nb::arg("maximum").noconvert().none(),
                nb::arg("output").noconvert());

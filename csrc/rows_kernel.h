@@ -61,12 +61,16 @@ template <Activation ACTIVATION>
 static void activate_with(const carsam::Activate& op, std::size_t first_row,
                           std::size_t last_row) {
     for (std::size_t row = first_row; row < last_row; ++row) {
+        const float* residual =
+            op.residual ? op.residual + row % op.residual_rows * op.columns : nullptr;
         for (std::size_t column = 0; column < op.columns; column += LANES) {
             const std::size_t left = op.columns - column, width = left < LANES ? left : LANES;
             const std::size_t position = row * op.columns + column;
-            const Floats value =
-                load_some(op.values + position, width) + load_some(op.bias + column, width);
-            store_some(op.result + position, activated<ACTIVATION>(value), width);
+            Floats value = load_some(op.values + position, width);
+            if (op.bias) value = value + load_some(op.bias + column, width);
+            value = activated<ACTIVATION>(value);
+            if (residual) value = value + load_some(residual + column, width);
+            store_some(op.result + position, value, width);
         }
     }
 }

@@ -94,7 +94,7 @@ def test_rows(seed, layout, rows, columns, to_codes) -> None:
     grid = Grid(np.float32(0.3), int(random.integers(256)), 8)
     for name, arguments in {
         "layer_norm": (values, weight, bias, 1e-6, "gelu", grid if to_codes else None),
-        "activate": (values, bias, "gelu"),
+        "activate": (values, bias, "gelu", random_values(random, (rows, columns), layout)),
         "quantize": (values, grid),
     }.items():
         found, expected = (getattr(module, name)(*arguments) for module in (native, reference))
@@ -162,7 +162,7 @@ def test_windows_with_relative_positions(seed, size, window, head_dim) -> None:
         random_codes(random, (size * size + 1, 2 * head_dim), 4, "random", "whole")
         for _ in range(3)
     ]
-    tables = random.normal(size=(2, 2 * window - 1, head_dim)).astype(np.float32)
+    tables = random.normal(size=(2, 2 * window - 1, head_dim)).astype(np.float16)
     relative, tokens = RelativePositions.from_tables(*tables), TokenMap.of_windows(size, window)
     arguments = (*operands, tokens, 2, 0.3, Grid(np.float32(0.05), 1, 4), relative, None)
     np.testing.assert_array_equal(
@@ -213,6 +213,7 @@ SOUND: dict[str, dict[str, Any]] = {
         "values": zeros(4, 20),
         "bias": zeros(20),
         "activation": 1,
+        "residual": zeros(4, 20),
         "result": zeros(4, 20),
     },
     "quantize": {

@@ -1,6 +1,7 @@
 """The C++ operators against the numpy reference, bit by bit, on every usable instruction set."""
 
 import threading
+from itertools import product
 
 import numpy as np
 import pytest
@@ -174,10 +175,14 @@ def test_activate_equals_the_reference(seed, rows, columns) -> None:
     random = np.random.default_rng(seed)
     values = random.normal(0, 2, (rows, columns)).astype(np.float32)
     bias = random.normal(size=columns).astype(np.float32)
-    for activation in ("relu", "gelu"):
-        np.testing.assert_array_equal(
-            native.activate(values, bias, activation), reference.activate(values, bias, activation)
-        )
+    residual = random.normal(size=(1, columns)).astype(np.float32)
+    for arguments in product((bias, None), (None, "relu", "gelu"), (residual, None)):
+        expected = reference.activate(values, *arguments)
+        np.testing.assert_array_equal(native.activate(values, *arguments), expected)
+        overwritten = values.copy()
+        found = native.activate(overwritten, *arguments, into=overwritten)
+        assert found is overwritten
+        np.testing.assert_array_equal(found, expected)
 
 
 @pytest.mark.parametrize("bits", [(4, 4, 4, 4), (8, 8, 8, 8), (8, 4, 8, 4), (2, 3, 5, 7)])
@@ -273,7 +278,7 @@ def test_attention_with_relative_positions_equals_the_reference(size, window, bi
     random = np.random.default_rng(size)
     joint = codes(random, size * size + 1, 3 * 24, bits, "")
     query, key, value = (Codes(joint.array[:, 24 * i : 24 * i + 24], joint.grid) for i in range(3))
-    tables = random.normal(size=(2, 2 * window - 1, 12)).astype(np.float32)
+    tables = random.normal(size=(2, 2 * window - 1, 12)).astype(np.float16)
     relative = RelativePositions.from_tables(*tables)
     tokens = TokenMap.of_windows(size, window)
     uniform = Grid(np.float32(0.05), 1, bits)

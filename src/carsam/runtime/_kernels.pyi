@@ -39,7 +39,13 @@ def layer_norm(
     output: Array | None,
     grid: Grid | None,
 ) -> None: ...
-def activate(values: Array, bias: Array, activation: int, result: Array) -> None: ...
+def activate(
+    values: Array,
+    bias: Array | None,
+    activation: int,
+    residual: Array | None,
+    result: Array,
+) -> None: ...
 def quantize(
     values: Array,
     addend: Array | None,

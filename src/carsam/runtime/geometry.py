@@ -58,7 +58,8 @@ class RelativePositions:
     """Decomposed relative positions of a square of keys, which are also the queries.
 
     The tables are reversed and transposed: entry [d, size - 1 - i + j] belongs to query
-    coordinate i and key coordinate j.
+    coordinate i and key coordinate j. Entries are float16 numbers, as a checkpoint holds them, so
+    that their products with codes are exact.
 
     Args:
         size: side of the square of tokens; the tokens are its rows, one after another.

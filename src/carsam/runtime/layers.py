@@ -112,31 +112,26 @@ class Linear:
             return kernels.linear(
                 tensor, self.weight, self.bias, activation, residual, output, into
             )
-        result = kernels.float_product(values_of(tensor), self.weight_values())
-        return self._finish(result, activation, residual, output, into)
+        product = kernels.float_product(values_of(tensor), self.weight_values())
+        return self._finish(product, activation, residual, output, into)
 
     def _finish(
         self,
-        result: np.ndarray,
+        product: np.ndarray,
         activation: str | None,
         residual: np.ndarray | None,
         output: Grid | ColumnGrids | None,
         into: np.ndarray | None,
     ) -> np.ndarray:
         """Turn a float32 product (M, N), which is overwritten, into the layer's result."""
-        if activation is not None:
-            bias = np.zeros(self.outputs, np.float32) if self.bias is None else self.bias
-            result = kernels.activate(result, bias, activation)
-        elif self.bias is not None:
-            result += self.bias
-        if residual is not None:
-            groups = result.reshape(-1, *residual.shape)  # a view
-            groups += residual
-        if output is not None:
-            result = kernels.quantize(result, output)
-        if into is None:
+        place = into if output is None and into is not None else product
+        result = kernels.activate(product, self.bias, activation, residual, place)
+        if output is None:
             return result
-        into[:] = result
+        codes = kernels.quantize(result, output)
+        if into is None:
+            return codes
+        into[:] = codes
         return into
 
     def weight_values(self) -> np.ndarray:

@@ -69,10 +69,18 @@ def layer_norm(
     return _one_of(floats, codes)
 
 
-def activate(values: np.ndarray, bias: np.ndarray, activation: str) -> np.ndarray:
+def activate(
+    values: np.ndarray,
+    bias: np.ndarray | None = None,
+    activation: str | None = None,
+    residual: np.ndarray | None = None,
+    into: np.ndarray | None = None,
+) -> np.ndarray:
     """See `carsam.runtime.reference.activate`."""
-    result = empty(values.shape)
-    _kernels.activate(_contiguous(values), bias, ACTIVATION_NUMBERS[activation], result)
+    result = empty(values.shape) if into is None else into
+    _kernels.activate(
+        _contiguous(values), bias, ACTIVATION_NUMBERS[activation], _optional(residual), result
+    )
     return result
 
 

@@ -55,9 +55,28 @@ def layer_norm(
     return result if output is None else quantize(result, output)
 
 
-def activate(values: np.ndarray, bias: np.ndarray, activation: str) -> np.ndarray:
-    """Return activation(values + bias) of (rows, columns) float32 `values`."""
-    return ACTIVATIONS[activation](values + bias)
+def activate(
+    values: np.ndarray,
+    bias: np.ndarray | None = None,
+    activation: str | None = None,
+    residual: np.ndarray | None = None,
+    into: np.ndarray | None = None,
+) -> np.ndarray:
+    """Return activation(values + bias) + residual, float32.
+
+    Args:
+        values: (M, N) float32.
+        bias: (N,) float32.
+        activation: key of `carsam.runtime.functions.ACTIVATIONS`.
+        residual: (a divisor of M, N) float32, added again and again.
+        into: array for the result; may be the values or the residual.
+    """
+    result = values if bias is None else values + bias
+    if activation is not None:
+        result = ACTIVATIONS[activation](result)
+    if residual is not None:
+        result = result + _repeated(residual, len(result))
+    return _into(result, into)
 
 
 def float_product(values: np.ndarray, weight: np.ndarray) -> np.ndarray:
@@ -104,19 +123,9 @@ def linear(
     total = integer_product(codes, signed)
     total -= row_sums[:, None] * zero_w
     total += grid.zero_point * (weight.columns * zero_w - column_sums)
-    result = total.astype(np.float32) * (np.float32(grid.scale) * weight.scale)
-    if bias is not None:
-        result += bias
-    if activation is not None:
-        result = ACTIVATIONS[activation](result)
-    if residual is not None:
-        result += _repeated(residual, len(result))
-    if output is not None:
-        result = quantize(result, output)
-    if into is None:
-        return result
-    into[:] = result
-    return into
+    product = total.astype(np.float32) * (np.float32(grid.scale) * weight.scale)
+    result = activate(product, bias, activation, residual)
+    return _into(result if output is None else quantize(result, output), into)
 
 
 def upscaled_masks(image: np.ndarray, kernels: np.ndarray, weights: UpscalingWeights) -> np.ndarray:
@@ -157,6 +166,14 @@ def _upscaled(tokens: np.ndarray, channels: int, weights: UpscalingWeights) -> n
     hidden = layer_norm(doubled, *norm, "gelu")
     pixels = activate(hidden @ weights.weight2.T, weights.bias2, "gelu")
     return pixels.reshape(16 * len(tokens), -1)
+
+
+def _into(result: np.ndarray, into: np.ndarray | None) -> np.ndarray:
+    """Copy to the array that was asked for, if any."""
+    if into is None:
+        return result
+    into[:] = result
+    return into
 
 
 def _repeated(rows: np.ndarray, count: int) -> np.ndarray:
