@@ -31,6 +31,8 @@ OUTPUTS = {"float": (None, False), "codes": (None, True), "gelu, codes": ("gelu"
 CEILINGS = {
     ("avx2", 4): "vpmaddubsw+vpaddw",
     ("avx2", 8): "vpmaddubsw+vpmaddwd+vpaddd",
+    ("avxvnni", 4): "vpdpbusd-256",
+    ("avxvnni", 8): "vpdpbusd-256",
     ("avx512vnni", 4): "vpdpbusd-512",
     ("avx512vnni", 8): "vpdpbusd-512",
 }

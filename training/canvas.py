@@ -35,6 +35,21 @@ class CanvasSam(nn.Module):
         """
         encoder = self.model.vision_encoder
         patch = encoder.patch_embed.projection.kernel_size[0]
+        rows, columns = image.shape[2] // patch, image.shape[3] // patch
+        row, column = offset
+        return self._encode(
+            image, encoder.pos_embed[:, row : row + rows, column : column + columns]
+        )
+
+    def compile_(self) -> None:
+        """Let torch fuse the element-wise operations, which take longer than the products."""
+        self._encode = torch.compile(self._encode, dynamic=False)
+        self._decode = torch.compile(self._decode, dynamic=False)
+
+    def _encode(self, image: Tensor, positions: Tensor) -> Tensor:
+        """`encode` with the windows' part of the position table, 1 x rows x columns x C."""
+        encoder = self.model.vision_encoder
+        patch = encoder.patch_embed.projection.kernel_size[0]
         mean, std = (
             torch.tensor(value, device=image.device).view(3, 1, 1)
             for value in (PIXEL_MEAN, PIXEL_STD)
@@ -52,10 +67,7 @@ class CanvasSam(nn.Module):
             self._cast(projection.weight).flatten(1),
             self._cast(projection.bias),
         )  # B x rows x columns x C
-        row, column = offset
-        tokens = tokens + self._cast(
-            encoder.pos_embed[:, row : row + rows, column : column + columns]
-        )
+        tokens = tokens + self._cast(positions)
         for layer in encoder.layers:
             tokens = functional_call(layer, self._layer_parameters(layer, rows, columns), (tokens,))
         return self._neck(tokens)
@@ -79,6 +91,22 @@ class CanvasSam(nn.Module):
             Mask logits, batch x prompts x 4 x 4 rows x 4 columns, and predicted IoU,
             batch x prompts x 4; both float32.
         """
+        rows, columns = image_embedding.shape[2:]
+        row, column = offset
+        positions = self.model.get_image_wide_positional_embeddings()
+        positions = self._cast(positions[:, :, row : row + rows, column : column + columns])
+        return self._decode(
+            image_embedding, positions.contiguous(), sparse_embedding, dense_embedding
+        )
+
+    def _decode(
+        self,
+        image_embedding: Tensor,
+        positions: Tensor,
+        sparse_embedding: Tensor,
+        dense_embedding: Tensor,
+    ) -> tuple[Tensor, Tensor]:
+        """`decode` with the position code of the windows' tokens, 1 x channels x rows x columns."""
         decoder = self.model.mask_decoder
         batch, prompts = sparse_embedding.shape[:2]
         rows, columns = image_embedding.shape[2:]
@@ -86,9 +114,6 @@ class CanvasSam(nn.Module):
         tokens = torch.cat([output_tokens.expand(batch, prompts, -1, -1), sparse_embedding], 2).to(
             self.dtype
         )
-        row, column = offset
-        positions = self.model.get_image_wide_positional_embeddings()
-        positions = self._cast(positions[:, :, row : row + rows, column : column + columns])
         keys = image_embedding + dense_embedding.to(self.dtype)
         tokens, keys = self._run(
             decoder.transformer,

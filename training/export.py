@@ -26,7 +26,6 @@ def export(state: Path, folder: Path = PACKAGED) -> None:
     weights = {
         name: tensor.to(torch.float16).contiguous()
         for name, tensor in averaged_weights(state).items()
-        if not name.startswith("content_head.")
     }
     shared = (
         "shared_image_embedding.positional_embedding"  # transformers keeps a second name for it

@@ -1,6 +1,6 @@
 """The loss: cross-entropy and dice, on the whole window and close up, and the error in IoU."""
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -12,8 +12,7 @@ AMBIGUOUS_MASKS = slice(
 )  # mask 0 answers unambiguous prompts, the best of the others an ambiguous one
 
 
-@dataclass(frozen=True)
-class MaskLoss:
+class MaskLoss(NamedTuple):
     """Loss of every mask and its true IoU, each batch x prompts x masks."""
 
     loss: Tensor

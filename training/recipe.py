@@ -1,4 +1,4 @@
-"""The recipes: what is trained on, for how many steps, at what size."""
+"""The recipe: what is trained on, for how many steps, at what size."""
 
 from dataclasses import dataclass
 
@@ -18,7 +18,7 @@ class Stage:
         zoom: limits of the random scale, relative to "longest side 512 pixels".
         correction_probability: share of steps with a second round (corrective click, mask prompt).
         learning_rates: at the stage's first and last step; linear between them.
-        shape_share: share of windows without content, where a box's mask is its ellipse.
+        inexact_boxes: share of box prompts that are off by more than a pixel.
     """
 
     steps: int
@@ -31,7 +31,7 @@ class Stage:
     zoom: tuple[float, float]
     correction_probability: float
     learning_rates: tuple[float, float]
-    shape_share: float = 0.0
+    inexact_boxes: float = 0.5
 
 
 @dataclass(frozen=True)
@@ -46,9 +46,6 @@ class Recipe:
         average_decay: of the moving average of the weights, which is what is exported.
         octaves: the Fourier features' longest and shortest wave, as powers of two of their number
             in half a canvas.
-        whitened: whether tokens start as whitened patches instead of random projections.
-        content_weight: of the auxiliary task in the loss; 0 leaves it out.
-        inexact_boxes: share of box prompts that are off by more than a pixel.
     """
 
     stages: tuple[Stage, ...]
@@ -61,9 +58,6 @@ class Recipe:
     gradient_norm: float = 1.0
     average_decay: float = 0.998
     octaves: tuple[float, float] = (-2.0, 4.0)
-    whitened: bool = False
-    content_weight: float = 0.0
-    inexact_boxes: float = 0.5
 
     @property
     def steps(self) -> int:
@@ -102,23 +96,8 @@ SAM_MINI = Recipe(
         Stage(800, 256, 8, 8, 6, 0.1, 0.4, (0.5, 2.0), 0.1, (2e-3, 1.84e-3)),
         Stage(1400, 256, 8, 8, 7, 0.05, 0.3, (0.6, 1.7), 0.06, (1.84e-3, 1e-3)),
         Stage(500, 512, 2, 16, 14, 0.05, 0.3, (0.8, 1.25), 0.05, (1e-3, 0.0)),
+        Stage(100, 256, 16, 8, 7, 0.04, 0.3, (0.6, 1.7), 0.04, (0.0, 1.5e-3), 0.2),
+        Stage(5300, 256, 16, 8, 7, 0.04, 0.3, (0.6, 1.7), 0.04, (1.5e-3, 6e-4), 0.2),
+        Stage(3000, 512, 4, 12, 11, 0.03, 0.25, (0.75, 1.3), 0.04, (6e-4, 0.0), 0.2),
     )
 )
-
-SHAPES_FIRST = Recipe(
-    stages=(
-        Stage(800, 128, 8, 32, 31, 0.0, 0.0, (1.0, 1.0), 0.0, (2.5e-3, 2.5e-3), 1.0),
-        Stage(200, 512, 2, 32, 31, 0.0, 0.0, (1.0, 1.0), 0.0, (2.5e-3, 2.5e-3), 1.0),
-        Stage(1000, 128, 24, 8, 6, 0.15, 0.4, (0.3, 1.5), 0.0, (2.5e-3, 2.17e-3), 0.05),
-        Stage(1200, 256, 12, 8, 7, 0.05, 0.3, (0.4, 1.6), 0.05, (1.8e-3, 1.306e-3)),
-        Stage(1000, 256, 12, 8, 7, 0.05, 0.3, (0.4, 1.6), 0.05, (1.3e-3, 4e-4), 0.25),
-        Stage(450, 512, 4, 16, 14, 0.02, 0.2, (0.8, 1.25), 0.05, (5e-4, 0.0), 0.15),
-    ),
-    octaves=(-1.5, 4.5),
-    whitened=True,
-    content_weight=0.5,
-    inexact_boxes=0.3,
-)
-"""What a box means before what an image shows; see README.md for what it gave."""
-
-RECIPES = {"sam-mini": SAM_MINI, "shapes-first": SHAPES_FIRST}

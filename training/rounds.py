@@ -1,8 +1,10 @@
 """One step's prompts: a round of boxes and clicks, sometimes a second one that corrects it."""
 
+from collections.abc import Callable
+
 import torch
 from canvas import CanvasSam
-from losses import LOW_RESOLUTION, MaskLoss, mask_loss, total_loss
+from losses import LOW_RESOLUTION, MaskLoss, total_loss
 from torch import Tensor
 
 PATCH = 16
@@ -12,7 +14,7 @@ def step_loss(
     sam: CanvasSam,
     batch: dict[str, Tensor],
     correct: bool,
-    content_weight: float,
+    mask_loss: Callable[..., MaskLoss],
     generator: torch.Generator,
 ) -> tuple[Tensor, dict[str, float]]:
     """Loss of one batch of `samples.StepBatches`.
@@ -21,7 +23,7 @@ def step_loss(
         sam: the model in training.
         batch: tensors on the model's device.
         correct: whether a second round with corrective clicks and mask prompts follows the first.
-        content_weight: of the auxiliary task; above 0 the model has a `content_head`.
+        mask_loss: that of `losses`, or the same compiled.
         generator: draws the corrective clicks; on the model's device.
 
     Returns:
@@ -39,18 +41,16 @@ def step_loss(
     number_of_boxes = boxes.shape[1]
     loss = total_loss(found, predicted_iou, number_of_boxes)
     watched = _watch(found, logits, number_of_boxes)
-    if content_weight:
-        content = mask_loss(sam.model.content_head(embedding, batch["masks"]), *targets)
-        loss = loss + content_weight * content.loss.mean()
-        watched["content_iou"] = content.iou.mean().item()
     if correct:
         chosen = _chosen(logits.detach(), predicted_iou.detach(), number_of_boxes)
-        second, watched["corrected_iou"] = _second_round(sam, batch, embedding, chosen, generator)
+        second, watched["corrected_iou"] = _second_round(
+            sam, batch, embedding, chosen, mask_loss, generator
+        )
         loss = loss + second
     return loss, watched
 
 
-def _second_round(sam, batch, embedding, previous, generator) -> tuple[Tensor, float]:
+def _second_round(sam, batch, embedding, previous, mask_loss, generator) -> tuple[Tensor, float]:
     """Loss and mean IoU after a click where the previous logits, B x P x h x w, were wrong."""
     offset = tuple(batch["offset"].tolist())
     clicks, labels = _corrections(

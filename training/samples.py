@@ -5,7 +5,6 @@ import torch
 from pictures import Picture
 from PIL import Image
 from recipe import Recipe, Stage
-from shapes import shapes_window
 from torch.utils.data import Dataset
 from windows import CANVAS, Window, cut_window
 
@@ -40,7 +39,7 @@ class StepBatches(Dataset):
         samples = []
         for _ in range(stage.batch):
             window = self._window(random, stage)
-            samples.append(_sample(random, window, stage, self.recipe.inexact_boxes))
+            samples.append(_sample(random, window, stage))
         batch = {
             name: torch.from_numpy(np.stack([sample[name] for sample in samples]))
             for name in samples[0]
@@ -51,32 +50,23 @@ class StepBatches(Dataset):
         return batch
 
     def _window(self, random: np.random.Generator, stage: Stage) -> Window:
-        if stage.shape_share and random.random() < stage.shape_share:
-            return shapes_window(random, stage.window, stage.prompts)
         pictures = self.scenes if random.random() < stage.scene_share else self.photographs
         picture = pictures[random.integers(len(pictures))]
         return cut_window(random, picture, self.photographs, stage)
 
 
-def _sample(
-    random: np.random.Generator, window: Window, stage: Stage, inexact: float
-) -> dict[str, np.ndarray]:
+def _sample(random: np.random.Generator, window: Window, stage: Stage) -> dict[str, np.ndarray]:
     """Prompts and targets for one window."""
     count = len(window.masks)
     order = np.concatenate([random.permutation(count) for _ in range(-(-stage.prompts // count))])
     chosen = window.masks[order[: stage.prompts]]  # P x S x S
     exact = [_box(mask) for mask in chosen]
     size = stage.window
+    inexact = stage.inexact_boxes
     boxes = np.stack([_jittered(random, box, size, inexact) for box in exact[: stage.boxes]])
     points = np.stack([_click(random, mask) for mask in chosen[stage.boxes :]])[:, None]
     close_up_boxes = np.stack([_surroundings(random, box, size) for box in exact])
-    side = size // LOW_RESOLUTION
-    masks = (
-        chosen.reshape(-1, side, LOW_RESOLUTION, side, LOW_RESOLUTION).mean(
-            (2, 4), dtype=np.float32
-        )
-        / 255
-    )
+    masks = np.stack([Image.fromarray(mask).reduce(LOW_RESOLUTION) for mask in chosen])
     close_ups = [
         Image.fromarray(mask).resize((CLOSE_UP, CLOSE_UP), Image.BILINEAR, tuple(map(float, box)))
         for mask, box in zip(chosen, close_up_boxes, strict=True)
@@ -85,7 +75,7 @@ def _sample(
         "image": np.ascontiguousarray(window.image.transpose(2, 0, 1)),
         "boxes": boxes.astype(np.float32),
         "points": points.astype(np.float32),
-        "masks": masks,
+        "masks": masks.astype(np.float32) / 255,
         "close_up_boxes": close_up_boxes.astype(np.float32),
         "close_ups": np.stack([np.asarray(image) for image in close_ups]).astype(np.float32) / 255,
     }

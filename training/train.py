@@ -1,6 +1,6 @@
 """Train sam-mini from random weights:
 
-    python training/train.py --data DIR --out RUN [--device auto] [--recipe sam-mini]
+    python training/train.py --data DIR --out RUN [--device auto]
 
 Started again with the same RUN it continues from the last checkpoint.
 """
@@ -10,16 +10,13 @@ import json
 import time
 from pathlib import Path
 
-import numpy as np
 import torch
-from canvas import PIXEL_MEAN, PIXEL_STD
-from content import ContentHead
 from gradients import Gradients
-from pictures import Picture, read_coco, read_photographs
-from recipe import RECIPES, SAM_MINI, Recipe
+from pictures import read_coco, read_photographs
+from recipe import SAM_MINI, Recipe
 from samples import StepBatches
 from state import Average, load_state_, save_state
-from torch import Tensor, nn
+from torch import nn
 from torch.utils.data import DataLoader, Subset
 from transformers import SamModel
 from transformers.models.sam.modeling_sam import SamAttention
@@ -46,9 +43,7 @@ def train(data: Path, out: Path, device: torch.device, recipe: Recipe = SAM_MINI
         sam_mini_config(), attn_implementation="eager"
     )  # twice as fast as sdpa here
     photographs = read_photographs(data, recipe.held_back_every)
-    if recipe.content_weight:
-        model.content_head = ContentHead(model.config.vision_config.output_channels)
-    initialise_(model, recipe, photographs)
+    initialise_(model, recipe)
     model.to(device).train()
     average = Average(model, recipe.average_decay)
     optimizers = _optimizers(model, recipe)
@@ -61,7 +56,7 @@ def train(data: Path, out: Path, device: torch.device, recipe: Recipe = SAM_MINI
         num_workers=1,
         prefetch_factor=8,
     )
-    gradients = Gradients(model, device, recipe.content_weight)
+    gradients = Gradients(model, device)
     started, sums = time.monotonic(), {}
     with (out / "log.jsonl").open("a") as log:
         for step, batch in enumerate(loader, first):
@@ -73,8 +68,7 @@ def train(data: Path, out: Path, device: torch.device, recipe: Recipe = SAM_MINI
             for group in (group for optimizer in optimizers for group in optimizer.param_groups):
                 group["lr"] = recipe.learning_rate(step) * group["rate_factor"]
             nn.utils.clip_grad_norm_(model.parameters(), recipe.gradient_norm)
-            for optimizer in optimizers:
-                optimizer.step()
+            list(gradients.threads.map(lambda optimizer: optimizer.step(), optimizers))
             average.update_(model, step)
             for name, value in watched.items():
                 total, count = sums.get(name, (0.0, 0))
@@ -89,7 +83,7 @@ def train(data: Path, out: Path, device: torch.device, recipe: Recipe = SAM_MINI
                 save_state(state, step + 1, model, average, optimizers)
 
 
-def initialise_(model: SamModel, recipe: Recipe, photographs: list[Picture]) -> None:
+def initialise_(model: SamModel, recipe: Recipe) -> None:
     """Weights of unit gain behind the encoder, and a sense of place.
 
     With the default weights of 0.02 masks start, and stay long, at zero. With the default position
@@ -118,40 +112,13 @@ def initialise_(model: SamModel, recipe: Recipe, photographs: list[Picture]) -> 
     )  # 1 x rows x columns x C'
     with torch.no_grad():
         model.vision_encoder.pos_embed[..., : positions.shape[-1]] = 0.5 * positions
-    if recipe.whitened:
-        _whiten_(model.vision_encoder.patch_embed.projection, photographs)
-
-
-@torch.no_grad()
-def _whiten_(projection: nn.Conv2d, photographs: list[Picture]) -> None:
-    """Let tokens start as their patch's whitened principal components, in random directions.
-
-    Pixels of photographs are so alike within a patch that random filters see little but its mean.
-    """
-    side = projection.kernel_size[0]
-    patches = torch.cat([_patches(picture.image, side) for picture in photographs])
-    mean = patches.mean(0)
-    covariance = torch.cov(patches.T)
-    values, vectors = torch.linalg.eigh(covariance)
-    kept = projection.out_channels
-    components = vectors[:, -kept:] / (values[-kept:] + values[-kept]).sqrt()
-    rotation = torch.linalg.qr(torch.randn(kept, kept))[0]
-    weight = (components @ rotation).T  # kept x (rows columns 3)
-    projection.weight.copy_(weight.view(kept, side, side, 3).permute(0, 3, 1, 2))
-    projection.bias.copy_(-weight @ mean)
-
-
-def _patches(image: np.ndarray, side: int) -> Tensor:
-    """Every fourth patch along each axis, normalised: N x (side side 3)."""
-    rows, columns = (extent // side for extent in image.shape[:2])
-    pixels = torch.tensor(image[: rows * side, : columns * side], dtype=torch.float32)
-    pixels = (pixels - torch.tensor(PIXEL_MEAN)) / torch.tensor(PIXEL_STD)
-    patches = pixels.view(rows, side, columns, side, 3)[::4, :, ::4].permute(0, 2, 1, 3, 4)
-    return patches.flatten(0, 1).flatten(1)
 
 
 def _optimizers(model: SamModel, recipe: Recipe) -> list[torch.optim.Optimizer]:
-    """Muon for matrices, AdamW for the rest; the random Fourier features stay as they are."""
+    """Muon for matrices, AdamW for the rest; the random Fourier features stay as they are.
+
+    Muon is two optimizers, for two threads: alone it would take a fifth of a step.
+    """
     model.shared_image_embedding.positional_embedding.requires_grad_(False)
     matrices = [module.weight for module in model.modules() if isinstance(module, nn.Linear)]
     chosen = {id(matrix) for matrix in matrices}
@@ -160,12 +127,16 @@ def _optimizers(model: SamModel, recipe: Recipe) -> list[torch.optim.Optimizer]:
         for parameter in model.parameters()
         if parameter.requires_grad and id(parameter) not in chosen
     ]
-    return [
+    halves = [
         torch.optim.Muon(
-            [{"params": matrices, "rate_factor": 1.0}],
+            [{"params": half, "rate_factor": 1.0}],
             weight_decay=recipe.weight_decay,
             adjust_lr_fn="match_rms_adamw",
-        ),
+        )
+        for half in (matrices[::2], matrices[1::2])
+    ]
+    return [
+        *halves,
         torch.optim.AdamW(
             [{"params": others, "rate_factor": recipe.rate_of_others}],
             betas=(0.9, 0.98),
@@ -188,12 +159,11 @@ def main() -> None:
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--device", default="auto")
-    parser.add_argument("--recipe", choices=RECIPES, default="sam-mini")
     arguments = parser.parse_args()
     device = arguments.device
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
-    train(arguments.data, arguments.out, torch.device(device), RECIPES[arguments.recipe])
+    train(arguments.data, arguments.out, torch.device(device))
 
 
 if __name__ == "__main__":

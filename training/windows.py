@@ -171,7 +171,7 @@ def _recolour(random: np.random.Generator, image: np.ndarray) -> np.ndarray:
             Image.fromarray(image).filter(ImageFilter.GaussianBlur(random.uniform(0.3, 1.5)))
         )
     pixels = image.astype(np.float32)
-    grey = pixels.mean(-1, keepdims=True)
+    grey = (pixels @ np.full(3, 1 / 3, np.float32))[..., None]
     saturation = 0.0 if random.random() < 0.1 else random.uniform(0.5, 1.4)
     pixels = grey + saturation * (pixels - grey)
     level = float(grey.mean())
