@@ -60,13 +60,13 @@ def _shorten(result: dict[str, Any], about: dict[str, Any], untimed: bool) -> di
                 f"{cell['recipe']} {cell['bits']} has {fact} {evaluation[fact]}; the table has "
                 f"{about[fact]}. Give results of the same evaluation."
             )
-    calibration = result["calibration"]
+    calibration = {} if untimed else result.get("calibration", {})  # float has none
     return {
         **{name: cell[name] for name in ("recipe", "bits", "seed")},
         "coco": evaluation["coco"],
         "coco_interval": evaluation["intervals"],
         "mean_iou": evaluation["mean_iou"],
-        **({} if untimed else {f"calibration_{name}": calibration[name] for name in COST}),
+        **{f"calibration_{name}": calibration[name] for name in COST if name in calibration},
     }
 
 
