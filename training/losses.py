@@ -1,4 +1,4 @@
-"""The loss: cross-entropy and dice, on the whole window and close up, and the error in IoU."""
+"""The loss: cross-entropy and IoU of masks, whole and close up, and the error in predicted IoU."""
 
 from typing import NamedTuple
 
@@ -49,8 +49,8 @@ def mask_loss(logits: Tensor, masks: Tensor, close_up_boxes: Tensor, close_ups: 
     """
     near = _close_up(logits, close_up_boxes, close_ups.shape[-1])
     near_target, target = close_ups[:, :, None].expand_as(near), masks[:, :, None].expand_as(logits)
-    loss = _cross_entropy(near, near_target) + _dice(near, near_target)
-    loss = loss + _cross_entropy(logits, target) + 0.5 * _dice(logits, target)
+    loss = 0.4 * _cross_entropy(near, near_target) + 1.5 * _one_minus_iou(near, near_target)
+    loss = loss + 0.4 * _cross_entropy(logits, target) + 0.5 * _one_minus_iou(logits, target)
     with torch.no_grad():
         iou = _true_iou(logits > 0, near > 0, near_target >= 0.5, close_up_boxes)
     return MaskLoss(loss, iou)
@@ -79,13 +79,15 @@ def _cross_entropy(logits: Tensor, target: Tensor) -> Tensor:
     )
 
 
-def _dice(logits: Tensor, target: Tensor) -> Tensor:
-    """One minus the soft dice coefficient of each mask."""
+def _one_minus_iou(logits: Tensor, target: Tensor) -> Tensor:
+    """One minus the IoU of each mask, with probabilities instead of zeros and ones.
+
+    Where the outline is uncertain, cross-entropy leaves out what is more likely background; the
+    IoU is best with everything of a probability above IoU / (1 + IoU), about 0.4.
+    """
     probability = logits.sigmoid()
     shared = (probability * target).sum((-2, -1))
-    return 1 - (2 * shared + 1) / (
-        probability.square().sum((-2, -1)) + target.square().sum((-2, -1)) + 1
-    )
+    return 1 - (shared + 0.5) / (probability.sum((-2, -1)) + target.sum((-2, -1)) - shared + 0.5)
 
 
 def _true_iou(found: Tensor, near: Tensor, target: Tensor, boxes: Tensor) -> Tensor:

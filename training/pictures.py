@@ -8,7 +8,7 @@ import numpy as np
 from PIL import Image
 from pycocotools.coco import COCO
 
-LONGEST_SIDE = 640  # 1.25 times the model's input
+LONGEST_SIDE = 640  # the model's input
 
 
 @dataclass(frozen=True)
@@ -18,11 +18,13 @@ class Cutout:
     Attributes:
         left, top: pixel position of the part.
         mask: uint8, height x width, 0 or 255 (between them where resized).
+        box: left, top, right, bottom edge as annotated, a fraction of a pixel beside the mask's.
     """
 
     left: int
     top: int
     mask: np.ndarray
+    box: tuple[float, ...]
 
 
 @dataclass(frozen=True)
@@ -70,22 +72,33 @@ def read_coco(path: Path, root: Path, excluded_ids: set[int]) -> list[Picture]:
         annotations = coco.loadAnns(coco.getAnnIds(image_id, iscrowd=False))
         if annotations:
             masks = [coco.annToMask(annotation) > 0 for annotation in annotations]
-            pictures.append(_picture(folder / coco.loadImgs(image_id)[0]["file_name"], masks))
+            boxes = [annotation["bbox"] for annotation in annotations]
+            path = folder / coco.loadImgs(image_id)[0]["file_name"]
+            pictures.append(_picture(path, masks, boxes))
     return pictures
 
 
-def _picture(path: Path, masks: list[np.ndarray]) -> Picture:
-    """Read an image; shrink it and its masks (bool, H x W) to the longest side that is kept."""
+def _picture(path: Path, masks: list[np.ndarray], boxes: list | None = None) -> Picture:
+    """Read an image; shrink it and its objects to the longest side that is kept.
+
+    Args:
+        masks: bool, each height x width of the image.
+        boxes: COCO boxes (left, top, width, height); the masks' own by default.
+    """
     image = Image.open(path).convert("RGB")
     ratio = min(1.0, LONGEST_SIDE / max(image.size))
     size = round(image.width * ratio), round(image.height * ratio)
     objects = []
-    for mask in masks:
-        mask = Image.fromarray(mask.astype(np.uint8) * 255)
+    for i, inside in enumerate(masks):
+        mask = Image.fromarray(inside.astype(np.uint8) * 255)
         mask = mask if mask.size == size else mask.resize(size, Image.BOX)
-        box = mask.getbbox()
-        if box:
-            objects.append(Cutout(box[0], box[1], np.asarray(mask.crop(box))))
+        found = mask.getbbox()
+        if found:
+            box = found
+            if boxes:
+                left, top, width, height = boxes[i]
+                box = tuple(ratio * edge for edge in (left, top, left + width, top + height))
+            objects.append(Cutout(found[0], found[1], np.asarray(mask.crop(found)), box))
     return Picture(
         np.asarray(image if image.size == size else image.resize(size, Image.BILINEAR)),
         tuple(objects),

@@ -9,16 +9,18 @@ class Stage:
 
     Attributes:
         steps: number of optimizer steps.
-        window: height and width in pixels of the part of the 512 x 512 canvas that is trained on.
+        window: height and width in pixels of the part of the 640 x 640 canvas that is trained on.
         batch: windows per step.
         prompts: prompts per window, of which `boxes` are boxes and the others single clicks.
         boxes: box prompts per window.
         scene_share: share of windows cut from procedural scenes, the others come from photographs.
         paste_probability: share of windows onto which objects of other photographs are pasted.
-        zoom: limits of the random scale, relative to "longest side 512 pixels".
+        zoom: limits of the random scale, relative to "longest side 640 pixels".
         correction_probability: share of steps with a second round (corrective click, mask prompt).
         learning_rates: at the stage's first and last step; linear between them.
         inexact_boxes: share of box prompts that are off by more than a pixel.
+        turned: share of windows that are turned by up to 20 degrees.
+        stretch: largest ratio of the scales along the two sides.
     """
 
     steps: int
@@ -32,6 +34,8 @@ class Stage:
     correction_probability: float
     learning_rates: tuple[float, float]
     inexact_boxes: float = 0.5
+    turned: float = 0.0
+    stretch: float = 1.0
 
 
 @dataclass(frozen=True)
@@ -57,7 +61,7 @@ class Recipe:
     weight_decay: float = 0.05
     gradient_norm: float = 1.0
     average_decay: float = 0.998
-    octaves: tuple[float, float] = (-2.0, 4.0)
+    octaves: tuple[float, float] = (-1.68, 4.32)
 
     @property
     def steps(self) -> int:
@@ -99,5 +103,8 @@ SAM_MINI = Recipe(
         Stage(100, 256, 16, 8, 7, 0.04, 0.3, (0.6, 1.7), 0.04, (0.0, 1.5e-3), 0.2),
         Stage(5300, 256, 16, 8, 7, 0.04, 0.3, (0.6, 1.7), 0.04, (1.5e-3, 6e-4), 0.2),
         Stage(3000, 512, 4, 12, 11, 0.03, 0.25, (0.75, 1.3), 0.04, (6e-4, 0.0), 0.2),
+        Stage(100, 256, 16, 8, 7, 0.03, 0.35, (0.7, 1.8), 0.04, (0.0, 1.2e-3), 0.2, 0.3, 1.5),
+        Stage(3100, 256, 16, 8, 7, 0.03, 0.35, (0.7, 1.8), 0.04, (1.2e-3, 5e-4), 0.2, 0.3, 1.5),
+        Stage(2000, 640, 4, 12, 11, 0.02, 0.25, (0.8, 1.25), 0.04, (5e-4, 0.0), 0.2, 0.0, 1.2),
     )
 )

@@ -59,8 +59,8 @@ def _sample(random: np.random.Generator, window: Window, stage: Stage) -> dict[s
     """Prompts and targets for one window."""
     count = len(window.masks)
     order = np.concatenate([random.permutation(count) for _ in range(-(-stage.prompts // count))])
-    chosen = window.masks[order[: stage.prompts]]  # P x S x S
-    exact = [_box(mask) for mask in chosen]
+    order = order[: stage.prompts]
+    chosen, exact = window.masks[order], window.boxes[order]  # P x S x S and P x 4
     size = stage.window
     inexact = stage.inexact_boxes
     boxes = np.stack([_jittered(random, box, size, inexact) for box in exact[: stage.boxes]])
@@ -81,19 +81,12 @@ def _sample(random: np.random.Generator, window: Window, stage: Stage) -> dict[s
     }
 
 
-def _box(mask: np.ndarray) -> np.ndarray:
-    """Left, top, right and bottom edge of a mask, uint8 S x S."""
-    inside = mask >= 128
-    rows, columns = np.flatnonzero(inside.any(1)), np.flatnonzero(inside.any(0))
-    return np.array([columns[0], rows[0], columns[-1] + 1, rows[-1] + 1], np.float64)
-
-
 def _jittered(
     random: np.random.Generator, box: np.ndarray, size: int, inexact: float
 ) -> np.ndarray:
     """The box as a detector might give it; with probability 1 - inexact within a pixel."""
     sides = np.tile(box[2:] - box[:2], 2)
-    spread = np.minimum(0.08 * random.random() * sides, 8.0) if random.random() < inexact else 0.3
+    spread = np.minimum(0.08 * random.random() * sides, 8.0) if random.random() < inexact else 0.15
     return np.clip(box + random.normal(0, 1, 4) * spread, 0, size)
 
 

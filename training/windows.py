@@ -7,79 +7,127 @@ from pictures import Picture
 from PIL import Image, ImageFilter
 from recipe import Stage
 
-CANVAS = 512
+CANVAS = 640
 SMALLEST_AREA = 24  # pixels of a window's mask; anything less is dropped
+LARGEST_TURN = 20  # degrees
 MEAN = np.array([124, 116, 104], np.uint8)
 
 
 @dataclass(frozen=True)
 class Window:
-    """Part of an augmented picture: image uint8 S x S x 3, masks uint8 N x S x S (0 to 255)."""
+    """Part of an augmented picture.
+
+    Attributes:
+        image: uint8 S x S x 3.
+        masks: uint8 N x S x S, 0 to 255.
+        boxes: float N x 4, left, top, right, bottom: of the objects, in pixels of the window.
+    """
 
     image: np.ndarray
     masks: np.ndarray
+    boxes: np.ndarray
+
+
+@dataclass(frozen=True)
+class View:
+    """An affine map from a window to a picture: pixel positions p of the window are at
+    `matrix @ p + start` of the picture.
+    """
+
+    matrix: np.ndarray
+    start: np.ndarray
+    size: int
+
+    def sample(self, pixels: np.ndarray, corner: tuple[int, int] = (0, 0)) -> np.ndarray:
+        """What the window sees of an array, uint8 height x width (x 3); 0 outside of it.
+
+        Args:
+            corner: left and top of the array in the picture.
+        """
+        window = np.zeros((self.size, self.size, *pixels.shape[2:]), np.uint8)
+        height, width = pixels.shape[:2]
+        corners = np.array([(0, 0), (width, 0), (0, height), (width, height)]) + corner
+        reached = np.linalg.solve(self.matrix, (corners - self.start).T)  # in the window
+        left, top = np.floor(reached.min(1)).clip(0, self.size).astype(int)
+        right, bottom = np.ceil(reached.max(1)).clip(0, self.size).astype(int)
+        if left < right and top < bottom:
+            start = self.start + self.matrix @ (left, top) - corner
+            window[top:bottom, left:right] = Image.fromarray(pixels).transform(
+                (right - left, bottom - top),
+                Image.Transform.AFFINE,
+                (*self.matrix[0], start[0], *self.matrix[1], start[1]),
+                Image.Resampling.BILINEAR,
+            )
+        return window
+
+    def box(self, box: tuple[float, ...]) -> np.ndarray:
+        """A box of the picture in the window; NaN if the window is turned and it is none there."""
+        if self.matrix[0, 1]:
+            return np.full(4, np.nan)
+        corners = (np.reshape(box, (2, 2)) - self.start) / self.matrix.diagonal()
+        return np.concatenate([corners.min(0), corners.max(0)])
 
 
 def cut_window(
     random: np.random.Generator, picture: Picture, bank: list[Picture], stage: Stage
 ) -> Window:
-    """Zoom, place, flip and recolour; sometimes paste objects of other pictures.
+    """Zoom, stretch, turn, place, flip and recolour; sometimes paste objects of other pictures.
 
     Args:
         picture: what to cut from; has at least one object.
         bank: photographs whose objects may be pasted.
-        stage: size of the window, range of zoom, share of pasting.
+        stage: size of the window, range of zoom, shares of turning and pasting.
 
     Returns:
         A window with at least one mask of `SMALLEST_AREA` pixels or more.
     """
     while True:
-        image, masks, filled = _place(random, picture, stage)
+        view = _view(random, picture, stage)
+        image = view.sample(picture.image)
+        filled = view.sample(np.full(picture.image.shape[:2], 255, np.uint8)) >= 128
+        masks = [view.sample(part.mask, (part.left, part.top)) for part in picture.objects]
+        boxes = [view.box(part.box) for part in picture.objects]
         if random.random() < stage.paste_probability:
             for _ in range(random.integers(1, 5)):
                 image, masks = _paste(random, image, masks, bank)
-        masks = [
-            mask for mask in masks if (mask[: filled[0], : filled[1]] >= 128).sum() >= SMALLEST_AREA
-        ]
-        if masks:
+        boxes += [np.full(4, np.nan)] * (len(masks) - len(boxes))
+        kept = [i for i, mask in enumerate(masks) if (mask[filled] >= 128).sum() >= SMALLEST_AREA]
+        if kept:
             break
-    image, masks = _recolour(random, image), np.stack(masks)
-    image[filled[0] :], masks[:, filled[0] :] = MEAN, 0  # the padding stays as it is at inference
-    image[:, filled[1] :], masks[:, :, filled[1] :] = MEAN, 0
-    if random.random() < 0.5:
-        image, masks = image[:, ::-1], masks[..., ::-1]
-    return Window(np.ascontiguousarray(image), np.ascontiguousarray(masks))
+    image = np.where(filled[..., None], _recolour(random, image), MEAN)  # as at inference
+    masks = np.where(filled, np.stack([masks[i] for i in kept]), np.uint8(0))
+    exact = [_box(mask, boxes[i]) for i, mask in zip(kept, masks, strict=True)]
+    return Window(image, masks, np.stack(exact))
 
 
-def _place(random: np.random.Generator, picture: Picture, stage: Stage):
-    """Choose scale and position so that some object is in view.
-
-    Returns:
-        The image, S x S x 3; the masks, each S x S; the height and width that the picture fills.
-    """
-    size = stage.window
+def _view(random: np.random.Generator, picture: Picture, stage: Stage) -> View:
+    """Choose scale, turn and position so that some object is in view."""
     height, width = picture.image.shape[:2]
     scale = CANVAS / max(height, width)
     if random.random() < 0.75:
         scale *= np.exp(random.uniform(*np.log(stage.zoom)))
+    stretch = np.exp(random.uniform(-0.5, 0.5) * np.log(stage.stretch))
+    steps = np.array([stretch, 1 / stretch]) / scale  # pixels of the picture per pixel
+    angle = 0.0
+    if random.random() < stage.turned:
+        angle = np.deg2rad(random.uniform(-LARGEST_TURN, LARGEST_TURN))
+    turn = np.array([[np.cos(angle), np.sin(angle)], [-np.sin(angle), np.cos(angle)]])
+    matrix = turn * steps
     wanted = picture.objects[random.integers(len(picture.objects))]
-    view = size / scale  # side of the window in the picture's pixels
-    left = _start(random, wanted.left, wanted.mask.shape[1], view, width)
-    top = _start(random, wanted.top, wanted.mask.shape[0], view, height)
-    image = np.empty((size, size, 3), np.uint8)
-    image[:] = MEAN
-    _, _, pixels = _resized(picture.image, -left, -top, scale, size)
-    filled = pixels.shape[:2]
-    image[: filled[0], : filled[1]] = pixels
-    masks = []
-    for cutout in picture.objects:
-        region = _resized(cutout.mask, cutout.left - left, cutout.top - top, scale, size)
-        if region:
-            row, column, pixels = region
-            mask = np.zeros((size, size), np.uint8)
-            mask[row : row + pixels.shape[0], column : column + pixels.shape[1]] = pixels
-            masks.append(mask)
-    return image, masks, filled
+    extent = steps * stage.window
+    start = np.array(
+        [
+            _start(random, wanted.left, wanted.mask.shape[1], extent[0], width),
+            _start(random, wanted.top, wanted.mask.shape[0], extent[1], height),
+        ]
+    )
+    if angle:  # about the middle of the window
+        middle = np.full(2, stage.window / 2)
+        start = start + steps * middle - matrix @ middle
+    if random.random() < 0.5:
+        start = start + matrix[:, 0] * stage.window
+        matrix = matrix * [-1, 1]
+    return View(matrix, start, stage.window)
 
 
 def _start(
@@ -91,35 +139,16 @@ def _start(
     return float(np.clip(start, 0, max(0.0, limit - view)))
 
 
-def _resized(pixels: np.ndarray, left: float, top: float, scale: float, size: int):
-    """Resize the part of an array that falls into the window.
+def _box(mask: np.ndarray, annotated: np.ndarray) -> np.ndarray:
+    """Left, top, right and bottom edge of a mask, uint8 S x S.
 
-    Args:
-        pixels: uint8, height x width (x 3).
-        left, top: its position relative to the window's corner, in its own pixels.
-        scale: window pixels per own pixel.
-        size: side of the window.
-
-    Returns:
-        (row, column, resized part), or None where nothing of it is in view.
+    Pixels tell an edge to a pixel or so; where the object's whole extent is in view the annotated
+    box, which is finer, tells it better.
     """
-    height, width = pixels.shape[:2]
-    column, row = max(0, round(left * scale)), max(0, round(top * scale))
-    column_end = min(size, round((left + width) * scale))
-    row_end = min(size, round((top + height) * scale))
-    if column_end <= column or row_end <= row:
-        return None
-    box = (
-        column / scale - left,
-        row / scale - top,
-        column_end / scale - left,
-        row_end / scale - top,
-    )
-    box = (max(0, box[0]), max(0, box[1]), min(width, box[2]), min(height, box[3]))
-    if box[2] - box[0] < 1e-3 or box[3] - box[1] < 1e-3:
-        return None
-    part = Image.fromarray(pixels).resize((column_end - column, row_end - row), Image.BILINEAR, box)
-    return row, column, np.asarray(part)
+    inside = mask >= 128
+    rows, columns = np.flatnonzero(inside.any(1)), np.flatnonzero(inside.any(0))
+    found = np.array([columns[0], rows[0], columns[-1] + 1, rows[-1] + 1], np.float64)
+    return np.where(np.abs(annotated - found) <= 2, annotated, found).clip(0, len(mask))
 
 
 def _paste(

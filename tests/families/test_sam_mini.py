@@ -24,7 +24,8 @@ def model():
 def embedded(model):
     """Per scene: its masks and its image embedding."""
     found = []
-    for drawn in map(scene, SEEDS):
+    for seed in SEEDS:
+        drawn = scene(seed, model.config.vision_config.image_size)
         pixels = torch.from_numpy(((drawn.image - MEAN) / STD).transpose(2, 0, 1)).float()
         masks = drawn.masks[drawn.masks.sum((1, 2)) > 1500]
         found.append((masks, model.get_image_embeddings(pixels[None])))
@@ -32,10 +33,11 @@ def embedded(model):
 
 
 def segment(model, embedding, **prompt):
-    """Binary masks at 512 x 512 of prompts, N x 512 x 512."""
+    """Binary masks of prompts at the model's resolution, N x side x side."""
+    side = model.config.vision_config.image_size
     with torch.inference_mode():
         logits = model(image_embeddings=embedding, multimask_output=False, **prompt).pred_masks[0]
-        logits = torch.nn.functional.interpolate(logits, (512, 512), mode="bilinear")
+        logits = torch.nn.functional.interpolate(logits, (side, side), mode="bilinear")
     return logits[:, 0].numpy() > 0
 
 
@@ -72,9 +74,10 @@ def by_click(model, embedding, masks):
 
 
 def shuffled(embedding):
-    """An image embedding, 1 x C x 32 x 32, with its places in random order."""
-    order = torch.randperm(32 * 32, generator=torch.Generator().manual_seed(0))
-    return embedding.flatten(2)[..., order].unflatten(2, (32, 32))
+    """An image embedding, 1 x C x rows x columns, with its places in random order."""
+    places = embedding.flatten(2)
+    order = torch.randperm(places.shape[2], generator=torch.Generator().manual_seed(0))
+    return places[..., order].view_as(embedding)
 
 
 def score(model, embedded, prompted, change=lambda embedding: embedding):
@@ -108,8 +111,9 @@ def test_packaged_configuration_is_the_one_trained(model):
 def test_encoder_has_windowed_and_global_blocks_with_relative_positions(model):
     windows = {layer.window_size for layer in model.vision_encoder.layers}
     assert windows == {0, 8}
+    side = model.config.vision_config.image_size // model.config.vision_config.patch_size
     tables = [layer.attn.rel_pos_h for layer in model.vision_encoder.layers]
-    assert {len(table) for table in tables} == {2 * 8 - 1, 2 * 32 - 1}
+    assert {len(table) for table in tables} == {2 * 8 - 1, 2 * side - 1}
     assert all(table.abs().max() > 0.01 for table in tables)
 
 

@@ -23,11 +23,12 @@ def model():
 def test_all_four_masks_are_those_of_transformers(model):
     import canvas
 
-    image = torch.randint(0, 256, (1, 3, 512, 512), dtype=torch.uint8)
+    side = model.config.vision_config.image_size
+    image = torch.randint(0, 256, (1, 3, side, side), dtype=torch.uint8)
     mean, std = (
         torch.tensor(value).view(3, 1, 1) for value in (canvas.PIXEL_MEAN, canvas.PIXEL_STD)
     )
-    boxes = torch.rand(1, 3, 4) * 512
+    boxes = torch.rand(1, 3, 4) * side
     sam = canvas.CanvasSam(model, torch.float32)
     with torch.no_grad():
         sparse, dense = model.prompt_encoder(None, None, boxes, None)

@@ -53,3 +53,20 @@ def test_boxes_are_answered_by_mask_0_and_clicks_by_the_best_of_the_others():
     iou = torch.zeros(1, 2, 4)
     total = total_loss(MaskLoss(loss, iou), iou, boxes=1)
     assert total.item() == pytest.approx(((1.0 + 0.25 * 5) + (0.5 + 0.75 * 5)) / 2)
+
+
+def test_a_pixel_somewhat_likelier_background_is_better_inside():
+    """With an IoU below 1 the best mask holds every pixel of probability IoU / (1 + IoU)."""
+    from losses import mask_loss
+
+    core, ring = torch.zeros(16, 16), torch.zeros(16, 16)
+    ring[2:14, 2:14] = 1
+    core[5:11, 5:11] = 1
+    ring -= core
+    random = torch.Generator().manual_seed(0)
+    seen = core + ring * (torch.rand(16, 16, generator=random) < 0.45)
+    box, close_up = torch.tensor([[[0.0, 0.0, 64.0, 64.0]]]), seen.repeat_interleave(4, 0)
+    close_up = close_up.repeat_interleave(4, 1)[None, None]
+    logits = torch.stack([core + ring, core])[None, None] * 8 - 4
+    included, left_out = mask_loss(logits, seen[None, None], box, close_up).loss[0, 0]
+    assert included < left_out
