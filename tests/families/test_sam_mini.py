@@ -22,13 +22,15 @@ def model():
 
 @pytest.fixture(scope="module")
 def embedded(model):
-    """Per scene: its masks and its image embedding."""
-    found = []
-    for seed in SEEDS:
-        drawn = scene(seed, model.config.vision_config.image_size)
-        pixels = torch.from_numpy(((drawn.image - MEAN) / STD).transpose(2, 0, 1)).float()
-        masks = drawn.masks[drawn.masks.sum((1, 2)) > 1500]
-        found.append((masks, model.get_image_embeddings(pixels[None])))
+    """Per scene: its masks and its image embedding, both at the model's resolution."""
+    side, found = (model.config.vision_config.image_size,) * 2, []
+    enlarged = torch.nn.functional.interpolate
+    for drawn in map(scene, SEEDS):
+        pixels = torch.from_numpy(((drawn.image - MEAN) / STD).transpose(2, 0, 1)).float()[None]
+        masks = torch.from_numpy(drawn.masks[drawn.masks.sum((1, 2)) > 1500]).float()[None]
+        masks = enlarged(masks, side, mode="bilinear")[0].numpy() > 0.5
+        embedding = model.get_image_embeddings(enlarged(pixels, side, mode="bilinear"))
+        found.append((masks, embedding))
     return found
 
 
