@@ -1,7 +1,7 @@
 """AP and mean IoU with ground-truth boxes: sam-mini, the filled box, the inscribed ellipse.
 
 python training/evaluate_baselines.py ANNOTATIONS.json IMAGE_FOLDER
-    [--state RUN/state.safetensors] [--held-back DATA]
+    [--state RUN/state.safetensors]
 """
 
 import argparse
@@ -14,12 +14,10 @@ from pathlib import Path
 import numpy as np
 import torch
 from canvas import PIXEL_MEAN, PIXEL_STD
-from pictures import held_back_ids
 from PIL import Image
 from pycocotools import mask as run_lengths
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
-from recipe import SAM_MINI
 from state import averaged_weights
 from transformers import SamModel
 
@@ -41,9 +39,7 @@ class Score:
     mean_iou: float
 
 
-def evaluate(
-    segment: Segmenter, annotations: Path, images: Path, image_ids: list[int] | None = None
-) -> Score:
+def evaluate(segment: Segmenter, annotations: Path, images: Path) -> Score:
     """Segment every non-crowd object by its ground-truth box and compare with its mask.
 
     Args:
@@ -51,12 +47,11 @@ def evaluate(
             (bool N x H x W) and scores (N).
         annotations: COCO json.
         images: folder of its images.
-        image_ids: which images; all of them by default.
     """
     with open(os.devnull, "w") as silence, contextlib.redirect_stdout(silence):
         coco = COCO(str(annotations))
         results, ious = [], []
-        for image_id in image_ids or coco.getImgIds():
+        for image_id in coco.getImgIds():
             for annotation, mask, score in _segmented(coco, images, image_id, segment):
                 code = run_lengths.encode(np.asfortranarray(mask.astype(np.uint8)))
                 ious.append(run_lengths.iou([code], [coco.annToRLE(annotation)], [0])[0, 0])
@@ -70,7 +65,6 @@ def evaluate(
                     }
                 )
         evaluation = COCOeval(coco, coco.loadRes(results), "segm")
-        evaluation.params.imgIds = image_ids or coco.getImgIds()
         evaluation.evaluate()
         evaluation.accumulate()
         evaluation.summarize()
@@ -151,12 +145,6 @@ def main() -> None:
     parser.add_argument(
         "--state", type=Path, help="checkpoint to evaluate instead of the packaged weights"
     )
-    parser.add_argument(
-        "--held-back",
-        type=Path,
-        metavar="DATA",
-        help="only the images the recipe held back from train",
-    )
     arguments = parser.parse_args()
     if arguments.state:
         model = SamModel(sam_mini_config())
@@ -164,18 +152,13 @@ def main() -> None:
         model.eval()
     else:
         model = load_sam_mini()
-    ids = (
-        held_back_ids(arguments.held_back, SAM_MINI.held_back_every)
-        if arguments.held_back
-        else None
-    )
     segmenters = {
         "filled box": filled_box,
         "ellipse": inscribed_ellipse,
         "sam-mini": sam_segmenter(model),
     }
     for name, segment in segmenters.items():
-        score = evaluate(segment, arguments.annotations, arguments.images, ids)
+        score = evaluate(segment, arguments.annotations, arguments.images)
         numbers = " ".join(f"{key} {value:5.1f}" for key, value in vars(score).items())
         print(f"{name:10} {numbers}")
 

@@ -1,6 +1,5 @@
 """Photographs and scenes in memory: small enough to keep, ready to be cut into training windows."""
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -8,7 +7,7 @@ import numpy as np
 from PIL import Image
 from pycocotools.coco import COCO
 
-LONGEST_SIDE = 640  # the model's input
+LONGEST_SIDE = 640  # as in COCO
 
 
 @dataclass(frozen=True)
@@ -35,13 +34,12 @@ class Picture:
     objects: tuple[Cutout, ...]
 
 
-def read_photographs(data: Path, held_back_every: int) -> list[Picture]:
-    """What is trained on: train (less those held back), train_partial, val_dev_person, ECSSD."""
+def read_photographs(data: Path) -> list[Picture]:
+    """What is trained on: train, train_partial, val_dev_person, ECSSD."""
     annotations = data / "coco" / "annotations"
-    held_back = set(held_back_ids(data, held_back_every))
     pictures = []
     for name in ("train", "train_partial", "val_dev_person"):
-        pictures += read_coco(annotations / f"{name}.json", data / "coco", held_back)
+        pictures += read_coco(annotations / f"{name}.json", data / "coco")
     for path in sorted((data / "extra" / "ecssd100" / "images").glob("*.jpg")):
         mask = (
             np.asarray(Image.open(path.parents[1] / "masks" / f"{path.stem}.png").convert("L"))
@@ -51,24 +49,17 @@ def read_photographs(data: Path, held_back_every: int) -> list[Picture]:
     return pictures
 
 
-def held_back_ids(data: Path, held_back_every: int) -> list[int]:
-    """Ids of the images of train.json that are never trained on: choices are made on them."""
-    document = json.loads((data / "coco" / "annotations" / "train.json").read_text())
-    return sorted(image["id"] for image in document["images"])[::held_back_every]
-
-
-def read_coco(path: Path, root: Path, excluded_ids: set[int]) -> list[Picture]:
+def read_coco(path: Path, root: Path) -> list[Picture]:
     """The images of a COCO json with their non-crowd objects; images without any are left out.
 
     Args:
         path: the json; its `info.image_folder` is a folder below `root`.
         root: folder of the image folders.
-        excluded_ids: ids of images to leave out.
     """
     coco = COCO(str(path))
     folder = root / coco.dataset["info"]["image_folder"]
     pictures = []
-    for image_id in sorted(set(coco.getImgIds()) - excluded_ids):
+    for image_id in sorted(coco.getImgIds()):
         annotations = coco.loadAnns(coco.getAnnIds(image_id, iscrowd=False))
         if annotations:
             masks = [coco.annToMask(annotation) > 0 for annotation in annotations]

@@ -9,13 +9,13 @@ class Stage:
 
     Attributes:
         steps: number of optimizer steps.
-        window: height and width in pixels of the part of the 640 x 640 canvas that is trained on.
+        window: height and width in pixels of the part of the 768 x 768 canvas that is trained on.
         batch: windows per step.
         prompts: prompts per window, of which `boxes` are boxes and the others single clicks.
         boxes: box prompts per window.
         scene_share: share of windows cut from procedural scenes, the others come from photographs.
         paste_probability: share of windows onto which objects of other photographs are pasted.
-        zoom: limits of the random scale, relative to "longest side 640 pixels".
+        zoom: limits of the random scale, relative to "longest side 768 pixels".
         correction_probability: share of steps with a second round (corrective click, mask prompt).
         learning_rates: at the stage's first and last step; linear between them.
         inexact_boxes: share of box prompts that are off by more than a pixel.
@@ -43,7 +43,6 @@ class Recipe:
     """Stages in order, and the settings that they share.
 
     Attributes:
-        held_back_every: every so many images of train.json one is not trained on, for choosing.
         rate_of_others: learning rate of embeddings, norms and convolutions, relative to that of
             the matrices.
         warm_up: steps over which the learning rate rises.
@@ -55,13 +54,12 @@ class Recipe:
     stages: tuple[Stage, ...]
     seed: int = 0
     scenes: int = 320
-    held_back_every: int = 7
     rate_of_others: float = 0.3
     warm_up: int = 100
     weight_decay: float = 0.05
     gradient_norm: float = 1.0
     average_decay: float = 0.998
-    octaves: tuple[float, float] = (-1.68, 4.32)
+    octaves: tuple[float, float] = (-1.415, 4.585)
 
     @property
     def steps(self) -> int:
@@ -106,5 +104,8 @@ SAM_MINI = Recipe(
         Stage(100, 256, 16, 8, 7, 0.03, 0.35, (0.7, 1.8), 0.04, (0.0, 1.2e-3), 0.2, 0.3, 1.5),
         Stage(3100, 256, 16, 8, 7, 0.03, 0.35, (0.7, 1.8), 0.04, (1.2e-3, 5e-4), 0.2, 0.3, 1.5),
         Stage(2000, 640, 4, 12, 11, 0.02, 0.25, (0.8, 1.25), 0.04, (5e-4, 0.0), 0.2, 0.0, 1.2),
+        Stage(100, 256, 16, 8, 7, 0.03, 0.35, (0.7, 1.8), 0.04, (0.0, 1.2e-3), 0.2, 0.3, 1.5),
+        Stage(1400, 256, 16, 8, 7, 0.03, 0.35, (0.7, 1.8), 0.04, (1.2e-3, 8e-4), 0.2, 0.3, 1.5),
+        Stage(1200, 768, 4, 12, 11, 0.02, 0.25, (0.8, 1.25), 0.04, (6e-4, 0.0), 0.2, 0.0, 1.2),
     )
 )

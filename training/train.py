@@ -42,7 +42,7 @@ def train(data: Path, out: Path, device: torch.device, recipe: Recipe = SAM_MINI
     model = SamModel._from_config(
         sam_mini_config(), attn_implementation="eager"
     )  # twice as fast as sdpa here
-    photographs = read_photographs(data, recipe.held_back_every)
+    photographs = read_photographs(data)
     initialise_(model, recipe)
     model.to(device).train()
     average = Average(model, recipe.average_decay)
@@ -151,7 +151,7 @@ def _scenes(out: Path, recipe: Recipe) -> list:
     path = out / "scenes" / "instances.json"
     if not path.exists():
         write_scenes(out / "scenes", recipe.scenes, recipe.seed)
-    return read_coco(path, out / "scenes", set())
+    return read_coco(path, out / "scenes")
 
 
 def main() -> None:

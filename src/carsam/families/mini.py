@@ -5,7 +5,7 @@ from importlib.resources import as_file, files
 from safetensors.torch import load_file
 from transformers import SamConfig, SamModel
 
-IMAGE_SIZE = 640
+IMAGE_SIZE = 768
 PATCH_SIZE = 16
 DECODER_WIDTH = 128
 
@@ -23,7 +23,7 @@ def load_sam_mini() -> SamModel:
 
 
 def sam_mini_config() -> SamConfig:
-    """The architecture: 40 x 40 tokens, 8 blocks of width 192 (two global), decoder width 128."""
+    """The architecture: 48 x 48 tokens, 8 blocks of width 192 (two global), decoder width 128."""
     return SamConfig(
         vision_config={
             "image_size": IMAGE_SIZE,
