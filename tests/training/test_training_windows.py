@@ -48,15 +48,16 @@ def test_masks_and_boxes_are_where_the_object_is(picture, turned):
 
 
 def test_an_object_wholly_in_view_has_its_annotated_box(picture):
-    from windows import cut_window
+    from windows import CANVAS, cut_window
 
     plain = stage(zoom=(1.0, 1.0), stretch=1.0)
+    sides = np.array([WIDTH + 0.6, HEIGHT + 0.6]) * CANVAS / 640
     whole = 0
     for seed in range(20):
         box = cut_window(np.random.default_rng(seed), picture, [picture], plain).boxes[0]
         if box.min() > 1 and box.max() < 255:
             whole += 1
-            np.testing.assert_allclose(box[2:] - box[:2], (WIDTH + 0.6, HEIGHT + 0.6))
+            np.testing.assert_allclose(box[2:] - box[:2], sides)
     assert whole > 3
 
 
