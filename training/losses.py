@@ -84,7 +84,8 @@ def _one_minus_iou(logits: Tensor, target: Tensor) -> Tensor:
     """One minus the IoU of each mask, with probabilities instead of zeros and ones.
 
     Where the outline is uncertain, cross-entropy leaves out what is more likely background; the
-    IoU is best with everything of a probability above IoU / (1 + IoU), about 0.4.
+    IoU is best with everything of a probability above IoU / (1 + IoU), about 0.4. What a mask has
+    too much counts less than what it lacks, by `SHARE_OF_EXCESS`.
     """
     probability = logits.sigmoid()
     shared = (probability * target).sum((-2, -1))
