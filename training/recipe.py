@@ -47,8 +47,7 @@ class Recipe:
             the matrices.
         warm_up: steps over which the learning rate rises.
         average_decay: of the moving average of the weights, which is what is exported.
-        octaves: the Fourier features' longest and shortest wave, as powers of two of their number
-            in half a canvas.
+        waves: the Fourier features' longest and shortest wave, in pixels of the canvas.
     """
 
     stages: tuple[Stage, ...]
@@ -59,7 +58,7 @@ class Recipe:
     weight_decay: float = 0.05
     gradient_norm: float = 1.0
     average_decay: float = 0.99
-    octaves: tuple[float, float] = (-1.415, 4.585)
+    waves: tuple[float, float] = (1024.0, 16.0)
 
     @property
     def steps(self) -> int:

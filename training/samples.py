@@ -28,7 +28,9 @@ class StepBatches(Dataset):
     def __init__(self, recipe: Recipe, photographs: list[Picture], scenes: list[Picture]):
         self.recipe = recipe
         self.photographs = photographs
+        self.photograph_shares = _shares(photographs)
         self.scenes = scenes
+        self.scene_shares = _shares(scenes)
 
     def __len__(self) -> int:
         return self.recipe.steps
@@ -50,8 +52,10 @@ class StepBatches(Dataset):
         return batch
 
     def _window(self, random: np.random.Generator, stage: Stage) -> Window:
-        pictures = self.scenes if random.random() < stage.scene_share else self.photographs
-        picture = pictures[random.choice(len(pictures), p=_shares(pictures))]
+        pictures, shares = self.photographs, self.photograph_shares
+        if random.random() < stage.scene_share:
+            pictures, shares = self.scenes, self.scene_shares
+        picture = pictures[random.choice(len(pictures), p=shares)]
         return cut_window(random, picture, self.photographs, stage)
 
 

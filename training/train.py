@@ -7,6 +7,7 @@ Started again with the same RUN it continues from the last checkpoint.
 
 import argparse
 import json
+import math
 import time
 from pathlib import Path
 
@@ -22,7 +23,7 @@ from transformers import SamModel
 from transformers.models.sam.modeling_sam import SamAttention
 
 from carsam.data.scenes import write_scenes
-from carsam.families.mini import sam_mini_config
+from carsam.families.mini import IMAGE_SIZE, sam_mini_config
 
 SAVE_EVERY = 200
 LOG_EVERY = 25
@@ -96,7 +97,8 @@ def initialise_(model: SamModel, recipe: Recipe) -> None:
     """
     code = model.shared_image_embedding.positional_embedding  # 2 x features, cycles per half canvas
     with torch.no_grad():
-        frequencies = torch.logspace(*recipe.octaves, code.shape[1] // 2, base=2)
+        octaves = [math.log2(IMAGE_SIZE / 2 / wave) for wave in recipe.waves]
+        frequencies = torch.logspace(*octaves, code.shape[1] // 2, base=2)
         code.copy_(torch.block_diag(frequencies[None], frequencies[None]))
     for part in (model.mask_decoder, model.prompt_encoder, model.vision_encoder.neck):
         for module in part.modules():

@@ -7,7 +7,8 @@ from pictures import Picture
 from PIL import Image, ImageFilter
 from recipe import Stage
 
-CANVAS = 768
+from carsam.families.mini import IMAGE_SIZE as CANVAS
+
 SMALLEST_AREA = 24  # pixels of a window's mask; anything less is dropped
 LARGEST_TURN = 20  # degrees
 MEAN = np.array([124, 116, 104], np.uint8)

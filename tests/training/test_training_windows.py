@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 pytest.importorskip("pycocotools")
+pytest.importorskip("transformers")
 
 LEFT, TOP, WIDTH, HEIGHT = 200, 150, 90, 60
 
