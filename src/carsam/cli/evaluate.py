@@ -13,7 +13,7 @@ from carsam.engines.base import Engine
 from carsam.engines.load import load
 from carsam.errors import UserError
 from carsam.extras import require
-from carsam.formats.checkpoint import MANIFEST_FILE, read_checkpoint, update_manifest
+from carsam.formats.checkpoint import is_checkpoint, read_checkpoint, update_manifest
 from carsam.progress import Progress
 
 
@@ -57,7 +57,7 @@ def evaluate(
 
     if json.is_dir():
         raise UserError(f"{json} is a folder; give the name of a file for the result.")
-    if record and not (Path(model) / MANIFEST_FILE).exists():
+    if record and not is_checkpoint(model):
         raise UserError(f"{model} is no quantized model, so --record has no place to write to.")
     with options.progress() as progress:
         result = measure(
@@ -91,7 +91,7 @@ def _float_engine(model: str, compare: str, device: str, progress: Progress) -> 
         return None
     if compare != "auto":
         return load(compare, "float", device)
-    if not (Path(model) / MANIFEST_FILE).exists():
+    if not is_checkpoint(model):
         return None
     source = read_checkpoint(model).manifest["source"]
     try:

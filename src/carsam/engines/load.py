@@ -6,7 +6,7 @@ from pathlib import Path
 from carsam.engines.base import Engine
 from carsam.errors import UnsupportedError, UserError
 from carsam.extras import require
-from carsam.formats.checkpoint import MANIFEST_FILE, read_checkpoint
+from carsam.formats.checkpoint import MANIFEST_FILE, is_checkpoint, read_checkpoint
 
 
 def load(source: str | Path, engine: str = "auto", device: str = "auto") -> Engine:
@@ -23,7 +23,7 @@ def load(source: str | Path, engine: str = "auto", device: str = "auto") -> Engi
     Raises:
         UserError: the engine does not fit the source, or the source cannot be loaded.
     """
-    is_run = (Path(source) / MANIFEST_FILE).exists()
+    is_run = is_checkpoint(source)
     if engine == "auto":
         return _best(source, device) if is_run else _float(source, device)
     if engine not in ENGINES:

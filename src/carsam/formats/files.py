@@ -1,10 +1,14 @@
 """Writing files that appear whole or not at all."""
 
+import errno
 import os
 import tempfile
 from pathlib import Path
 
 from carsam.errors import UserError
+
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+"""What the operating system says when a disk, a user's share of it, or a file may not grow."""
 
 
 def write_whole(path: Path, content: bytes, advice: str) -> None:
@@ -24,6 +28,8 @@ def write_whole(path: Path, content: bytes, advice: str) -> None:
         ) as file:
             partial = Path(file.name)
             file.write(content)
+            file.flush()
+            os.fsync(file.fileno())  # a name must not outlive a power cut that its content did not
         partial.chmod(0o644)  # temporary files are private
         os.replace(partial, path)
     except OSError as error:
@@ -31,3 +37,12 @@ def write_whole(path: Path, content: bytes, advice: str) -> None:
     finally:
         if partial is not None:
             partial.unlink(missing_ok=True)
+
+
+def is_disk_full(error: BaseException) -> bool:
+    """Tell whether something could not be written for want of room.
+
+    safetensors reports the operating system's errors in its messages only.
+    """
+    named = (f"(os error {number})" in str(error) for number in FULL)
+    return getattr(error, "errno", None) in FULL or any(named)

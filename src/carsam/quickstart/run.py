@@ -1,8 +1,6 @@
 """The quickstart: quantize the bundled model, measure it beside its float self, draw both."""
 
 import json
-import shutil
-import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -16,6 +14,7 @@ from carsam.evaluation.coco_data import read_coco
 from carsam.evaluation.evaluate import evaluate
 from carsam.evaluation.result import EvaluationResult
 from carsam.formats.checkpoint import read_checkpoint, update_manifest
+from carsam.formats.folders import whole_folder
 from carsam.formats.inventory import bytes_on_disk, float32_bytes
 from carsam.images.drawing import save_picture
 from carsam.images.scenes import write_scenes
@@ -200,13 +199,5 @@ def _written_whole(folder: Path, force: bool) -> Iterator[Path]:
             f"{folder} holds no quickstart, so --force does not replace it. "
             "Name another folder with --out."
         )
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    partial = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
-    try:
+    with whole_folder(folder) as partial:
         yield partial
-        partial.chmod(0o755)
-        if folder.exists():
-            shutil.rmtree(folder)
-        partial.rename(folder)
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)

@@ -6,14 +6,14 @@ import torch
 from torch import Tensor
 
 from carsam.families.base import NormBefore, Site
-from carsam.methods.base import Unit
+from carsam.methods.base import Unit, UnitStep
 from carsam.methods.steps.ranges.channel_grouping import channel_ranges
 from carsam.methods.watching.watch import observe_again_
 from carsam.simulation import slots
 
 
 @dataclass(frozen=True)
-class FoldNorms:
+class FoldNorms(UnitStep):
     """RepQ-ViT's scale reparameterization (Li et al., ICCV 2023, arXiv 2212.08254).
 
     Channels x_c of a norm's output have ranges, so grids, (s_c, z_c) of their own. With s and z
@@ -33,9 +33,6 @@ class FoldNorms:
     """
 
     strength: float = 1.0
-
-    needs_histograms = False
-    needs_quantized_path = False
 
     def run_(self, unit: Unit) -> None:
         """Fold every such norm of the unit."""
