@@ -56,7 +56,7 @@ class Journal:
 
     def store(self, name: str, item: Item) -> None:
         """Keep an item, in the place of an earlier one of that name."""
-        arrays = {key: np.ascontiguousarray(array) for key, array in item.arrays.items()}
+        arrays = {key: np.asarray(array, order="C") for key, array in item.arrays.items()}
         content = save(arrays, {DOCUMENT: json.dumps(item.document)})
         try:
             self._write_identity()
@@ -87,12 +87,9 @@ class Journal:
         """Return, for each other journal of the target, the keys in which its identity differs."""
         found = []
         for folder in _folders(self._target, self._kind):
-            try:
-                other = json.loads((folder / IDENTITY_FILE).read_text(encoding="utf-8"))
+            other = _read_identity(folder)
+            if folder != self.folder and other is not None:
                 keys = {*other, *self._identity}
-            except (OSError, ValueError, TypeError):
-                continue
-            if folder != self.folder:
                 found.append({k for k in keys if other.get(k) != self._identity.get(k)})
         return found
 
@@ -134,6 +131,14 @@ def _folders(target: Path, kind: str) -> Iterator[Path]:
     for path in sorted(parent.iterdir()) if parent.is_dir() else ():
         if own.fullmatch(path.name):
             yield path
+
+
+def _read_identity(folder: Path) -> dict[str, Any] | None:
+    try:
+        identity = json.loads((folder / IDENTITY_FILE).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    return identity if isinstance(identity, dict) else None
 
 
 def _document(file: Any) -> Any:

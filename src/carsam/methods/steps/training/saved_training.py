@@ -40,7 +40,7 @@ class SavedTraining:
     order: list[int] = field(default_factory=list)
     done: int = 0
     _saved_at: float = field(default_factory=time.monotonic)
-    _pause: float = SECONDS_BETWEEN_SAVES
+    _pause: float = field(default_factory=lambda: SECONDS_BETWEEN_SAVES)
 
     def resume_(self, item: Item) -> None:
         """Put everything back as `save` found it."""
