@@ -70,10 +70,11 @@ def test_a_package_imports_only_packages_before_it(name):
 def test_no_module_of_it_imports_torch(name):
     folder = ROOT / name.replace(".", "/")
     paths = [folder.with_suffix(".py")] if not folder.is_dir() else folder.rglob("*.py")
-    modules = [".".join(("carsam", *p.relative_to(ROOT).with_suffix("").parts)) for p in paths]
+    parts = [("carsam", *path.relative_to(ROOT).with_suffix("").parts) for path in paths]
+    modules = [".".join(part for part in each if part != "__init__") for each in parts]
     script = (
         "import importlib, sys\n"
         "sys.modules['torch'] = sys.modules['transformers'] = None\n"
-        f"for name in {[m.removesuffix('.__init__') for m in modules]}: importlib.import_module(name)"
+        f"for name in {modules}: importlib.import_module(name)"
     )
     subprocess.run([sys.executable, "-c", script], check=True)
