@@ -1,13 +1,12 @@
 """Boxes to calibrate the decoder with: from annotations, or found by the float model itself."""
 
-from collections import defaultdict
 from pathlib import Path
 
 import numpy as np
 
-from carsam.engines.base import Engine, Prompts
-from carsam.errors import UserError
+from carsam.engines.base import Engine
 from carsam.images.preprocess import preprocess
+from carsam.images.prompts import Prompts
 from carsam.progress import Progress, Silent
 
 GRID_SIDE = 4
@@ -20,53 +19,20 @@ def annotated_boxes(
     image_folder: str | Path | None = None,
     progress: Progress | None = None,
 ) -> dict[str, np.ndarray]:
-    """Return the boxes (P, 4), x0 y0 x1 y1, of every image with an object.
-
-    A mask stands in for a box that is missing. Crowds, and boxes of which nothing lies inside the
-    image, are left out.
+    """Return the boxes (P, 4), x0 y0 x1 y1, of every image with an object, by its path.
 
     Args:
-        coco_json: COCO instances json; objects need no mask.
-        image_folder: gives the images their path in this folder, with forward slashes, and leaves
-            out those that are not there; without it they have the json's.
+        coco_json: COCO instances json; crowds and what lies outside its image are left out.
+        image_folder: folder of the images, in which the paths are; None keeps those of the json.
         progress: hears of what is left out.
 
     Raises:
         UserError: the file is not a COCO json, no image has a box, or none is in the folder.
     """
-    from carsam.evaluation.coco_entries import read_entries
-    from carsam.evaluation.image_files import find_files
-    from carsam.evaluation.warning_log import WarningLog
+    from carsam.evaluation.coco_boxes import read_boxes
 
-    log = WarningLog(coco_json)
-    found = read_entries(coco_json, log)
-    boxes = defaultdict(list)
-    for entry in found.entries:
-        box = None if entry.crowd else _usable_box(entry, log)
-        if box is not None:
-            boxes[entry.image.file_name].append(box)
-    if not boxes:
-        raise UserError(
-            f"{coco_json} holds no object with a usable box; calibration needs prompts. "
-            f"{found.summary()} {log} Give single objects with a box or a mask."
-        )
-    if image_folder is not None:
-        files = find_files(boxes, image_folder, log)
-        boxes = {file: boxes[name] for name, file in files.items()}
-    log.tell(progress or Silent())
+    boxes = read_boxes(coco_json, image_folder, progress or Silent())
     return {name: np.array(of_image) for name, of_image in boxes.items()}
-
-
-def _usable_box(entry: Any, log: Any) -> Any:
-    """Return the part inside the image of an entry's box, or of the box around its mask."""
-    from carsam.evaluation.coco_reading import box_of_mask
-    from carsam.evaluation.prompts import usable_box
-
-    box = box_of_mask(entry) if entry.box is None else entry.box
-    if box is None:
-        log.add("annotation-without-box", entry.id)
-        return None
-    return usable_box(box, entry.image, entry.id, log)
 
 
 def found_boxes(engine: Engine, image: np.ndarray, limit: int, seed: int) -> np.ndarray:

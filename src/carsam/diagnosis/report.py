@@ -14,10 +14,10 @@ from carsam.diagnosis.damage import Case, Diagnosis, diagnose
 from carsam.diagnosis.mixed import UnitCost, unit_costs
 from carsam.diagnosis.oscillation import LossCurve, loss_curves, swing
 from carsam.diagnosis.switches import SwitchedModel
-from carsam.engines.base import Prompts
 from carsam.engines.torch_engine import TorchEngine
 from carsam.families import load_model
 from carsam.images.preprocess import preprocess
+from carsam.images.prompts import Prompts
 from carsam.images.read import sample_images
 from carsam.methods.recipe import Recipe
 from carsam.methods.units import plan_units
@@ -114,7 +114,7 @@ def _cases(
     seed: int,
     progress: Progress,
 ) -> list[Case]:
-    boxes = None if coco is None else annotated_boxes(coco)
+    boxes = None if coco is None else annotated_boxes(coco, images, progress)
     sample = sample_images(images, count, seed, among=boxes, warn=progress.warn)
     model.switch_(())
     engine = TorchEngine(model.family, model.reference, "float", model.device)

@@ -1,5 +1,6 @@
 """What an engine is asked on each image: ground-truth boxes, a detector's boxes, or clicks."""
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -133,15 +134,19 @@ PROMPT_KINDS = {
 
 
 def usable_box(box: Box, image: CocoImage, name: Id, log: WarningLog) -> Box | None:
-    """Return the part of a box inside the image; None, with a named warning, if there is none."""
+    """Return the part of a box inside the image; None, with a named warning, if there is none.
+
+    An image of unknown size, 0, has only the edges on the left and above.
+    """
     x0, y0, x1, y1 = box
+    width, height = image.width or math.inf, image.height or math.inf
     if x1 <= x0 or y1 <= y0:
         log.add("zero-area-box", name)
         return None
-    if x1 <= 0 or y1 <= 0 or x0 >= image.width or y0 >= image.height:
+    if x1 <= 0 or y1 <= 0 or x0 >= width or y0 >= height:
         log.add("box-outside-image", name)
         return None
-    clipped = max(x0, 0.0), max(y0, 0.0), min(x1, image.width), min(y1, image.height)
+    clipped = max(x0, 0.0), max(y0, 0.0), min(x1, width), min(y1, height)
     if max(abs(new - old) for new, old in zip(clipped, box, strict=True)) > 1:
         log.add("box-clipped", name)
     return clipped

@@ -12,7 +12,7 @@ from typing import Any
 from carsam.calibration.quantize import quantize
 from carsam.engines.load import load
 from carsam.errors import UserError
-from carsam.evaluation.coco_data import read_coco
+from carsam.evaluation.coco_reading import read_coco
 from carsam.evaluation.evaluate import evaluate
 from carsam.evaluation.result import EvaluationResult
 from carsam.formats.checkpoint import read_checkpoint, update_manifest

@@ -10,7 +10,10 @@ from PIL import Image
 from carsam.engines.base import Engine
 from carsam.errors import UserError
 from carsam.evaluation import masks
-from carsam.evaluation.coco_data import Annotation, CocoImage, read_coco
+from carsam.evaluation.coco_data import Annotation, CocoImage
+from carsam.evaluation.coco_reading import read_coco
+from carsam.evaluation.image_files import on_disk
+from carsam.evaluation.warning_log import WarningLog
 from carsam.images.drawing import Panel, draw_prompt, overlay_mask, panel_rows
 from carsam.images.read import read_image
 from carsam.predict.predictor import SamPredictor
@@ -33,7 +36,7 @@ def side_by_side(
     Raises:
         UserError: there is nothing to draw.
     """
-    data = read_coco(coco_json)
+    data = on_disk(read_coco(coco_json), image_folder, WarningLog(coco_json))
     predictors = {name: SamPredictor(engine) for name, engine in engines.items()}
     drawn = []
     for image in data.images:
