@@ -46,6 +46,15 @@ def test_images_that_cannot_be_read_are_passed_over(coco) -> None:
     assert 2 * 320 < picture.height < 3 * 320
 
 
+def test_images_under_other_folders_are_found(coco) -> None:
+    document = json.loads(coco.read_text())
+    for image in document["images"]:
+        image["file_name"] = f"elsewhere\\{image['file_name']}"
+    coco.write_text(json.dumps(document))
+    picture = side_by_side({"float": EmptyMasks()}, coco, coco.parent / "images", rows=3)
+    assert picture.height > 3 * 320
+
+
 def test_a_json_without_objects_is_refused(coco) -> None:
     document = json.loads(coco.read_text())
     coco.write_text(json.dumps({**document, "annotations": []}))
