@@ -220,7 +220,7 @@ POINT = {"point_coords": [[3, 4]], "point_labels": [1]}
         ({**POINT, "point_labels": [2]}, ["[2]", "1 (foreground)"]),
         ({**POINT, "point_labels": [0.5]}, ["[0.5]"]),
         ({**POINT, "point_coords": [3, 4]}, ["points", "(P, N, 2)"]),
-        ({"point_coords": np.empty((0, 2)), "point_labels": []}, ["(1, 0, 2)", "N >= 1"]),
+        ({"point_coords": np.empty((0, 2)), "point_labels": []}, ["neither points nor a box"]),
         ({**POINT, "point_coords": [[np.nan, 4]]}, ["points", "NaN"]),
         ({**POINT, "point_coords": [["a", 4]]}, ["points", "numbers"]),
         ({"box": [0, 0, np.inf, 4]}, ["boxes", "infinite"]),

@@ -20,6 +20,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
 from carsam.errors import UserError
+from carsam.files import check_writable, write_whole
 from carsam.manifest import (
     FORMAT,
     MANIFEST_FILE,
@@ -120,12 +121,15 @@ def write_checkpoint(
 
 
 def update_manifest(folder: str | Path, changes: Mapping[str, Any]) -> None:
-    """Replace top-level keys of `carsam.json`, for example `metrics`, atomically."""
+    """Replace top-level keys of `carsam.json`, for example `metrics`, atomically.
+
+    Raises:
+        UserError: it cannot be read, or not be written.
+    """
     path = Path(folder) / MANIFEST_FILE
     manifest = {**read_manifest(path), **changes}
-    partial = path.with_suffix(".partial")
-    partial.write_text(json.dumps(manifest, indent=1) + "\n", encoding="utf-8")
-    os.replace(partial, path)
+    content = json.dumps(manifest, indent=1) + "\n"
+    write_whole(path, content.encode(), "Make room, or copy the model to another folder.")
 
 
 def check_output_folder(folder: Path, force: bool) -> None:
@@ -133,7 +137,11 @@ def check_output_folder(folder: Path, force: bool) -> None:
 
     With `force` a checkpoint, or an empty folder, may be replaced, and nothing else: a mistyped
     `--out` must not delete photos.
+
+    Raises:
+        UserError: the folder exists or could not be made.
     """
+    check_writable(folder.parent / f".{folder.name}", "Choose another folder.")
     if not folder.exists():
         return
     if not force:

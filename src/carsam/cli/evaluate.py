@@ -14,6 +14,7 @@ from carsam.engine import Engine
 from carsam.engines import load
 from carsam.errors import UserError
 from carsam.extras import require
+from carsam.files import check_writable
 from carsam.progress import Progress
 
 
@@ -55,10 +56,12 @@ def evaluate(
     require("quantize", "faster_coco_eval")
     from carsam.evaluation.evaluate import evaluate as measure
 
-    if json.is_dir():
-        raise UserError(f"{json} is a folder; give the name of a file for the result.")
-    if record and not (Path(model) / MANIFEST_FILE).exists():
-        raise UserError(f"{model} is no quantized model, so --record has no place to write to.")
+    check_writable(json, "Give a file in a folder you may write to.")
+    if record:
+        manifest = Path(model) / MANIFEST_FILE
+        if not manifest.exists():
+            raise UserError(f"{model} is no quantized model, so --record has no place to write to.")
+        check_writable(manifest, "Leave --record away, or copy the model to another folder.")
     with options.progress() as progress:
         result = measure(
             load(model, engine, options.device),

@@ -1,10 +1,13 @@
 """Named warnings about input that an evaluation leaves out or mends: counted, told once, kept."""
 
+from carsam.errors import LISTED, listed
 from carsam.progress import Progress
 
 MESSAGES = {
     "missing-image": "{count} images of the json are not in the folder; left out",
     "unreadable-image": "{count} image files could not be decoded; left out",
+    "too-large-image": "{count} image files have more pixels than --max-megapixels; left out",
+    "deep-image": "{count} image files have more than 8 bits; the values used became 0 to 255",
     "image-size": "{count} image files have another size than the json says; left out",
     "zero-area-box": "{count} boxes have no area; not prompted",
     "box-outside-image": "{count} boxes lie outside their image; not prompted",
@@ -15,8 +18,6 @@ MESSAGES = {
 }
 """Every warning's name and sentence. What is not prompted costs recall, not mean IoU; a left out
 image goes with its annotations."""
-
-EXAMPLES = 5
 
 
 class WarningLog:
@@ -33,7 +34,7 @@ class WarningLog:
             raise KeyError(name)
         self._counts[name] = self._counts.get(name, 0) + 1
         examples = self._examples.setdefault(name, [])
-        if len(examples) < EXAMPLES:
+        if len(examples) < LISTED:
             examples.append(item)
 
     def __str__(self) -> str:
@@ -61,9 +62,3 @@ class WarningLog:
     def _sentence(self, name: str) -> str:
         count = self._counts[name]
         return f"{MESSAGES[name].format(count=count)} ({listed(self._examples[name], count)})"
-
-
-def listed(items: list, count: int | None = None) -> str:
-    """Return the first items, comma-separated, with ", ..." when there are more."""
-    shown = ", ".join(str(item) for item in items[:EXAMPLES])
-    return shown + (", ..." if (count or len(items)) > EXAMPLES else "")
