@@ -3,11 +3,11 @@
 from pathlib import Path
 
 from carsam.cli.options import Common, EngineName, embedding_cache
-from carsam.data.images import list_images, read_resized
-from carsam.engines import load
+from carsam.engines.load import load
 from carsam.errors import UserError
+from carsam.images.preprocess import normalise_and_pad
+from carsam.images.read import list_images, read_resized
 from carsam.images.remarks import deep_images, skipped_images
-from carsam.preprocess import normalise_and_pad
 
 
 def embed(

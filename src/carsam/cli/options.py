@@ -13,8 +13,8 @@ from cyclopts import Parameter
 from PIL import Image
 from threadpoolctl import threadpool_limits
 
-from carsam.embeddings import EmbeddingCache
 from carsam.errors import UserError
+from carsam.predict.embeddings import EmbeddingCache
 from carsam.progress import Mode, Progress, make_progress
 
 Device = Literal["auto", "cpu", "cuda"]

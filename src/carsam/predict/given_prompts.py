@@ -4,10 +4,10 @@ from typing import Any
 
 import numpy as np
 
-from carsam.arrays import finite_numbers, given_array
-from carsam.engine import Prompts
 from carsam.errors import UserError
-from carsam.preprocess import Frame
+from carsam.images.given_arrays import finite_numbers, given_array
+from carsam.images.preprocess import Frame
+from carsam.images.prompts import Prompts
 
 POINT_LABELS = {1: "foreground", 0: "background", -1: "not a point"}
 

@@ -1,0 +1,225 @@
+"""Masks of one image from points, boxes and masks, with any engine."""
+
+import os
+import warnings
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike
+from PIL import Image
+
+from carsam.engines.base import Embedding, Engine
+from carsam.engines.load import load
+from carsam.errors import UserError
+from carsam.images.preprocess import Frame, normalise_and_pad, upscale_masks
+from carsam.images.prompts import Prompts
+from carsam.images.read import ImageSource, read_resized
+from carsam.images.remarks import Tell
+from carsam.predict.embeddings import EmbeddingCache
+from carsam.predict.given_prompts import given_prompts, one_box, one_mask, points_of_one
+
+Prediction = tuple[np.ndarray, np.ndarray, np.ndarray]
+"""Masks, predicted IoUs and low-resolution logits."""
+
+
+class SamPredictor:
+    """Predicts masks with the names, argument order and shapes of segment-anything's SamPredictor.
+
+    It holds one image, so that threads must not share it: `predict` would answer for the image that
+    another thread has set. Give every thread a predictor of its own, all with one engine, which
+    threads may share: `engine = carsam.load(run)`, then `SamPredictor(engine)` in each.
+
+    Args:
+        model: an engine, a model with an `engine()` method, or what `carsam.engines.load` takes,
+            such as a run folder.
+        cache: embeddings on disk, or their folder: an image that was set before, in this process
+            or another, is not encoded again.
+    """
+
+    def __init__(self, model: Any, cache: EmbeddingCache | str | Path | None = None) -> None:
+        self.engine = _engine_of(model)
+        self._cache = EmbeddingCache(cache) if isinstance(cache, str | Path) else cache
+        self._image: tuple[Embedding, Frame] | None = None
+
+    def set_image(
+        self,
+        image: ImageSource,
+        image_format: str = "RGB",
+        *,
+        max_megapixels: float | None = None,
+        warn: Tell = warnings.warn,
+    ) -> None:
+        """Compute the embedding of the image that `predict` will work on.
+
+        Args:
+            image: RGB or BGR uint8 array or tensor (H, W, 3), a Pillow image, or a file.
+            image_format: `RGB` or `BGR`, the order of an array's channels.
+            max_megapixels: most million pixels that a file may have; Pillow's limit unless given.
+            warn: called with a sentence where an image has more than 8 bits and uses only a part
+                of their values, which then becomes 0 to 255.
+
+        Raises:
+            UserError: if the image cannot be used; then no image is set.
+        """
+        self.reset_image()
+        if image_format not in ("RGB", "BGR"):
+            raise UserError(f"Found image_format {image_format!r}; expected 'RGB' or 'BGR'.")
+        side = self.engine.image_size
+        rgb, size = read_resized(image, side, warn=warn, max_megapixels=max_megapixels)
+        if image_format == "BGR" and not isinstance(image, str | os.PathLike | Image.Image):
+            rgb = rgb[..., ::-1]
+        pixels = normalise_and_pad(rgb, side)
+        if self._cache is None:
+            embedding = self.engine.encode(pixels)
+        else:
+            embedding = self._cache.encode(self.engine, pixels)
+        self._image = embedding, Frame(size, side)
+
+    def predict(
+        self,
+        point_coords: ArrayLike | None = None,
+        point_labels: ArrayLike | None = None,
+        box: ArrayLike | None = None,
+        mask_input: ArrayLike | None = None,
+        multimask_output: bool = True,
+        return_logits: bool = False,
+    ) -> Prediction:
+        """Predict the masks of one prompt; coordinates are pixels of the image as it was given.
+
+        Args:
+            point_coords: (N, 2), x then y.
+            point_labels: (N,), 1 foreground, 0 background, -1 not a point.
+            box: (4,) or (1, 4), x0 y0 x1 y1; it may reach beyond the image.
+            mask_input: (1, 4h, 4w) low-resolution logits of an earlier prediction.
+            multimask_output: three candidate masks instead of one.
+            return_logits: logits instead of bool masks.
+
+        Returns:
+            masks (C, H, W) bool or float32, predicted IoUs (C,) and low-resolution logits
+            (C, 4h, 4w), float32; C is 3 with `multimask_output`, else 1.
+
+        Raises:
+            UserError: if no image is set, or a prompt is missing, not finite or of a wrong shape.
+        """
+        masks, ious, low_res = self.predict_batch(
+            boxes=one_box(box),
+            point_coords=points_of_one(point_coords, "points"),
+            point_labels=points_of_one(point_labels, "labels"),
+            mask_inputs=one_mask(mask_input),
+            multimask_output=multimask_output,
+            return_logits=return_logits,
+        )
+        return masks[0], ious[0], low_res[0]
+
+    def predict_batch(
+        self,
+        boxes: ArrayLike | None = None,
+        point_coords: ArrayLike | None = None,
+        point_labels: ArrayLike | None = None,
+        mask_inputs: ArrayLike | None = None,
+        multimask_output: bool = False,
+        return_logits: bool = False,
+        chunk: int = 16,
+    ) -> Prediction:
+        """Predict the masks of P prompts on the image; P may be 0.
+
+        Args:
+            boxes: (P, 4), x0 y0 x1 y1 in pixels of the image.
+            point_coords: (P, N, 2), x then y; label -1 fills up prompts with fewer points.
+            point_labels: (P, N), 1 foreground, 0 background, -1 not a point.
+            mask_inputs: (P, 1, 4h, 4w) low-resolution logits of earlier predictions.
+            multimask_output: three candidate masks instead of one.
+            return_logits: logits instead of bool masks.
+            chunk: prompts decoded at once; bounds the decoder's memory.
+
+        Returns:
+            Those of `predict`, with a leading dimension P.
+
+        Raises:
+            UserError: as `predict`.
+        """
+        size = _mask_size(self.features)
+        prompts = given_prompts(boxes, point_coords, point_labels, mask_inputs, self.frame, size)
+        return self.predict_prompts(prompts, multimask_output, return_logits, chunk)
+
+    def predict_prompts(
+        self,
+        prompts: Prompts,
+        multimask_output: bool = False,
+        return_logits: bool = False,
+        chunk: int = 16,
+    ) -> Prediction:
+        """Predict the masks of prompts that are checked and in the frame's pixels already.
+
+        `frame.map_points` and `frame.map_boxes` map pixels of the image there. Other arguments and
+        the result are those of `predict_batch`.
+        """
+        if chunk < 1:
+            raise UserError(f"Found chunk {chunk}; expected at least 1.")
+        embedding, frame = self._require_image()
+        count, candidates = len(prompts), 3 if multimask_output else 1
+        low_res = np.empty((count, candidates, *_mask_size(embedding)), np.float32)
+        ious = np.empty((count, candidates), np.float32)
+        for start in range(0, count, chunk):
+            part = slice(start, start + chunk)
+            low_res[part], ious[part] = self.engine.decode(
+                embedding, prompts[part], multimask_output
+            )
+        return upscale_masks(low_res, frame, return_logits), ious, low_res
+
+    def get_image_embedding(self) -> np.ndarray:
+        """Return the image embedding (1, C, h, w) float32."""
+        return self.features[0][None]
+
+    def reset_image(self) -> None:
+        """Forget the image."""
+        self._image = None
+
+    @property
+    def is_image_set(self) -> bool:
+        """Whether `predict` has an image to work on."""
+        return self._image is not None
+
+    @property
+    def features(self) -> Embedding:
+        """All that the engine computed of the image; its first array is the embedding (C, h, w)."""
+        return self._require_image()[0]
+
+    @property
+    def frame(self) -> Frame:
+        """Where the image lies in the model's input."""
+        return self._require_image()[1]
+
+    @property
+    def original_size(self) -> tuple[int, int]:
+        """Height and width of the image."""
+        return self.frame.original_size
+
+    @property
+    def input_size(self) -> tuple[int, int]:
+        """Height and width of the image within the model's input."""
+        return self.frame.input_size
+
+    def _require_image(self) -> tuple[Embedding, Frame]:
+        if self._image is None:
+            raise UserError("No image is set; call set_image(image) first.")
+        return self._image
+
+
+def _mask_size(embedding: Embedding) -> tuple[int, int]:
+    _, height, width = embedding[0].shape
+    return 4 * height, 4 * width
+
+
+def _engine_of(model: Any) -> Engine:
+    if isinstance(model, str | Path):
+        return load(model)
+    if not isinstance(model, Engine) and callable(getattr(model, "engine", None)):
+        model = model.engine()
+    if not isinstance(model, Engine):
+        raise UserError(
+            f"Found a model of type {type(model).__name__}; expected an engine, a model with an "
+            "engine() method, or the path of a run folder or a float model."
+        )
+    return model
