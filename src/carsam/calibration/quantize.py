@@ -83,7 +83,14 @@ def quantize(
         recipe = make_recipe(recipe, bits, tuple(rules), tuple(settings), budget)
     boxes = None if coco is None else annotated_boxes(coco)
     sample = sample_images(
-        images, count, seed, exact=exact, among=boxes, avoid=avoid, warn=progress.warn
+        images,
+        count,
+        seed,
+        exact=exact,
+        among=boxes,
+        avoid=avoid,
+        warn=progress.warn,
+        info=progress.info,
     )
     family, model = load_model(source)
     recipe.check_rules((site.path, site.kind) for site in family.sites(model))

@@ -2,6 +2,7 @@
 
 import json
 import os
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -10,6 +11,9 @@ from cyclopts import Parameter
 from carsam.cli.options import Common
 from carsam.errors import UserError
 from carsam.extras import require
+from carsam.formats.files import check_writable, write_if_possible, write_whole
+
+OTHER_FOLDER = "Give another folder for the table, or make room."
 
 
 def compare(
@@ -82,13 +86,15 @@ def compare(
         engine,
         limit,
     )
+    check_writable(out / "table.json", OTHER_FOLDER)
     with options.progress() as progress:
         results = run_plan(plan, out / "cells", progress)
-    table = rows(results)
-    text = f"{caption(plan, results)}\n{markdown(table)}"
-    (out / "table.json").write_text(json.dumps(document(plan, results), indent=1) + "\n")
-    (out / "table.md").write_text(text)
-    save_plot(table, out / "table.svg")
-    save_cost_plot(table, out / "cost.svg")
+        table = rows(results)
+        numbers = json.dumps(document(plan, results), indent=1) + "\n"
+        write_whole(out / "table.json", numbers.encode(), OTHER_FOLDER)
+        text = f"{caption(plan, results)}\n{markdown(table)}"
+        write_whole(out / "table.md", text.encode(), OTHER_FOLDER)
+        write_if_possible(out / "table.svg", partial(save_plot, table), progress.warn)
+        write_if_possible(out / "cost.svg", partial(save_cost_plot, table), progress.warn)
     print(text, end="")
     print(f"Table: {out / 'table.md'}, plots: {out / 'table.svg'}, {out / 'cost.svg'}")

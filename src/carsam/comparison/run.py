@@ -8,8 +8,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from PIL import Image
+
 from carsam.comparison.cell import Cell
 from carsam.errors import UserError
+from carsam.formats.files import write_whole
 from carsam.methods.registry import LEGACY_RECIPES, RECIPES
 from carsam.progress import Progress
 
@@ -110,7 +113,10 @@ def _finished(cell: Cell, folder: Path) -> dict[str, Any] | None:
     path = folder / f"{cell.name}.result.json"
     if not path.exists():
         return None
-    result: dict[str, Any] = json.loads(path.read_text())
+    try:
+        result: dict[str, Any] = json.loads(path.read_bytes())
+    except (OSError, ValueError) as error:
+        raise UserError(f"{path} cannot be read ({error}). Remove it to run it again.") from error
     if result["cell"] != json.loads(json.dumps(cell.to_json())):
         raise UserError(
             f"{path} is the result of another comparison (other images, settings or threads). "
@@ -121,8 +127,9 @@ def _finished(cell: Cell, folder: Path) -> dict[str, Any] | None:
 
 def _run(cell: Cell, folder: Path) -> dict[str, Any]:
     path = folder / f"{cell.name}.json"
-    path.write_text(json.dumps(cell.to_json(), indent=1) + "\n")
+    write_whole(path, (json.dumps(cell.to_json(), indent=1) + "\n").encode(), "Make room.")
     command = [sys.executable, "-m", "carsam.comparison.cell", str(path)]
+    command += [] if Image.MAX_IMAGE_PIXELS is None else [str(Image.MAX_IMAGE_PIXELS)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode != 0:
         lines: Sequence[str] = done.stderr.strip().splitlines() or ["no message"]

@@ -90,7 +90,7 @@ def write_checkpoint(
         force: replace an existing folder.
 
     Raises:
-        UserError: the folder exists and `force` is not set, or the disk is full.
+        UserError: the folder exists and `force` is not set, or it cannot be written.
     """
     folder = Path(folder)
     check_output_folder(folder, force)
@@ -115,7 +115,7 @@ def write_checkpoint(
                 f"No space left on the disk of {folder.parent}; the checkpoint takes "
                 f"{size / 1e6:.0f} MB. Free some space or choose another output folder."
             ) from error
-        raise
+        raise UserError(f"Cannot write {folder}: {error}. Choose another folder.") from error
     finally:
         shutil.rmtree(partial, ignore_errors=True)
 

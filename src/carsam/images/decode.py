@@ -1,7 +1,9 @@
 """Decoding image files of any kind that Pillow reads, as 8-bit RGB."""
 
 import math
+import os
 import re
+import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -20,7 +22,13 @@ ALWAYS_WHOLE = 1024**3 // 12
 Larger ones may be decoded at a half, a quarter or an eighth, which changes pixels a little.
 """
 
-_OPENING = threading.Lock()
+_LIMIT = threading.Lock()
+"""Held while Pillow's limit is lifted; free in a process that forks."""
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(
+        before=_LIMIT.acquire, after_in_parent=_LIMIT.release, after_in_child=_LIMIT.release
+    )
 
 
 def decode(
@@ -70,12 +78,42 @@ def opened(path: Path, max_megapixels: float | None = None) -> Iterator[Image.Im
     """
     with _failures_named(str(path)):
         _check_file(path)
-        image, limit = _open(path)
+        with _without_limit() as limit:
+            image = Image.open(path)
         with image:
-            if max_megapixels is not None:
-                limit = int(max_megapixels * 1e6)
-            _check_size(image, path, limit)
-            yield image
+            pixels = image.width * image.height
+            own = limit if max_megapixels is None else min(max_megapixels * 1e6, sys.maxsize)
+            if own is not None and pixels > own:
+                raise _too_large(path, image, int(own))
+            if limit is not None and pixels > limit:
+                with _without_limit():  # some formats look at it when they decode
+                    yield image
+            else:
+                yield image
+
+
+@contextmanager
+def _without_limit() -> Iterator[int | None]:
+    """Lift Pillow's limit of pixels, one number per process, and return it.
+
+    Up to twice that number Pillow only warns, and a filter of warnings would disturb other threads.
+    """
+    with _LIMIT:
+        limit = Image.MAX_IMAGE_PIXELS
+        Image.MAX_IMAGE_PIXELS = None
+        try:
+            yield limit
+        finally:
+            Image.MAX_IMAGE_PIXELS = limit
+
+
+def _too_large(path: Path, image: Image.Image, limit: int) -> TooManyPixelsError:
+    needed = math.ceil(image.width * image.height / 1e6)
+    return TooManyPixelsError(
+        f"Cannot read image {path}: it has {image.width} x {image.height} pixels, more than "
+        f"{limit} pixels. Shrink it, or raise the limit if you trust it: --max-megapixels "
+        f"{needed} (in Python max_megapixels={needed}, or PIL.Image.MAX_IMAGE_PIXELS)."
+    )
 
 
 def as_array(image: Image.Image) -> np.ndarray:
@@ -84,21 +122,6 @@ def as_array(image: Image.Image) -> np.ndarray:
     for rows in strips(image.height, image.width):
         array[rows] = np.asarray(image.crop((0, rows.start, image.width, rows.stop)))
     return array
-
-
-def _open(path: Path) -> tuple[Image.Image, int | None]:
-    """Open a file whatever its size; return Pillow's limit with it.
-
-    Pillow compares with one number per process, and only warns up to twice that number. Silencing
-    it by a filter of warnings would disturb other threads.
-    """
-    with _OPENING:
-        limit = Image.MAX_IMAGE_PIXELS
-        Image.MAX_IMAGE_PIXELS = None
-        try:
-            return Image.open(path), limit
-        finally:
-            Image.MAX_IMAGE_PIXELS = limit
 
 
 def _check_file(path: Path) -> None:
@@ -110,17 +133,6 @@ def _check_file(path: Path) -> None:
         raise UserError(f"Cannot read image {path}: it is no regular file.")
     if path.stat().st_size == 0:
         raise UserError(f"Cannot read image {path}: the file is empty (0 bytes).")
-
-
-def _check_size(image: Image.Image, path: Path, limit: int | None) -> None:
-    pixels = image.width * image.height
-    if limit is not None and pixels > limit:
-        needed = math.ceil(pixels / 1e6)
-        raise TooManyPixelsError(
-            f"Cannot read image {path}: it has {image.width} x {image.height} pixels, more than "
-            f"{limit} pixels. Shrink it, or raise the limit if you trust it: --max-megapixels "
-            f"{needed} (in Python max_megapixels={needed}, or PIL.Image.MAX_IMAGE_PIXELS)."
-        )
 
 
 @contextmanager
