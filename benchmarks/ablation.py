@@ -3,9 +3,8 @@
     python benchmarks/ablation.py DATA [--threads 2]
 
 First the paper's ablation (none, MAC, JCAR, both), then carsam-plus without one part at a time, and
-with the paper's parts added.
-Started again it goes on where it was. The numbers go to benchmarks/results/ablation.json.
-"""
+with the paper's parts added. Started again, it continues with the jobs that are left. The numbers
+go to benchmarks/results/ablation.json."""
 
 from dataclasses import replace
 from pathlib import Path
