@@ -35,7 +35,7 @@ from carsam.methods.steps.ranges.round_to_nearest import RoundToNearest
 from carsam.methods.steps.rounding.erq import ReduceErrors
 from carsam.methods.steps.rounding.gptq import FeedBackErrors
 from carsam.methods.steps.softmax.adaptive_granularity import AdaptiveGranularity
-from carsam.methods.steps.softmax.log_nonlinear import LogarithmicSoftmax
+from carsam.methods.steps.softmax.logarithmic_softmax import LogarithmicSoftmax
 from carsam.methods.steps.softmax.row_maximum_softmax import RowMaximumSoftmax
 from carsam.methods.steps.softmax.twin_uniform import TwinUniform
 from carsam.methods.steps.training.legacy import ReconstructUnfinished, with_faults

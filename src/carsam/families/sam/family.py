@@ -7,41 +7,27 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from carsam.families.base import NormBefore, Site, SiteType, Stage, State
+from carsam.families.base import AttentionLayers, NormBefore, Site, SiteType, Stage, State
 from carsam.families.sam.stages import encoder_stages, image_offset, two_way_stages
-from carsam.simulation.attention import INTERFACE, AttentionProduct, QuantizedVisionAttention
-from carsam.simulation.float_parts import reproduce_
-from carsam.simulation.layers import QuantizedLayer
 
 PROJECTIONS = ("q_proj", "k_proj", "v_proj", "out_proj")
 CROSS_ATTENTIONS = ("cross_attn_token_to_image", "cross_attn_image_to_token")
 NECK_NORM = NormBefore("vision_encoder.neck.layer_norm1", "vision_encoder.neck.conv2", False)
-FLOAT_BEFORE_CODES = ("encoder.patch_embedding", "prompt_encoder")
-"""Kinds of layers that are float in the papers and whose results quantized layers read."""
 
 
 class SamFamily:
     """SAM's encoder, prompt encoder and two-way decoder."""
 
     name = "sam"
+    exact_kinds: tuple[str, ...] = ("encoder.patch_embedding", "prompt_encoder")
 
     def sites(self, model: Any) -> tuple[Site, ...]:
         """Return every site in the order of execution."""
         return (*_encoder_sites(model), *_decoder_sites(model), *_prompt_sites())
 
-    def wrap_(self, model: Any) -> None:
-        """Give the model quantizable layers and attention products, all in float still."""
-        for site in self.sites(model):
-            module = model.get_submodule(site.path)
-            if site.type is not SiteType.ATTENTION:
-                rounds_once = site.kind in FLOAT_BEFORE_CODES
-                model.set_submodule(site.path, QuantizedLayer(module, rounds_once))
-            elif site.path.startswith("vision_encoder."):
-                model.set_submodule(site.path, QuantizedVisionAttention(module))
-            else:
-                module.product = AttentionProduct()
-        reproduce_(model)
-        model.config.mask_decoder_config._attn_implementation = INTERFACE
+    def attention_configs(self, model: Any) -> tuple[Any, ...]:
+        """Return the decoder's config; the encoder's attentions ask none."""
+        return (model.config.mask_decoder_config,)
 
     def stages(self, model: Any) -> tuple[Stage, ...]:
         """Return the model cut into its smallest stages, in the order of execution."""
@@ -86,8 +72,14 @@ def _encoder_sites(model: Any) -> Iterator[Site]:
     for index, layer in enumerate(model.vision_encoder.layers):
         path = f"vision_encoder.layers.{index}"
         span = "window" if layer.window_size > 0 else "global"
+        positions = ("rel_pos_h", "rel_pos_w") if layer.attn.use_rel_pos else ()
+        around = AttentionLayers(
+            (f"{path}.attn.qkv",) * 3,
+            f"{path}.attn.proj",
+            tuple(f"{path}.attn.{name}" for name in positions),
+        )
         yield Site(f"{path}.attn.qkv", "encoder.qkv", SiteType.LINEAR)
-        yield Site(f"{path}.attn", f"encoder.{span}_attention", SiteType.ATTENTION)
+        yield Site(f"{path}.attn", f"encoder.{span}_attention", SiteType.ATTENTION, around)
         yield Site(f"{path}.attn.proj", "encoder.projection", SiteType.LINEAR)
         yield Site(f"{path}.mlp.lin1", "encoder.mlp", SiteType.LINEAR)
         yield Site(f"{path}.mlp.lin2", "encoder.mlp", SiteType.LINEAR)
@@ -116,11 +108,12 @@ def _decoder_sites(model: Any) -> Iterator[Site]:
 
 
 def _attention_sites(path: str, kind: str) -> Iterator[Site]:
-    *inputs, output = PROJECTIONS
-    for name in inputs:
-        yield Site(f"{path}.{name}", kind, SiteType.LINEAR)
-    yield Site(path, kind, SiteType.ATTENTION)
-    yield Site(f"{path}.{output}", kind, SiteType.LINEAR)
+    query, key, value, output = (f"{path}.{name}" for name in PROJECTIONS)
+    for layer in (query, key, value):
+        yield Site(layer, kind, SiteType.LINEAR)
+    around = AttentionLayers((query, key, value), output)
+    yield Site(path, kind, SiteType.ATTENTION, around)
+    yield Site(output, kind, SiteType.LINEAR)
 
 
 def _head_sites(path: str, head: Any, kind: str) -> Iterator[Site]:

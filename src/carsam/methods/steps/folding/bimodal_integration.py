@@ -7,8 +7,8 @@ from torch import Tensor
 
 from carsam.families.base import Role, Site
 from carsam.methods.base import Unit
-from carsam.methods.steps.mac.samples import projections
 from carsam.methods.watching.watch import in_float, observe_again_, run, watched
+from carsam.simulation import slots
 
 BINS = 1024
 
@@ -93,7 +93,7 @@ def _first_keys(unit: Unit, site: Site) -> Tensor:
 
 
 def _flip_(unit: Unit, site: Site, signs: Tensor) -> None:
-    layers = projections(unit.model.get_submodule(site.path))
+    layers = slots.projections(unit.model, site)
     for operand in ("query", "key"):
         layer = layers[operand].layer
         layer.weight.mul_(signs[:, None])

@@ -15,9 +15,9 @@ from carsam.errors import UserError
 from carsam.families.base import SiteType
 from carsam.grids.observers import ACTIVATION_OBSERVERS, NEED_HISTOGRAM
 from carsam.methods.base import Unit
-from carsam.methods.steps.mac.compensated_attention import SOFTMAX_GRIDS, CompensatedAttention
+from carsam.methods.steps.mac.compensated_attention import SOFTMAX_STEPS, CompensatedAttention
 from carsam.methods.steps.mac.equations import SOLVERS, cross_validated, solve_exact, solve_ridge
-from carsam.methods.steps.mac.samples import projections
+from carsam.simulation import slots
 
 ROUGH = 1e-3  # residual of solutions that are only compared
 
@@ -73,10 +73,10 @@ class Compensate:
                 f"Observer {self.activations} is not known; expected one of "
                 f"{', '.join(ACTIVATION_OBSERVERS)}."
             )
-        if self.softmax not in SOFTMAX_GRIDS:
+        if self.softmax not in SOFTMAX_STEPS:
             raise UserError(
                 f"Softmax grid {self.softmax} is not known; expected one of "
-                f"{', '.join(SOFTMAX_GRIDS)}."
+                f"{', '.join(SOFTMAX_STEPS)}."
             )
         if not (math.isfinite(self.strength) and self.strength > 0):
             raise UserError(f"Strength is {self.strength}; expected a positive number.")
@@ -100,11 +100,11 @@ class Compensate:
                 site.type is SiteType.ATTENTION
                 and bits.activations is not None
                 and fnmatchcase(site.kind, self.kinds)
-                and projections(unit.model.get_submodule(site.path))
+                and slots.projections(unit.model, site)
             ):
                 attention = CompensatedAttention(
                     unit,
-                    site.path,
+                    site,
                     bits.activations,
                     self.activations,
                     self.softmax,
