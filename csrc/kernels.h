@@ -123,8 +123,7 @@ struct RoundToTable {
     float* result;
 };
 
-// Mask upscaling: transposed convolution, norm, GELU, transposed convolution, GELU, then the
-// product with each mask's kernel.
+// Mask upscaling: convolution, norm, GELU, convolution, GELU, product with each mask's kernel.
 struct Upscale {
     const float* image;  // (prompts, size * size, channels)
     std::size_t size, channels;

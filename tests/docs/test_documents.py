@@ -84,11 +84,10 @@ def test_links_lead_somewhere(document: Path) -> None:
 def test_files_that_are_named_exist(document: Path) -> None:
     text = document.read_text(encoding="utf-8")
     names = re.findall(rf"(?<![\w./~-])((?:{'|'.join(PLACES)})/[a-z0-9_./-]+\.[a-z]+)\b", text)
-    names += [span for span in spans(document) if re.fullmatch(r"[a-z0-9_./-]+", span)]
+    shown = [span for span in spans(document) if re.fullmatch(r"[a-z0-9_./-]+", span)]
     known = [path.as_posix() for path in SOURCES]
-    for name in names:
-        if name.endswith(CODE) and name not in EXAMPLES:
-            assert any(path.endswith(f"/{name}") for path in known), name
+    for name in {*names, *(span for span in shown if span.endswith(CODE))} - EXAMPLES:
+        assert any(path.endswith(f"/{name}") for path in known), name
     results = {path.name for path in RESULTS.iterdir()}
     for span in spans(document):
         if re.fullmatch(r"(compare|speed|ablation|calibration|carsam)_\w[\w-]*\.json", span):
