@@ -8,6 +8,7 @@ from cyclopts import Parameter
 from rich.console import Console
 from rich.table import Table
 
+from carsam.bundled import is_run
 from carsam.checkpoint import MANIFEST_FILE, read_checkpoint, update_manifest
 from carsam.cli.options import Common, EngineName, embedding_cache
 from carsam.engine import Engine
@@ -58,7 +59,9 @@ def evaluate(
     if json.is_dir():
         raise UserError(f"{json} is a folder; give the name of a file for the result.")
     if record and not (Path(model) / MANIFEST_FILE).exists():
-        raise UserError(f"{model} is no quantized model, so --record has no place to write to.")
+        raise UserError(
+            f"{model} is no folder of a quantized model, so --record has no place to write to."
+        )
     with options.progress() as progress:
         result = measure(
             load(model, engine, options.device),
@@ -91,7 +94,7 @@ def _float_engine(model: str, compare: str, device: str, progress: Progress) -> 
         return None
     if compare != "auto":
         return load(compare, "float", device)
-    if not (Path(model) / MANIFEST_FILE).exists():
+    if not is_run(model):
         return None
     source = read_checkpoint(model).manifest["source"]
     try:
