@@ -12,8 +12,8 @@ from pathlib import Path
 
 from accuracy_jobs import Job, main
 
-from carsam.methods import RECIPES
-from carsam.recipe import Bits, Recipe, Step
+from carsam.methods.recipe import Bits, Recipe, Step
+from carsam.methods.registry import RECIPES
 
 RESULT = Path(__file__).parent / "results" / "ablation.json"
 BITS = ("w4a4", "w6a6")

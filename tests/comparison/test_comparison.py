@@ -9,7 +9,7 @@ from PIL import Image
 from carsam.comparison.plot import save_cost_plot, save_plot
 from carsam.comparison.run import Plan, run_plan
 from carsam.comparison.table import Row, about, caption, document, markdown, rows
-from carsam.data.scenes import write_scenes
+from carsam.images.scenes import write_scenes
 from carsam.progress import Silent
 
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from carsam.engine import Embedding, Prompts
+from carsam.engines.base import Embedding, Prompts
 from carsam.evaluation import masks
 
 HEIGHT, WIDTH = 64, 80

@@ -1,8 +1,8 @@
 import pytest
 import torch
 
-from carsam.methods.attention_samples import projections
-from carsam.methods.bimodal import BimodalIntegration, count_peaks
+from carsam.methods.steps.folding.bimodal_integration import BimodalIntegration, count_peaks
+from carsam.methods.steps.mac.samples import projections
 
 PATH = "mask_decoder.transformer.layers.0.cross_attn_token_to_image"
 

@@ -1,12 +1,17 @@
 import pytest
 import torch
 
-from carsam.methods.error_feedback import FeedBackErrors, compensated
-from carsam.methods.layer_inputs import InputMoments, float_layers, input_moments, input_pairs
-from carsam.methods.ridge import ReduceErrors, correct_inputs, round_by_halves
-from carsam.methods.rounding import RoundToNearest
-from carsam.quant import slots
-from carsam.quant.grids import UniformGrid
+from carsam.grids.base import UniformGrid
+from carsam.methods.steps.ranges.round_to_nearest import RoundToNearest
+from carsam.methods.steps.rounding.erq import ReduceErrors, correct_inputs, round_by_halves
+from carsam.methods.steps.rounding.gptq import FeedBackErrors, compensated
+from carsam.methods.watching.layer_inputs import (
+    InputMoments,
+    float_layers,
+    input_moments,
+    input_pairs,
+)
+from carsam.simulation import slots
 
 PATH = "vision_encoder.layers.0.mlp"
 
@@ -59,7 +64,7 @@ def test_pieces_of_columns_give_what_one_piece_gives(problem, monkeypatch):
     weights, inputs, quantized = problem
     grid, moments = grid_of(weights), moments_of(inputs, quantized)
     expected = feed_back(weights, grid, moments, 0.1, 1.0, True)
-    monkeypatch.setattr("carsam.methods.error_feedback.COLUMNS_AT_ONCE", 1000)
+    monkeypatch.setattr("carsam.methods.steps.rounding.gptq.COLUMNS_AT_ONCE", 1000)
     assert torch.equal(feed_back(weights, grid, moments, 0.1, 1.0, True), expected)
 
 

@@ -1,12 +1,16 @@
 import pytest
 import torch
 
-from carsam.methods.granularity import AdaptiveGranularity
-from carsam.methods.rounding import RoundToNearest
-from carsam.methods.row_maximum import CURVATURES, RowMaximumSoftmax, row_maximum_grids
-from carsam.methods.watch import in_float, run_products
-from carsam.quant import slots
-from carsam.quant.attention import rounded_probabilities
+from carsam.methods.steps.ranges.round_to_nearest import RoundToNearest
+from carsam.methods.steps.softmax.adaptive_granularity import AdaptiveGranularity
+from carsam.methods.steps.softmax.row_maximum_softmax import (
+    CURVATURES,
+    RowMaximumSoftmax,
+    row_maximum_grids,
+)
+from carsam.methods.watching.watch import in_float, run_products
+from carsam.simulation import slots
+from carsam.simulation.attention import rounded_probabilities
 
 PATH = "mask_decoder.transformer.layers.0.cross_attn_token_to_image"
 

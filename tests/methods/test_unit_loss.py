@@ -1,8 +1,8 @@
 import pytest
 import torch
 
-from carsam.methods.unit_loss import DAMPING, UnitLoss, mask_effects
-from carsam.quant.trainable import drawn
+from carsam.methods.steps.jcar.joint_loss import DAMPING, UnitLoss, mask_effects
+from carsam.simulation.trainable import drawn
 
 FINAL = "mask_decoder.transformer.final_attn_token_to_image"
 CROSS = [
@@ -76,8 +76,8 @@ def test_draws_are_true_as_often_as_asked(probability):
 
 
 def test_a_sharp_start_rounds_to_the_same_values():
-    from carsam.quant.grids import UniformGrid
-    from carsam.quant.trainable import SoftRounding
+    from carsam.grids.base import UniformGrid
+    from carsam.simulation.trainable import SoftRounding
 
     layer = torch.nn.Linear(8, 4)
     low, high = layer.weight.detach().aminmax(dim=1, keepdim=True)

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from carsam.engine import Embedding, Prompts
+from carsam.engines.base import Embedding, Prompts
 
 BATCHES = (1, 64)
 """Numbers of boxes that decoding is measured with."""

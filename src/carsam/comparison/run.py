@@ -10,7 +10,7 @@ from typing import Any
 
 from carsam.comparison.cell import Cell
 from carsam.errors import UserError
-from carsam.methods import LEGACY_RECIPES, RECIPES
+from carsam.methods.registry import LEGACY_RECIPES, RECIPES
 from carsam.progress import Progress
 
 

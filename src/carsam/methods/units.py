@@ -6,7 +6,7 @@ from typing import Any
 
 from carsam.errors import UserError
 from carsam.families.base import Role, Site, Stage, State, sites_of_stages
-from carsam.recipe import Bits, Recipe
+from carsam.methods.recipe import Bits, Recipe
 
 DECODER_BLOCK = (
     Role.SELF_ATTENTION,

@@ -1,0 +1,182 @@
+"""The quickstart: draw the masks of the bundled models, quantize anew, measure all of them."""
+
+import json
+import shutil
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from carsam.calibration.quantize import quantize
+from carsam.engines.base import Engine
+from carsam.engines.load import load
+from carsam.errors import UserError
+from carsam.evaluation.coco_data import read_coco
+from carsam.evaluation.evaluate import evaluate
+from carsam.evaluation.result import EvaluationResult
+from carsam.formats.checkpoint import update_manifest
+from carsam.images.drawing import save_picture
+from carsam.images.scenes import write_scenes
+from carsam.progress import Progress
+from carsam.quickstart.photos import installed_photos
+from carsam.quickstart.side_by_side import (
+    Example,
+    coco_examples,
+    photo_examples,
+    side_by_side,
+)
+from carsam.quickstart.summary import markdown, summarize
+
+MODEL = "sam-mini"
+BUNDLED = "sam-mini-w4a4"
+FAST_RECIPE = "repq-vit"
+"""Of the model that is made here: what the bundled one was made with takes ten times as long."""
+
+CALIBRATION_IMAGES = 16
+EVALUATION_IMAGES = 16
+SCENE_SIZE = 512
+EVALUATION_SEED = 1_000_000
+"""Seed of the first scene to evaluate on; those to calibrate on count up from the user's seed."""
+
+RUN, PICTURE = "run", "side_by_side.png"
+SUMMARY, SUMMARY_TEXT = "summary.json", "summary.md"
+
+
+@dataclass(frozen=True)
+class ImageSet:
+    """Images to calibrate on, and images with a COCO json to evaluate on."""
+
+    calibration: Path
+    evaluation: Path
+    coco: Path
+
+
+def quickstart(
+    folder: Path,
+    progress: Progress,
+    images: Path | None = None,
+    coco: Path | None = None,
+    seed: int = 0,
+    device: str = "auto",
+    force: bool = False,
+) -> dict[str, Any]:
+    """Draw and measure sam-mini, its bundled 4-bit form, and one that is quantized here.
+
+    Args:
+        folder: gets the quantized model, the results, a summary and a picture.
+        progress: hears of every step.
+        images: photos to draw, to calibrate on and to evaluate on. Unless given, those of the
+            extra `photos` are drawn where they are installed, and procedural scenes serve for
+            everything else.
+        coco: COCO instances json of `images`; given with it.
+        seed: chooses the calibration images.
+        device: `auto`, `cpu` or `cuda`, for torch.
+        force: replace the folder of an earlier quickstart.
+
+    Returns:
+        What `summary.json` holds.
+
+    Raises:
+        UserError: the folder exists, only one of `images` and `coco` is given, or one is unusable.
+    """
+    if (images is None) != (coco is None):
+        raise UserError("Photos and annotations belong together; give both --images and --coco.")
+    with _written_whole(folder, force) as partial:
+        if images is None or coco is None:
+            image_set = _scenes(partial / "scenes", seed, progress)
+            examples = photo_examples(installed_photos())
+        else:
+            read_coco(coco)  # a wrong file is refused now, not after the quantization
+            image_set, examples = ImageSet(images, images, coco), []
+        examples = examples or coco_examples(image_set.coco, image_set.evaluation)
+        engines = {"float": load(MODEL, device=device), BUNDLED: load(BUNDLED, device=device)}
+        _draw(engines, examples, partial / PICTURE, progress)
+        run = partial / RUN
+        quantize(
+            MODEL,
+            image_set.calibration,
+            FAST_RECIPE,
+            count=CALIBRATION_IMAGES,
+            seed=seed,
+            device=device,
+            progress=progress,
+        ).save(run)
+        bundled = _measured(engines, BUNDLED, image_set, seed, progress)
+        engines[RUN] = load(run, device=device)
+        new = _measured(engines, RUN, image_set, seed, progress)
+        for name, result in ((BUNDLED, bundled), (RUN, new)):
+            result.save(partial / f"{name}.json")
+        summary = summarize(MODEL, {BUNDLED: (bundled, BUNDLED), RUN: (new, run)})
+        update_manifest(run, {"metrics": {"quickstart": summary["models"][RUN]}})
+        (partial / SUMMARY).write_text(json.dumps(summary, indent=1) + "\n", encoding="utf-8")
+        text = f"{markdown(summary)}\n![masks side by side]({PICTURE})\n"
+        (partial / SUMMARY_TEXT).write_text(text, encoding="utf-8")
+    return summary
+
+
+def next_commands(folder: Path, command: str = "carsam") -> list[str]:
+    """Return commands that go on from the quickstart's folder; `command` calls carsam."""
+    return [
+        f"{command} predict {BUNDLED} PHOTO.jpg --box 100,80,400,360 --out mask.png",
+        f"{command} info {folder / RUN}",
+        f"{command} quantize {MODEL} --images PHOTOS --out runs/w4a4",
+    ]
+
+
+def _draw(
+    engines: Mapping[str, Engine], examples: list[Example], path: Path, progress: Progress
+) -> None:
+    progress.info("Drawing masks")
+    save_picture(side_by_side(engines, examples), path)
+
+
+def _measured(
+    engines: Mapping[str, Engine], name: str, images: ImageSet, seed: int, progress: Progress
+) -> EvaluationResult:
+    return evaluate(
+        engines[name],
+        images.coco,
+        images.evaluation,
+        float_engine=engines["float"],
+        model=name,
+        limit=EVALUATION_IMAGES,
+        seed=seed,
+        progress=progress,
+    )
+
+
+def _scenes(folder: Path, seed: int, progress: Progress) -> ImageSet:
+    """Draw procedural scenes; those to evaluate on have other seeds than those to calibrate on."""
+    progress.start("Drawing scenes", 2)
+    calibration = write_scenes(folder / "calibration", CALIBRATION_IMAGES, seed, SCENE_SIZE)
+    progress.advance(note="to calibrate on")
+    evaluation = write_scenes(
+        folder / "evaluation", EVALUATION_IMAGES, EVALUATION_SEED + seed, SCENE_SIZE
+    )
+    progress.advance(note="to evaluate on")
+    progress.finish()
+    return ImageSet(calibration.parent / "images", evaluation.parent / "images", evaluation)
+
+
+@contextmanager
+def _written_whole(folder: Path, force: bool) -> Iterator[Path]:
+    """Give a temporary folder that takes the place of `folder` once everything is in it."""
+    if folder.exists() and not force:
+        raise UserError(f"{folder} exists already. Name another with --out, or pass --force.")
+    if folder.exists() and not (folder / SUMMARY).exists():
+        raise UserError(
+            f"{folder} holds no quickstart, so --force does not replace it. "
+            "Name another folder with --out."
+        )
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    partial = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
+    try:
+        yield partial
+        partial.chmod(0o755)
+        if folder.exists():
+            shutil.rmtree(folder)
+        partial.rename(folder)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
