@@ -19,8 +19,8 @@ import numpy as np
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
-from carsam.formats.bundled import run_folder
 from carsam.errors import UserError
+from carsam.formats.bundled import run_folder
 from carsam.formats.grid_layouts import site_tensors
 from carsam.formats.manifest import (
     FORMAT,
