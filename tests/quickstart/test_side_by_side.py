@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from carsam.engines.base import Embedding, Prompts
+from carsam.engines.base import Embedding
 from carsam.errors import UserError
+from carsam.images.prompts import Prompts
 from carsam.images.scenes import write_scenes
 from carsam.quickstart import photos
 from carsam.quickstart.photos import installed_photos
