@@ -38,7 +38,7 @@ def evaluate(
     """Measure a model's masks against COCO annotations (needs the extra `quantize`).
 
     Args:
-        model: folder of a quantized model, or a float model.
+        model: folder of a quantized model, sam-mini-w4a4 (bundled), or a float model.
         coco: COCO instances json.
         images: folder of its images.
         json: where the result goes.
