@@ -43,6 +43,7 @@ def run_job(name: str) -> dict:
         quantized = quantize(
             model,
             scenes,
+            "rtn",
             bits=job["bits"],
             count=job["images"],
             progress=make_progress("plain"),

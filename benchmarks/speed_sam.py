@@ -74,8 +74,8 @@ def _quantize_mini(bits: str, run: Path) -> None:
     with tempfile.TemporaryDirectory() as folder:
         scenes = Path(folder) / "scenes"
         write_scenes(scenes, 1, seed=0, size=512)
-        options = ["--images", str(scenes), "--bits", bits, "--count", "1", "--out", str(run)]
-        _carsam("quantize", "sam-mini", *options)
+        options = ["--images", str(scenes), "--recipe", "rtn", "--bits", bits, "--count", "1"]
+        _carsam("quantize", "sam-mini", *options, "--out", str(run))
 
 
 def _draw(model: str) -> Callable[[str, Path], None]:

@@ -9,7 +9,7 @@ from carsam.simulation import slots
 @pytest.fixture
 def model(tiny_sam, image_folder):
     return quantize(
-        tiny_sam, image_folder, count=2, settings=["round-to-nearest.activations=minmax"]
+        tiny_sam, image_folder, "rtn", count=2, settings=["round-to-nearest.activations=minmax"]
     )
 
 

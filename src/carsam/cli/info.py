@@ -27,7 +27,7 @@ def info(
     """State what a quantized model holds: origin, bits, size, calibration, recorded numbers.
 
     Args:
-        run: folder of the quantized model.
+        run: folder of the quantized model, or sam-mini-w4a4 (bundled).
         check: also run it on procedural scenes and prove that weights and activations stay on
             their grids (needs the extra `quantize`).
     """

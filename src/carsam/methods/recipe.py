@@ -8,6 +8,9 @@ from typing import Any
 
 from carsam.errors import UserError
 
+DEFAULT_RECIPE = "carsam-plus"
+"""What `carsam quantize` and `carsam.quantize` do unless another recipe is named."""
+
 FLOAT_KINDS = (
     "encoder.patch_embedding",
     "prompt_encoder",
