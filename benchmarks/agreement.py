@@ -23,7 +23,8 @@ from carsam.engines.native_engine import NativeEngine
 from carsam.engines.torch_engine import TorchEngine
 from carsam.evaluation import masks
 from carsam.evaluation.coco import coco_metrics
-from carsam.evaluation.coco_data import CocoData, read_coco
+from carsam.evaluation.coco_data import CocoData
+from carsam.evaluation.coco_reading import read_coco
 from carsam.evaluation.prompts import prompt_kind
 from carsam.evaluation.scores import score_rule
 from carsam.evaluation.stream import Run, run_engines

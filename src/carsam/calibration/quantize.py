@@ -81,7 +81,7 @@ def quantize(
     started = time.monotonic()
     if isinstance(recipe, str):
         recipe = make_recipe(recipe, bits, tuple(rules), tuple(settings), budget)
-    boxes = None if coco is None else annotated_boxes(coco)
+    boxes = None if coco is None else annotated_boxes(coco, images, progress)
     sample = sample_images(
         images, count, seed, exact=exact, among=boxes, avoid=avoid, warn=progress.warn
     )

@@ -13,7 +13,7 @@ from carsam.calibration.quantize import quantize
 from carsam.engines.base import Engine
 from carsam.engines.load import load
 from carsam.errors import UserError
-from carsam.evaluation.coco_data import read_coco
+from carsam.evaluation.coco_reading import read_coco
 from carsam.evaluation.evaluate import evaluate
 from carsam.evaluation.result import EvaluationResult
 from carsam.formats.checkpoint import update_manifest

@@ -11,7 +11,10 @@ from PIL import Image, ImageOps
 from carsam.engines.base import Engine
 from carsam.errors import UserError
 from carsam.evaluation import masks
-from carsam.evaluation.coco_data import Annotation, CocoImage, read_coco
+from carsam.evaluation.coco_data import Annotation, CocoImage
+from carsam.evaluation.coco_reading import read_coco
+from carsam.evaluation.image_files import on_disk
+from carsam.evaluation.warning_log import WarningLog
 from carsam.images.drawing import Panel, draw_prompt, overlay_mask, panel_rows
 from carsam.images.read import read_image
 from carsam.predict.predictor import SamPredictor
@@ -71,7 +74,7 @@ def coco_examples(coco_json: Path, image_folder: Path, images: int = 4) -> list[
     Raises:
         UserError: there is nothing to show.
     """
-    data = read_coco(coco_json)
+    data = on_disk(read_coco(coco_json), image_folder, WarningLog(coco_json))
     examples: list[Example] = []
     for image in data.images:
         shown = _shown(image, data.of_image(image.id))
