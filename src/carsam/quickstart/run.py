@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from PIL import Image
+
 from carsam.calibration.quantize import quantize
 from carsam.engines.base import Engine
 from carsam.engines.load import load
@@ -92,7 +94,12 @@ def quickstart(
             image_set, examples = ImageSet(images, images, coco), []
         examples = examples or coco_examples(image_set.coco, image_set.evaluation)
         engines = {"float": load(MODEL, device=device), BUNDLED: load(BUNDLED, device=device)}
-        _draw(engines, examples, partial / PICTURE, progress)
+        _draw(
+            {"float": engines["float"], "4 bits": engines[BUNDLED]},
+            examples,
+            partial / PICTURE,
+            progress,
+        )
         run = partial / RUN
         quantize(
             MODEL,
@@ -129,7 +136,9 @@ def _draw(
     engines: Mapping[str, Engine], examples: list[Example], path: Path, progress: Progress
 ) -> None:
     progress.info("Drawing masks")
-    save_picture(side_by_side(engines, examples), path)
+    picture = side_by_side(engines, examples)
+    palette = picture.quantize(256)  # a third of the bytes
+    save_picture(picture.quantize(palette=palette, dither=Image.Dither.FLOYDSTEINBERG), path)
 
 
 def _measured(
