@@ -17,6 +17,9 @@ FLOAT_KINDS = (
 )
 """Kinds that stay float unless a rule says otherwise, as in the papers."""
 
+UNFINISHED = "reconstruct-unfinished"
+"""The step that leaves the published faults in a model, which is then a legacy one."""
+
 
 @dataclass(frozen=True)
 class Bits:
@@ -98,6 +101,11 @@ class Recipe:
     opening: tuple[Step, ...] = ()
     closing: tuple[Step, ...] = ()
 
+    @property
+    def legacy(self) -> bool:
+        """Whether the recipe leaves the published faults in the model."""
+        return any(step.name == UNFINISHED for step in self.steps)
+
     def bits_of(self, path: str, kind: str) -> Bits:
         """Return the bits of the site at a module path, of a kind."""
         bits = Bits(None, None) if kind in FLOAT_KINDS else self.bits
@@ -156,19 +164,29 @@ class Recipe:
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> "Recipe":
-        """Undo `to_dict`; an unknown key is an error."""
-        unknown = set(data) - {entry.name for entry in fields(cls)}
-        if unknown:
-            raise UserError(f"Recipe with unknown keys: {', '.join(sorted(unknown))}.")
-        return cls(
-            name=data["name"],
-            steps=tuple(Step(**step) for step in data["steps"]),
-            units=tuple(data["units"]),
-            bits=Bits.parse(data["bits"]),
-            rules=tuple(Rule.parse(rule) for rule in data["rules"]),
-            opening=tuple(Step(**step) for step in data.get("opening", ())),
-            closing=tuple(Step(**step) for step in data.get("closing", ())),
-        )
+        """Undo `to_dict`.
+
+        Raises:
+            UserError: a key is unknown or missing, or a value is not of the form that it has there.
+        """
+        try:
+            unknown = set(data) - {entry.name for entry in fields(cls)}
+            if unknown:
+                raise UserError(f"Recipe with unknown keys: {', '.join(sorted(unknown))}.")
+            return cls(
+                name=data["name"],
+                steps=tuple(Step(**step) for step in data["steps"]),
+                units=tuple(data["units"]),
+                bits=Bits.parse(data["bits"]),
+                rules=tuple(Rule.parse(rule) for rule in data["rules"]),
+                opening=tuple(Step(**step) for step in data.get("opening", ())),
+                closing=tuple(Step(**step) for step in data.get("closing", ())),
+            )
+        except (KeyError, TypeError, AttributeError) as error:
+            raise UserError(
+                f"The recipe is damaged ({type(error).__name__}: {error}); expected the keys and "
+                "values that Recipe.to_dict writes."
+            ) from error
 
 
 def _parse_value(text: str) -> Any:

@@ -40,7 +40,7 @@ from carsam.methods.rounding import RoundToNearest
 from carsam.methods.row_maximum import RowMaximumSoftmax
 from carsam.methods.shared_offsets import CentreInputs
 from carsam.methods.twin import TwinUniform
-from carsam.recipe import Bits, Recipe, Rule, Step
+from carsam.recipe import UNFINISHED, Bits, Recipe, Rule, Step
 
 STEPS: dict[str, Any] = {
     "adaptive-granularity": AdaptiveGranularity,
@@ -54,7 +54,7 @@ STEPS: dict[str, Any] = {
     "logarithmic-softmax": LogarithmicSoftmax,
     "perceptual-clipping": PerceptualClipping,
     "reconstruct": Reconstruct,
-    "reconstruct-unfinished": ReconstructUnfinished,
+    UNFINISHED: ReconstructUnfinished,
     "reduce-condition": ReduceCondition,
     "reduce-errors": ReduceErrors,
     "round-to-nearest": RoundToNearest,

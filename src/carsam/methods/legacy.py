@@ -18,7 +18,7 @@ from carsam.methods.reconstruction import Reconstruct, Training
 from carsam.quant import slots
 from carsam.quant.grids import Grid
 from carsam.quant.trainable import LearnedGrid, SoftRounding, trainable
-from carsam.recipe import Recipe, Step
+from carsam.recipe import UNFINISHED, Recipe, Step
 
 LAYER_INPUT = "input"
 
@@ -46,7 +46,7 @@ class ReconstructUnfinished(Reconstruct):
 def with_faults(recipe: Recipe) -> Recipe:
     """Return a recipe whose reconstruction has both faults, named `...-legacy`."""
     steps = tuple(
-        Step("reconstruct-unfinished", step.parameters) if step.name == "reconstruct" else step
+        Step(UNFINISHED, step.parameters) if step.name == "reconstruct" else step
         for step in recipe.steps
     )
     return replace(recipe, name=f"{recipe.name}-legacy", steps=steps)

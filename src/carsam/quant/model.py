@@ -15,11 +15,13 @@ from carsam.errors import UserError
 from carsam.families import build_model
 from carsam.families.base import Family, Site, SiteType
 from carsam.quant import slots
+from carsam.quant.expected import is_float, mismatches
 from carsam.quant.grids import Grid, UniformGrid
 from carsam.quant.layers import rows_to_weight, weight_to_rows
 from carsam.quant.packing import pack, unpack
 from carsam.quant.registry import describe_grid, load_grid, store_grid
 from carsam.quant.storage import weight_rows
+from carsam.recipe import Recipe
 
 
 @dataclass(frozen=True)
@@ -42,18 +44,38 @@ class QuantizedModel:
         return self.family.sites(self.module)
 
     @property
+    def recipe(self) -> Recipe | None:
+        """The recipe that the provenance names, with its bits and rules; None without one."""
+        data = self.provenance.get("recipe")
+        return None if data is None else Recipe.from_dict(data)
+
+    @property
     def mode(self) -> str:
-        """`simulated`, or `legacy` if something other than a grid stands in a slot."""
-        fillings = (
-            slots.quantizer(self.module, site, operand)
-            for site in self.sites
-            for operand in slots.operands(site)
-        )
-        finished = all(isinstance(filling, Grid | nn.Identity) for filling in fillings)
-        return "simulated" if finished else "legacy"
+        """What the model computes with.
+
+        `simulated`: with the grids that its recipe asks for; `legacy`: with the published faults;
+        `float`: with no grid at all; `unfinished`: with others, or no recipe says with which.
+        """
+        recipe = self.recipe
+        if recipe is not None and recipe.legacy:
+            return "legacy"
+        if is_float(self.module, self.sites):
+            return "float"
+        if recipe is None or any(mismatches(self.module, self.sites, recipe)):
+            return "unfinished"
+        return "simulated"
 
     def save(self, folder: str | Path, force: bool = False) -> None:
-        """Write the checkpoint; `force` replaces an existing one."""
+        """Write the checkpoint; `force` replaces an existing one.
+
+        Raises:
+            UserError: as `to_checkpoint`, or no recipe says what the model should be.
+        """
+        if self.recipe is None:
+            raise UserError(
+                "The model cannot be saved: its provenance names no recipe, so nothing says which "
+                'bits it should have. Put the recipe into provenance["recipe"] (Recipe.to_dict).'
+            )
         checkpoint = self.to_checkpoint()
         write_checkpoint(folder, checkpoint.manifest, checkpoint.tensors, force)
 
@@ -61,12 +83,10 @@ class QuantizedModel:
         """Return manifest and tensors: packed codes, scales, zero points, float parts in fp16.
 
         Raises:
-            UserError: the model is a legacy one, which has no codes to store.
+            UserError: the model is a legacy one, which has no codes to store, or it is not what
+                its recipe says.
         """
-        if self.mode == "legacy":
-            raise UserError(
-                "A legacy model is half float and cannot be saved; evaluate it instead."
-            )
+        self._check_storable()
         tensors = dict(_float_tensors(self))
         described = {}
         for site in self.sites:
@@ -81,6 +101,18 @@ class QuantizedModel:
             **self.provenance,
         }
         return Checkpoint(manifest, tensors)
+
+    def _check_storable(self) -> None:
+        recipe = self.recipe
+        if recipe is not None and recipe.legacy:
+            raise UserError(
+                "A legacy model is half float and cannot be saved; evaluate it instead."
+            )
+        wrong = next(mismatches(self.module, self.sites, recipe), None)
+        if wrong is None and recipe is not None and is_float(self.module, self.sites):
+            wrong = "nothing of it is quantized"
+        if wrong is not None:
+            raise UserError(f"The model is not what its recipe says and cannot be saved: {wrong}.")
 
 
 def prepare(family: Family, model: nn.Module) -> Any:
