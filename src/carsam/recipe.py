@@ -102,6 +102,11 @@ class Recipe:
     closing: tuple[Step, ...] = ()
 
     @property
+    def all_steps(self) -> tuple[Step, ...]:
+        """Those of the opening, of the units and of the closing."""
+        return (*self.opening, *self.steps, *self.closing)
+
+    @property
     def legacy(self) -> bool:
         """Whether the recipe leaves the published faults in the model."""
         return any(step.name == UNFINISHED for step in self.steps)
@@ -127,20 +132,15 @@ class Recipe:
 
     def with_parameters(self, assignments: Iterable[str]) -> "Recipe":
         """Return a copy with `step.parameter=value` assignments applied."""
-        steps = [*self.opening, *self.steps, *self.closing]
+        steps = list(self.all_steps)
         for assignment in assignments:
-            match = re.fullmatch(r"([\w-]+)\.([\w-]+)=(.*)", assignment)
-            if match is None:
-                raise UserError(
-                    f'Setting "{assignment}" is not understood; write step.parameter=value.'
-                )
-            name, parameter, value = match.groups()
+            name, parameter, value = parse_setting(assignment)
             places = [place for place, step in enumerate(steps) if step.name == name]
             if not places:
                 known = ", ".join(step.name for step in steps)
                 raise UserError(f'Recipe {self.name} has no step "{name}"; its steps are {known}.')
             for place in places:
-                parameters = {**steps[place].parameters, parameter: _parse_value(value)}
+                parameters = {**steps[place].parameters, parameter: value}
                 steps[place] = Step(name, parameters)
         begin, end = len(self.opening), len(self.opening) + len(self.steps)
         return replace(
@@ -187,6 +187,19 @@ class Recipe:
                 f"The recipe is damaged ({type(error).__name__}: {error}); expected the keys and "
                 "values that Recipe.to_dict writes."
             ) from error
+
+
+def parse_setting(text: str) -> tuple[str, str, Any]:
+    """Read `step.parameter=value`: the step's name, the parameter's, and the value.
+
+    Raises:
+        UserError: it is not of this form.
+    """
+    match = re.fullmatch(r"([\w-]+)\.([\w-]+)=(.*)", text)
+    if match is None:
+        raise UserError(f'Setting "{text}" is not understood; write step.parameter=value.')
+    step, parameter, value = match.groups()
+    return step, parameter, _parse_value(value)
 
 
 def _parse_value(text: str) -> Any:

@@ -107,6 +107,10 @@ rate of the scales is 4e-5 and absolute; 4e-4 of their start is about as much fo
 """
 
 
+EXPECTED: dict[Any, str] = {int: "a whole number", float: "a number", bool: "true or false"}
+"""What a parameter of a type must be, in words; the steps themselves check the others."""
+
+
 def recipe_names(text: str) -> tuple[str, ...]:
     """Return the names in `text`, separated by commas; every recipe's for `all`."""
     return tuple(RECIPES) if text == "all" else tuple(text.split(","))
@@ -166,11 +170,23 @@ def _is(step: Step, kind: Any) -> bool:
 def _make(step: Step, registry: Mapping[str, Any]) -> Any:
     if step.name not in registry:
         raise UserError(f"Step {step.name} is not known; expected one of {', '.join(registry)}.")
-    known = {entry.name for entry in fields(registry[step.name])}
-    unknown = set(step.parameters) - known
+    types = {entry.name: entry.type for entry in fields(registry[step.name])}
+    unknown = set(step.parameters) - set(types)
     if unknown:
         raise UserError(
             f"Step {step.name} has no parameter {', '.join(sorted(unknown))}; "
-            f"its parameters are {', '.join(sorted(known))}."
+            f"its parameters are {', '.join(sorted(types)) or 'none'}."
         )
+    for name, value in step.parameters.items():
+        if not _fits(value, types[name]):
+            raise UserError(
+                f"Parameter {name} of step {step.name} is {value}; expected "
+                f"{EXPECTED[types[name]]}."
+            )
     return registry[step.name](**step.parameters)
+
+
+def _fits(value: Any, kind: Any) -> bool:
+    if kind in (int, float):
+        return isinstance(value, int | kind) and not isinstance(value, bool)
+    return kind is not bool or isinstance(value, bool)
