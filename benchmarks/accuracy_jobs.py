@@ -15,7 +15,7 @@ from typing import Any
 
 from provenance import provenance
 
-from carsam.recipe import Recipe
+from carsam.methods.recipe import Recipe
 
 STRICT_IMAGES = 2
 
@@ -72,10 +72,10 @@ def _measure(job: Job, options: argparse.Namespace) -> dict[str, Any]:
 
     from carsam.calibration.quantize import quantize
     from carsam.comparison.run import evaluated_names
-    from carsam.data.images import read_image
+    from carsam.engines.torch_engine import TorchEngine
     from carsam.evaluation.evaluate import evaluate
-    from carsam.quant.strict import assert_strict
-    from carsam.torch_engine import TorchEngine
+    from carsam.evaluation.strict import assert_strict
+    from carsam.images.read import read_image
 
     torch.set_num_threads(options.threads)
     coco = options.data / "annotations" / "val_dev.json"

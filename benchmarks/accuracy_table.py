@@ -15,7 +15,7 @@ from typing import Any
 
 from carsam.comparison.plot import save_cost_plot, save_plot
 from carsam.comparison.table import markdown, rows
-from carsam.methods import LEGACY_RECIPES, RECIPES
+from carsam.methods.registry import LEGACY_RECIPES, RECIPES
 
 ROOT = Path(__file__).parent.parent
 RESULT = ROOT / "benchmarks" / "results" / "compare.json"

@@ -19,9 +19,9 @@ import numpy as np
 from provenance import provenance
 
 from carsam.calibration.quantize import quantize
-from carsam.data.images import read_image
 from carsam.diagnosis.codes import compare_codes
-from carsam.engine import Prompts
+from carsam.engines.native_engine import NativeEngine
+from carsam.engines.torch_engine import TorchEngine
 from carsam.evaluation import masks
 from carsam.evaluation.coco import coco_metrics
 from carsam.evaluation.coco_data import CocoData, read_coco
@@ -29,13 +29,13 @@ from carsam.evaluation.prompts import prompt_kind
 from carsam.evaluation.scores import score_rule
 from carsam.evaluation.stream import Run, run_engines
 from carsam.evaluation.warning_log import WarningLog
-from carsam.methods import CLOSING_STEPS, STEPS, make_recipe, recipe_names
-from carsam.preprocess import preprocess
+from carsam.images.preprocess import preprocess
+from carsam.images.prompts import Prompts
+from carsam.images.read import read_image
+from carsam.methods.recipe import Recipe
+from carsam.methods.registry import CLOSING_STEPS, STEPS, make_recipe, recipe_names
 from carsam.progress import make_progress
-from carsam.quant.model import QuantizedModel
-from carsam.recipe import Recipe
-from carsam.runtime.engine import NativeEngine
-from carsam.torch_engine import TorchEngine
+from carsam.simulation.model import QuantizedModel
 
 RESULTS = Path(__file__).parent / "results"
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from accuracy_jobs import Job, main
 
 from carsam.comparison.plot import svg_pyplot
-from carsam.methods import make_recipe
+from carsam.methods.registry import make_recipe
 
 RESULT = Path(__file__).parent / "results" / "calibration_curve.json"
 PLOT = Path(__file__).parents[1] / "docs" / "figures" / "calibration_curve.svg"

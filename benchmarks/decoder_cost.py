@@ -32,12 +32,12 @@ from random_runs import random_model
 from carsam.calibration.loop import quantize_units_
 from carsam.calibration.projection import project
 from carsam.families.base import Site, Stage, State
-from carsam.families.sam import SamFamily
-from carsam.methods import make_recipe, make_steps
-from carsam.methods.reconstruction import Reconstruct
+from carsam.families.sam.family import SamFamily
+from carsam.methods.registry import make_recipe, make_steps
+from carsam.methods.steps.training.reconstruct import Reconstruct
 from carsam.methods.units import plan_units
 from carsam.progress import make_progress, peak_memory
-from carsam.quant.model import prepare
+from carsam.simulation.model import prepare
 
 RESULT = Path(__file__).parent / "results" / "decoder_cost.json"
 PROJECTED = ("sam-vit-base", "sam-vit-large")

@@ -11,9 +11,9 @@ from pathlib import Path
 import numpy as np
 from provenance import provenance
 
-from carsam.data.images import list_images, read_image
-from carsam.engines import load
-from carsam.predictor import SamPredictor
+from carsam.engines.load import load
+from carsam.images.read import list_images, read_image
+from carsam.predict.predictor import SamPredictor
 from carsam.progress import peak_memory
 
 IMAGES = 200

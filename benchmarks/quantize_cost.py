@@ -20,8 +20,8 @@ from provenance import provenance
 from random_runs import random_model
 
 from carsam.calibration.quantize import quantize
-from carsam.data.scenes import write_scenes
-from carsam.inventory import bytes_on_disk
+from carsam.formats.inventory import bytes_on_disk
+from carsam.images.scenes import write_scenes
 from carsam.progress import make_progress, peak_memory
 
 RESULT = Path(__file__).parent / "results" / "quantize_cost.json"

@@ -11,12 +11,12 @@ import sys
 import torch
 from transformers import SamConfig, SamModel
 
-from carsam.families.sam import SamFamily
-from carsam.methods import make_recipe
-from carsam.quant import slots
-from carsam.quant.grids import UniformGrid
-from carsam.quant.layers import weight_to_rows
-from carsam.quant.model import QuantizedModel, prepare
+from carsam.families.sam.family import SamFamily
+from carsam.grids.base import UniformGrid
+from carsam.methods.registry import make_recipe
+from carsam.simulation import slots
+from carsam.simulation.layers import weight_to_rows
+from carsam.simulation.model import QuantizedModel, prepare
 
 GEOMETRY = {
     "sam-vit-base": {"hidden_size": 768, "num_hidden_layers": 12, "num_attention_heads": 12},

@@ -69,7 +69,7 @@ def _measure(arguments: argparse.Namespace) -> None:
 
 
 def _quantize_mini(bits: str, run: Path) -> None:
-    from carsam.data.scenes import write_scenes
+    from carsam.images.scenes import write_scenes
 
     with tempfile.TemporaryDirectory() as folder:
         scenes = Path(folder) / "scenes"

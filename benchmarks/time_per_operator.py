@@ -16,10 +16,10 @@ os.environ.update(OMP_NUM_THREADS="1", OPENBLAS_NUM_THREADS="1")  # read when nu
 
 import numpy as np
 
-from carsam.checkpoint import read_checkpoint
-from carsam.engine import Prompts
+from carsam.engines.native_engine import NativeEngine
+from carsam.formats.checkpoint import read_checkpoint
+from carsam.images.prompts import Prompts
 from carsam.runtime import kernels
-from carsam.runtime.engine import NativeEngine
 
 OPERATORS = ("linear", "attention", "layer_norm", "activate", "quantize", "upscaled_masks")
 

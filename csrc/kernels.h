@@ -32,7 +32,7 @@ struct Grid {
 
 enum class Activation { none, relu, gelu };
 
-// Rows of packed codes, `bits` bits each, as carsam/quant/packing.py writes them.
+// Rows of packed codes, `bits` bits each, as carsam/formats/packing.py writes them.
 struct PackedRows {
     const std::uint8_t* data;
     std::size_t stride;  // bytes

@@ -22,8 +22,8 @@ from torch.utils.data import DataLoader, Subset
 from transformers import SamModel
 from transformers.models.sam.modeling_sam import SamAttention
 
-from carsam.data.scenes import write_scenes
 from carsam.families.mini import IMAGE_SIZE, sam_mini_config
+from carsam.images.scenes import write_scenes
 
 SAVE_EVERY = 200
 LOG_EVERY = 25

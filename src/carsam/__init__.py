@@ -4,11 +4,11 @@ from importlib import import_module
 from typing import Any
 
 _HOMES = {
-    "Recipe": "carsam.recipe",
-    "SamPredictor": "carsam.predictor",
+    "Recipe": "carsam.methods.recipe",
+    "SamPredictor": "carsam.predict.predictor",
     "evaluate": "carsam.evaluation",
-    "load": "carsam.engines",
-    "make_recipe": "carsam.methods",
+    "load": "carsam.engines.load",
+    "make_recipe": "carsam.methods.registry",
     "quantize": "carsam.calibration.quantize",
 }
 """Public names and the modules they come from; only what is used is imported."""

@@ -8,7 +8,7 @@ from torch.overrides import TorchFunctionMode
 
 from carsam.calibration.prompts import found_boxes
 from carsam.calibration.quantize import quantize
-from carsam.quant.strict import assert_strict
+from carsam.evaluation.strict import assert_strict
 
 FAST = ["reconstruct.steps=2"]
 

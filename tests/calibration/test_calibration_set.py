@@ -2,12 +2,12 @@ import numpy as np
 import torch
 
 from carsam.calibration.calibration_set import CalibrationSet
-from carsam.data.images import sample_images
+from carsam.engines.torch_engine import TorchEngine
 from carsam.families import FAMILIES
-from carsam.preprocess import preprocess
+from carsam.images.preprocess import preprocess
+from carsam.images.read import sample_images
 from carsam.progress import Silent
-from carsam.quant.model import prepare
-from carsam.torch_engine import TorchEngine
+from carsam.simulation.model import prepare
 
 FAMILY = FAMILIES["sam"]
 

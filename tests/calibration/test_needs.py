@@ -7,9 +7,9 @@ from carsam.calibration import needs
 from carsam.calibration.needs import activations_by_unit, available_memory, check_room
 from carsam.calibration.quantize import quantize
 from carsam.families import FAMILIES
-from carsam.methods import make_recipe
+from carsam.methods.registry import make_recipe
 from carsam.methods.units import plan_units
-from carsam.quant.model import prepare
+from carsam.simulation.model import prepare
 
 CPU = torch.device("cpu")
 

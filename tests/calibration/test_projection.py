@@ -8,10 +8,10 @@ import torch
 from carsam.calibration.projection import Projection, UnitTime, project
 from carsam.calibration.quantize import quantize
 from carsam.families import FAMILIES
-from carsam.methods import make_recipe, make_steps
+from carsam.methods.registry import make_recipe, make_steps
 from carsam.methods.units import plan_units
 from carsam.progress import Silent
-from carsam.quant.model import prepare
+from carsam.simulation.model import prepare
 
 
 @pytest.fixture

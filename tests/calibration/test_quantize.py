@@ -5,14 +5,14 @@ import pytest
 import torch
 
 from carsam.calibration.quantize import quantize
-from carsam.data.images import read_image
+from carsam.evaluation.strict import assert_strict
 from carsam.families import FAMILIES
-from carsam.preprocess import preprocess
-from carsam.quant import slots
-from carsam.quant.grids import UniformGrid
-from carsam.quant.model import prepare
-from carsam.quant.strict import assert_strict
-from carsam.recipe import FLOAT_KINDS
+from carsam.grids.base import UniformGrid
+from carsam.images.preprocess import preprocess
+from carsam.images.read import read_image
+from carsam.methods.recipe import FLOAT_KINDS
+from carsam.simulation import slots
+from carsam.simulation.model import prepare
 
 
 def bits_by_kind(model):

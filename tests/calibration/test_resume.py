@@ -4,7 +4,7 @@ import torch
 from carsam.calibration.caches import StateCache
 from carsam.calibration.quantize import quantize
 from carsam.calibration.unit_log import remove_logs
-from carsam.methods.reconstruction import Reconstruct
+from carsam.methods.steps.training.reconstruct import Reconstruct
 
 FAST = ["reconstruct.steps=5"]
 

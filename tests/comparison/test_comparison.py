@@ -9,10 +9,10 @@ from PIL import Image
 from carsam.comparison.plot import save_cost_plot, save_plot
 from carsam.comparison.run import Plan, run_plan
 from carsam.comparison.table import Row, about, caption, document, markdown, rows
-from carsam.data.scenes import write_scenes
 from carsam.errors import UserError
-from carsam.methods import OPENING_STEPS
-from carsam.methods.shared_offsets import CentreInputs
+from carsam.images.scenes import write_scenes
+from carsam.methods.registry import OPENING_STEPS
+from carsam.methods.steps.folding.centre_inputs import CentreInputs
 from carsam.progress import Silent
 
 

@@ -4,13 +4,13 @@ import numpy as np
 import pytest
 
 from carsam.calibration.quantize import quantize
-from carsam.data.images import read_image
-from carsam.data.scenes import write_scenes
 from carsam.diagnosis.codes import compare_codes
-from carsam.engine import Prompts
-from carsam.preprocess import preprocess
-from carsam.runtime.engine import NativeEngine
-from carsam.torch_engine import TorchEngine
+from carsam.engines.native_engine import NativeEngine
+from carsam.engines.torch_engine import TorchEngine
+from carsam.images.preprocess import preprocess
+from carsam.images.prompts import Prompts
+from carsam.images.read import read_image
+from carsam.images.scenes import write_scenes
 
 BITS = ["w4a4", "w4a8", "w6a6", "w8a8"]
 PER_MILLION, PIXELS_EQUAL = 10, 0.999

@@ -12,12 +12,12 @@ from carsam.diagnosis.oscillation import loss_curves, swing
 from carsam.diagnosis.pictures import save_losses
 from carsam.diagnosis.report import examine
 from carsam.diagnosis.switches import SwitchedModel
-from carsam.engine import Prompts
-from carsam.methods import make_recipe
+from carsam.engines.torch_engine import TorchEngine
+from carsam.images.prompts import Prompts
+from carsam.methods.registry import make_recipe
 from carsam.methods.units import plan_units
 from carsam.progress import Silent
-from carsam.quant.model import prepare
-from carsam.torch_engine import TorchEngine
+from carsam.simulation.model import prepare
 
 BOXES = np.array([[4, 6, 40, 50], [10, 3, 60, 40]], np.float32)
 

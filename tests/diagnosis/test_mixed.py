@@ -7,11 +7,11 @@ from carsam.calibration.quantize import quantize
 from carsam.diagnosis.damage import Case, diagnose
 from carsam.diagnosis.mixed import MEASURES, UnitCost, choose_bits, rules, unit_costs
 from carsam.diagnosis.switches import SwitchedModel
-from carsam.engine import Prompts
-from carsam.methods import make_recipe
+from carsam.images.prompts import Prompts
+from carsam.methods.recipe import Rule
+from carsam.methods.registry import make_recipe
 from carsam.methods.units import plan_units
 from carsam.progress import Silent
-from carsam.recipe import Rule
 
 UNITS = (
     UnitCost(("a*",), 0.5, 4, 100, 2000),

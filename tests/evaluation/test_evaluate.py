@@ -225,8 +225,8 @@ def test_wrong_options_are_refused(run, options, message):
 
 @pytest.mark.parametrize("kind", PROMPT_KINDS.values(), ids=PROMPT_KINDS)
 def test_every_kind_runs_on_a_real_model(kind, run, detections, tiny_sam):
-    from carsam.families.sam import SamFamily
-    from carsam.torch_engine import TorchEngine
+    from carsam.engines.torch_engine import TorchEngine
+    from carsam.families.sam.family import SamFamily
 
     engine = TorchEngine(SamFamily(), tiny_sam, "float")
     given = {"detections": detections} if kind.from_detections else {}

@@ -8,10 +8,10 @@ import pytest
 import torch
 from transformers import SamConfig, SamModel
 
-from carsam.data.images import list_images, read_image
 from carsam.errors import UserError
 from carsam.families.meta_weights import convert_meta_state_dict, load_meta_checkpoint
-from carsam.predictor import SamPredictor
+from carsam.images.read import list_images, read_image
+from carsam.predict.predictor import SamPredictor
 
 
 def build_tiny(segment_anything):

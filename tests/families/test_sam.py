@@ -5,7 +5,7 @@ import torch
 
 from carsam.families import FAMILIES, load_model
 from carsam.families.base import SiteType, sites_of_stages
-from carsam.quant.model import prepare
+from carsam.simulation.model import prepare
 
 FAMILY = FAMILIES["sam"]
 

@@ -3,11 +3,11 @@ import pytest
 import torch
 
 from carsam.calibration.quantize import quantize
-from carsam.engine import Prompts
+from carsam.engines.torch_engine import TorchEngine
+from carsam.evaluation.strict import assert_strict
 from carsam.families import FAMILIES
-from carsam.quant.model import from_checkpoint, prepare
-from carsam.quant.strict import assert_strict
-from carsam.torch_engine import TorchEngine
+from carsam.images.prompts import Prompts
+from carsam.simulation.model import from_checkpoint, prepare
 
 
 @pytest.fixture

@@ -8,8 +8,8 @@ import pytest
 torch = pytest.importorskip("torch")
 pytest.importorskip("transformers")
 
-from carsam.data.scenes import scene  # noqa: E402 - after the checks for what they need
 from carsam.families.mini import load_sam_mini, sam_mini_config  # noqa: E402
+from carsam.images.scenes import scene  # noqa: E402 - after the checks for what they need
 
 MEAN, STD = np.array([123.675, 116.28, 103.53]), np.array([58.395, 57.12, 57.375])
 SEEDS = (500_001, 500_002, 500_003)  # no scene of the training has such a seed

@@ -13,10 +13,10 @@ def make_unit(tiny_sam) -> Callable:
     from carsam.calibration.observe import run_observed
     from carsam.families import FAMILIES
     from carsam.methods.base import Unit
+    from carsam.methods.recipe import Bits, Recipe
     from carsam.methods.units import plan_units
     from carsam.progress import Silent
-    from carsam.quant.model import prepare
-    from carsam.recipe import Bits, Recipe
+    from carsam.simulation.model import prepare
 
     @torch.no_grad()
     def make_unit(*paths: str, bits: str = "w4a4", images: int = 3, merges=()) -> Unit:

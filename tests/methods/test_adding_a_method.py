@@ -8,8 +8,8 @@ import pytest
 
 from carsam import methods
 from carsam.calibration.quantize import quantize
-from carsam.quant.strict import assert_strict
-from carsam.recipe import Step
+from carsam.evaluation.strict import assert_strict
+from carsam.methods.recipe import Step
 
 PAGE = Path(__file__).parents[2] / "docs" / "adding_a_method.md"
 

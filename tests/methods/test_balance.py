@@ -1,8 +1,8 @@
 import pytest
 import torch
 
-from carsam.methods.attention_weights import attentions
-from carsam.methods.balance import (
+from carsam.methods.steps.folding.attention_weights import attentions
+from carsam.methods.steps.folding.balance_attention import (
     BalanceAttention,
     attention_moments,
     balancing,

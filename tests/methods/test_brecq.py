@@ -2,10 +2,10 @@ import pytest
 import torch
 
 from carsam.calibration.quantize import quantize
-from carsam.methods.rounding import GRIDS_FIRST
-from carsam.quant import slots
-from carsam.quant.strict import assert_strict
-from carsam.recipe import Recipe, Step
+from carsam.evaluation.strict import assert_strict
+from carsam.methods.recipe import Recipe, Step
+from carsam.methods.steps.ranges.round_to_nearest import GRIDS_FIRST
+from carsam.simulation import slots
 
 WEIGHTS = Step("reconstruct", {"steps": 20, "trains_scales": False})
 SCALES = Step("reconstruct", {"steps": 20, "trains_weights": False})
@@ -26,7 +26,7 @@ def mlp(tiny_sam, image_folder):
 
 
 def _rule(text):
-    from carsam.recipe import Rule
+    from carsam.methods.recipe import Rule
 
     return Rule.parse(text)
 

@@ -11,20 +11,19 @@ import torch
 from carsam.calibration.observe import run_observed
 from carsam.calibration.quantize import quantize
 from carsam.errors import UserError
-from carsam.families.base import SiteType
-from carsam.families.sam import SamFamily
-from carsam.methods.attention_samples import PROJECTIONS
+from carsam.evaluation.strict import assert_strict
+from carsam.families.sam.family import SamFamily
 from carsam.methods.base import Unit
-from carsam.methods.compensation import Compensate
-from carsam.methods.granularity import AdaptiveGranularity
-from carsam.methods.rounding import RoundToNearest
-from carsam.methods.row_maximum import RowMaximumSoftmax
-from carsam.methods.sylvester import SOLVERS, Solution
+from carsam.methods.recipe import Bits, Recipe, Rule, Step
+from carsam.methods.steps.mac.compensate import Compensate
+from carsam.methods.steps.mac.equations import SOLVERS, Solution
+from carsam.methods.steps.mac.samples import PROJECTIONS
+from carsam.methods.steps.ranges.round_to_nearest import RoundToNearest
+from carsam.methods.steps.softmax.adaptive_granularity import AdaptiveGranularity
+from carsam.methods.steps.softmax.row_maximum_softmax import RowMaximumSoftmax
 from carsam.methods.units import plan_units
 from carsam.progress import Silent
-from carsam.quant.model import prepare
-from carsam.quant.strict import assert_strict
-from carsam.recipe import Bits, Recipe, Rule, Step
+from carsam.simulation.model import prepare
 
 ONLY_PRODUCTS = ("*_proj=float", "*.mlp.*=float")
 TRANSFORMER = "mask_decoder.transformer"
@@ -187,10 +186,12 @@ def test_the_exact_solver_lowers_the_scores_error_most(tiny_sam):
 
 def test_a_change_that_does_not_help_is_not_made(tiny_sam, monkeypatch):
     monkeypatch.setattr(
-        "carsam.methods.compensated_attention.CompensatedAttention._score_error", lambda self: 1.0
+        "carsam.methods.steps.mac.compensated_attention.CompensatedAttention._score_error",
+        lambda self: 1.0,
     )
     monkeypatch.setattr(
-        "carsam.methods.compensated_attention.CompensatedAttention._value_error", lambda self: 1.0
+        "carsam.methods.steps.mac.compensated_attention.CompensatedAttention._value_error",
+        lambda self: 1.0,
     )
     unit = unit_of(tiny_sam, FINAL)
     changed = compensated(unit)
@@ -272,13 +273,6 @@ def test_one_image_is_enough(tiny_sam):
 def test_encoder_and_float_attentions_are_left_alone(tiny_sam, rules):
     for unit in float_units(tiny_sam, count=1, rules=rules):
         assert compensated(unit).notes == []
-
-
-def test_kinds_choose_the_attentions(tiny_sam):
-    for unit in float_units(tiny_sam, count=1):
-        kinds = {s.path: s.kind for s, _ in unit.sites if s.type is SiteType.ATTENTION}
-        for note in compensated(unit, kinds="*.cross_attention").notes:
-            assert kinds[note["site"]] == "decoder.cross_attention"
 
 
 @pytest.mark.parametrize(

@@ -1,12 +1,12 @@
 import pytest
 import torch
 
-from carsam.methods.condition import ReduceCondition
-from carsam.methods.log_softmax import LogarithmicSoftmax
-from carsam.methods.rounding import RoundToNearest
-from carsam.methods.watch import in_float, run_products
-from carsam.quant import slots
-from carsam.quant.tables import Log1pGrid
+from carsam.grids.tables import Log1pGrid
+from carsam.methods.steps.folding.reduce_condition import ReduceCondition
+from carsam.methods.steps.ranges.round_to_nearest import RoundToNearest
+from carsam.methods.steps.softmax.logarithmic_softmax import LogarithmicSoftmax
+from carsam.methods.watching.watch import in_float, run_products
+from carsam.simulation import slots
 
 PATH = "vision_encoder.layers.0.mlp"
 ATTENTION = "mask_decoder.transformer.layers.0.self_attn"

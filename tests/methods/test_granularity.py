@@ -1,10 +1,10 @@
 import pytest
 import torch
 
-from carsam.methods.granularity import AdaptiveGranularity
-from carsam.methods.watch import in_float, run_products
-from carsam.quant import slots
-from carsam.quant.tables import LogGrid
+from carsam.grids.tables import LogGrid
+from carsam.methods.steps.softmax.adaptive_granularity import AdaptiveGranularity
+from carsam.methods.watching.watch import in_float, run_products
+from carsam.simulation import slots
 
 PATH = "mask_decoder.transformer.layers.0.self_attn"
 

@@ -1,10 +1,14 @@
 import pytest
 import torch
 
-from carsam.methods.grouping import ChannelGrouping, channel_ranges, nearest_groups
-from carsam.methods.rounding import RoundToNearest
-from carsam.quant import slots
-from carsam.quant.grouped import GroupedUniformGrid
+from carsam.grids.grouped import GroupedUniformGrid
+from carsam.methods.steps.ranges.channel_grouping import (
+    ChannelGrouping,
+    channel_ranges,
+    nearest_groups,
+)
+from carsam.methods.steps.ranges.round_to_nearest import RoundToNearest
+from carsam.simulation import slots
 
 PATH = "vision_encoder.layers.0.mlp"
 

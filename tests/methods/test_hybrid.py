@@ -1,12 +1,12 @@
 import pytest
 import torch
 
-from carsam.methods.hybrid import HybridLogUniform
-from carsam.methods.places import entry_layers, second_layers
-from carsam.methods.rounding import RoundToNearest
-from carsam.methods.watch import observe_again_
-from carsam.quant import slots
-from carsam.quant.tables import LogUniformGrid
+from carsam.grids.tables import LogUniformGrid
+from carsam.methods.steps.ranges.hybrid_log_uniform import HybridLogUniform
+from carsam.methods.steps.ranges.round_to_nearest import RoundToNearest
+from carsam.methods.watching.entry_layers import entry_layers, second_layers
+from carsam.methods.watching.watch import observe_again_
+from carsam.simulation import slots
 
 PATH = "vision_encoder.layers.0.mlp"
 

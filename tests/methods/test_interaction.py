@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from carsam.families import FAMILIES
-from carsam.methods.interaction import interaction_loss, interaction_stages
+from carsam.methods.steps.training.interaction import interaction_loss, interaction_stages
 
 BLOCK = "mask_decoder.transformer.layers"
 

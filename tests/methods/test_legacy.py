@@ -1,11 +1,11 @@
 import pytest
 
 from carsam.calibration.quantize import quantize
-from carsam.methods import LEGACY_RECIPES, RECIPES
-from carsam.methods.legacy import HalfFloat
-from carsam.quant import slots
-from carsam.quant.grids import Grid
-from carsam.quant.strict import StrictError, assert_strict
+from carsam.evaluation.strict import StrictError, assert_strict
+from carsam.grids.base import Grid
+from carsam.methods.registry import LEGACY_RECIPES, RECIPES
+from carsam.methods.steps.training.legacy import HalfFloat
+from carsam.simulation import slots
 
 FAST = ["reconstruct-unfinished.steps=3"]
 

@@ -1,9 +1,9 @@
 import pytest
 import torch
 
-from carsam.methods.grouping import channel_ranges
-from carsam.methods.norm_folding import FoldNorms
-from carsam.methods.rounding import RoundToNearest
+from carsam.methods.steps.folding.fold_norms import FoldNorms
+from carsam.methods.steps.ranges.channel_grouping import channel_ranges
+from carsam.methods.steps.ranges.round_to_nearest import RoundToNearest
 
 PATHS = [
     "vision_encoder.layers.0.attn",  # windows of 3 on 8 x 8 tokens: padded
@@ -60,7 +60,7 @@ def test_inputs_of_unlike_channels_round_better(make_unit):
         spread_channels_(unit)
         target = [unit.plan.run(unit.model, state)["hidden"] for state in unit.inputs]
         if not steps:
-            from carsam.methods.watch import observe_again_
+            from carsam.methods.watching.watch import observe_again_
 
             observe_again_(unit, [(unit.sites[0][0], "input")])
         for step in (*steps, RoundToNearest("mse", "minmax")):

@@ -1,12 +1,12 @@
 import pytest
 import torch
 
-from carsam.methods.perceptual import PerceptualClipping
-from carsam.methods.rounding import RoundToNearest
-from carsam.methods.twin import TwinUniform
-from carsam.methods.watch import in_float, replaced, value_at
-from carsam.quant import slots
-from carsam.quant.tables import TwinUniformGrid
+from carsam.grids.tables import TwinUniformGrid
+from carsam.methods.steps.ranges.perceptual_clipping import PerceptualClipping
+from carsam.methods.steps.ranges.round_to_nearest import RoundToNearest
+from carsam.methods.steps.softmax.twin_uniform import TwinUniform
+from carsam.methods.watching.watch import in_float, replaced, value_at
+from carsam.simulation import slots
 
 PATH = "mask_decoder.transformer.layers.0.cross_attn_token_to_image"
 

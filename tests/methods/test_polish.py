@@ -6,15 +6,15 @@ import torch
 
 from carsam.calibration.loop import quantize_units_
 from carsam.families import FAMILIES
-from carsam.methods import make_recipe
-from carsam.methods.mask_loss import mask_loss, run_stages, stages_to_masks
-from carsam.methods.polish import Polish
-from carsam.methods.teacher import Teacher
+from carsam.methods.recipe import Step
+from carsam.methods.registry import make_recipe
+from carsam.methods.steps.training.mask_loss import mask_loss, run_stages, stages_to_masks
+from carsam.methods.steps.training.polish import Polish
+from carsam.methods.steps.training.teacher import Teacher
 from carsam.progress import Silent
-from carsam.quant import slots
-from carsam.quant.layers import weight_to_rows
-from carsam.quant.model import prepare
-from carsam.recipe import Step
+from carsam.simulation import slots
+from carsam.simulation.layers import weight_to_rows
+from carsam.simulation.model import prepare
 
 FAMILY = FAMILIES["sam"]
 BOXES = torch.tensor([[[4.0, 5, 50, 40], [10, 20, 30, 60]]])

@@ -4,12 +4,12 @@ import numpy as np
 import pytest
 
 from carsam.calibration.quantize import quantize
-from carsam.engine import Prompts
-from carsam.methods import RECIPES
-from carsam.quant.model import from_checkpoint
-from carsam.quant.strict import assert_strict
-from carsam.runtime.engine import NativeEngine
-from carsam.torch_engine import TorchEngine
+from carsam.engines.native_engine import NativeEngine
+from carsam.engines.torch_engine import TorchEngine
+from carsam.evaluation.strict import assert_strict
+from carsam.images.prompts import Prompts
+from carsam.methods.registry import RECIPES
+from carsam.simulation.model import from_checkpoint
 
 
 @pytest.mark.filterwarnings("ignore:.*reconstruction raised the loss")

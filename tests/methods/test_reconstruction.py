@@ -5,14 +5,14 @@ import pytest
 import torch
 
 from carsam.calibration.quantize import quantize
+from carsam.evaluation.strict import assert_strict
 from carsam.families import FAMILIES
-from carsam.methods import make_recipe
+from carsam.grids.base import UniformGrid
+from carsam.methods.registry import make_recipe
 from carsam.methods.units import plan_units
-from carsam.quant import slots
-from carsam.quant.grids import UniformGrid
-from carsam.quant.layers import QuantizedLayer
-from carsam.quant.strict import assert_strict
-from carsam.quant.trainable import LearnedGrid, SoftRounding
+from carsam.simulation import slots
+from carsam.simulation.layers import QuantizedLayer
+from carsam.simulation.trainable import LearnedGrid, SoftRounding
 
 FAST = ["reconstruct.steps=40"]
 

@@ -3,9 +3,9 @@ import torch
 
 from carsam.families import FAMILIES
 from carsam.methods.base import Whole
-from carsam.methods.mask_loss import run_stages, stages_to_masks
-from carsam.methods.shared_offsets import CentreInputs, move_
-from carsam.quant.model import prepare
+from carsam.methods.steps.folding.centre_inputs import CentreInputs, move_
+from carsam.methods.steps.training.mask_loss import run_stages, stages_to_masks
+from carsam.simulation.model import prepare
 
 FAMILY = FAMILIES["sam"]
 BOXES = torch.tensor([[[4.0, 5, 50, 40], [10, 20, 30, 60]]])

@@ -3,7 +3,7 @@ import pytest
 import scipy.linalg
 import torch
 
-from carsam.methods.sylvester import (
+from carsam.methods.steps.mac.equations import (
     SOLVERS,
     MatrixEquation,
     RidgeEquation,

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from carsam.checkpoint import Checkpoint
+from carsam.formats.checkpoint import Checkpoint
 
 try:
     from carsam.runtime import _kernels
@@ -44,11 +44,11 @@ def quantized_pair(tiny_sam) -> Callable[..., QuantizedPair]:
     """
     import torch
 
-    from carsam.families.sam import SamFamily
-    from carsam.quant import slots
-    from carsam.quant.grids import UniformGrid
-    from carsam.quant.layers import weight_to_rows
-    from carsam.quant.model import QuantizedModel, prepare
+    from carsam.families.sam.family import SamFamily
+    from carsam.grids.base import UniformGrid
+    from carsam.simulation import slots
+    from carsam.simulation.layers import weight_to_rows
+    from carsam.simulation.model import QuantizedModel, prepare
 
     class Recorder(torch.nn.Module):
         def forward(self, values):

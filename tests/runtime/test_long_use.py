@@ -5,9 +5,9 @@ import threading
 import numpy as np
 import pytest
 
-from carsam.predictor import SamPredictor
+from carsam.engines.native_engine import NativeEngine
+from carsam.predict.predictor import SamPredictor
 from carsam.progress import peak_memory
-from carsam.runtime.engine import NativeEngine
 
 BOX = np.array([10, 10, 80, 70])
 

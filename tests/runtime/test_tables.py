@@ -15,7 +15,7 @@ scales = st.floats(2**-12, 2**6, width=32)
 def grids(draw):
     """A grid of the simulation."""
     torch = pytest.importorskip("torch")
-    from carsam.quant import tables
+    from carsam.grids import tables
 
     name, bits = draw(st.sampled_from(sorted(TABLES))), draw(st.integers(2, 8))
     scale = torch.tensor([draw(scales)])
@@ -32,7 +32,7 @@ def grids(draw):
 
 
 def native(grid) -> TableGrid:
-    from carsam.quant.registry import describe_grid, store_grid
+    from carsam.grids.registry import describe_grid, store_grid
 
     tensors = store_grid("p", grid)
     return read_table(describe_grid(grid), lambda name: tensors[f"p_{name}"])

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from carsam.engine import Engine
+from carsam.engines.base import Engine
 from carsam.errors import UserError
 
 TORCH = ("torch", "transformers")
@@ -96,14 +96,14 @@ def _native_rows(run: Path, sets: Sequence[str], also: Sequence[Path]) -> list[C
 
 
 def _native(folder: Path, threads: int) -> Engine:
-    from carsam.checkpoint import read_checkpoint
-    from carsam.runtime.engine import NativeEngine
+    from carsam.engines.native_engine import NativeEngine
+    from carsam.formats.checkpoint import read_checkpoint
 
     return NativeEngine(read_checkpoint(folder), threads)
 
 
 def _simulated(folder: Path, threads: int) -> Engine:
-    from carsam.engines import load
+    from carsam.engines.load import load
 
     _limit_torch(threads)
     return load(folder, "simulated", "cpu")
@@ -114,8 +114,8 @@ def _transformers(attention: str) -> Callable[[Path, int], Engine]:
         import torch
         from transformers import AutoModelForMaskGeneration
 
+        from carsam.engines.torch_engine import TorchEngine
         from carsam.families import load_model
-        from carsam.torch_engine import TorchEngine
 
         _limit_torch(threads)
         model: Any = AutoModelForMaskGeneration.from_pretrained(

@@ -12,10 +12,10 @@ from carsam.benchmark.contenders import RUNNERS, Contender, contenders
 from carsam.benchmark.machine import machine
 from carsam.benchmark.measure import measure
 from carsam.benchmark.result import to_json
-from carsam.checkpoint import read_checkpoint
 from carsam.errors import UserError
 from carsam.extras import require
-from carsam.inventory import bytes_on_disk
+from carsam.formats.checkpoint import read_checkpoint
+from carsam.formats.inventory import bytes_on_disk
 from carsam.progress import Progress
 
 

@@ -17,7 +17,7 @@ from typing import Any
 
 from carsam.benchmark import inputs
 from carsam.benchmark.contenders import RUNNERS
-from carsam.engine import Embedding, Engine
+from carsam.engines.base import Embedding, Engine
 from carsam.progress import peak_memory
 
 MEGABYTE = 1e6

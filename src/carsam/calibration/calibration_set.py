@@ -7,12 +7,12 @@ import numpy as np
 import torch
 
 from carsam.calibration.prompts import found_boxes
-from carsam.data.images import ImageSample
-from carsam.data.moved_boxes import moved_boxes
+from carsam.engines.torch_engine import TorchEngine
 from carsam.families.base import Family, State
-from carsam.preprocess import Frame, preprocess
+from carsam.images.moved_boxes import moved_boxes
+from carsam.images.preprocess import Frame, preprocess
+from carsam.images.read import ImageSample
 from carsam.progress import Progress
-from carsam.torch_engine import TorchEngine
 
 
 @dataclass(frozen=True)

@@ -11,13 +11,13 @@ from carsam.calibration.observe import run_observed
 from carsam.calibration.projection import project
 from carsam.calibration.unit_log import UnitLog
 from carsam.families.base import Family, Stage, State
-from carsam.methods import make_steps, make_whole_steps
 from carsam.methods.base import Unit, Whole
-from carsam.methods.mask_loss import stages_to_masks
-from carsam.methods.teacher import Teacher
+from carsam.methods.recipe import Recipe
+from carsam.methods.registry import make_steps, make_whole_steps
+from carsam.methods.steps.training.mask_loss import stages_to_masks
+from carsam.methods.steps.training.teacher import Teacher
 from carsam.methods.units import UnitPlan, plan_units
 from carsam.progress import Progress
-from carsam.recipe import Recipe
 
 
 def quantize_units_(

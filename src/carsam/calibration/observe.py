@@ -6,11 +6,11 @@ from typing import Any
 
 from carsam.errors import UserError
 from carsam.families.base import Site, State
+from carsam.grids.observers import Observer, Statistics
+from carsam.methods.recipe import Bits
 from carsam.methods.units import UnitPlan
 from carsam.progress import Progress
-from carsam.quant import slots
-from carsam.quant.observers import Observer, Statistics
-from carsam.recipe import Bits
+from carsam.simulation import slots
 
 Observers = dict[tuple[str, str], Observer]
 

@@ -13,8 +13,8 @@ import torch
 from carsam.calibration.observe import run_observed
 from carsam.families.base import Stage, State
 from carsam.methods.base import MethodStep, Unit
-from carsam.methods.reconstruction import Reconstruct
-from carsam.methods.rounding import RoundToNearest
+from carsam.methods.steps.ranges.round_to_nearest import RoundToNearest
+from carsam.methods.steps.training.reconstruct import Reconstruct
 from carsam.methods.units import UnitPlan
 from carsam.progress import Silent
 

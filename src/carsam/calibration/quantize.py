@@ -15,14 +15,14 @@ from carsam.calibration.calibration_set import CalibrationSet
 from carsam.calibration.loop import quantize_units_
 from carsam.calibration.prompts import annotated_boxes
 from carsam.calibration.unit_log import UnitLog
-from carsam.data.images import sample_images
-from carsam.engines import resolve_device
+from carsam.engines.load import resolve_device
+from carsam.engines.torch_engine import TorchEngine
 from carsam.families import load_model
-from carsam.methods import make_recipe
+from carsam.images.read import sample_images
+from carsam.methods.recipe import Recipe
+from carsam.methods.registry import make_recipe
 from carsam.progress import Progress, Silent, peak_memory
-from carsam.quant.model import QuantizedModel, prepare
-from carsam.recipe import Recipe
-from carsam.torch_engine import TorchEngine
+from carsam.simulation.model import QuantizedModel, prepare
 
 
 def quantize(

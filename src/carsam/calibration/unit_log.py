@@ -13,10 +13,10 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from carsam.families.base import Site
+from carsam.grids.base import Grid
+from carsam.grids.registry import describe_grid, load_grid, store_grid
 from carsam.methods.units import UnitPlan
-from carsam.quant import slots
-from carsam.quant.grids import Grid
-from carsam.quant.registry import describe_grid, load_grid, store_grid
+from carsam.simulation import slots
 
 HASH_LENGTH = 12
 

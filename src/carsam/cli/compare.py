@@ -57,8 +57,8 @@ def compare(
     from carsam.comparison.plot import save_cost_plot, save_plot
     from carsam.comparison.run import Plan, run_plan, settings_by_recipe
     from carsam.comparison.table import caption, document, markdown, rows
-    from carsam.engines import resolve_device
-    from carsam.methods import make_recipe, recipe_names
+    from carsam.engines.load import resolve_device
+    from carsam.methods.registry import make_recipe, recipe_names
 
     names = recipe_names(recipes)
     widths = tuple(bits.split(","))

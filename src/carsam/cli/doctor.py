@@ -46,7 +46,7 @@ def doctor(
     require("quantize")
     from carsam.diagnosis.mixed import choose_bits, rules
     from carsam.diagnosis.report import examine
-    from carsam.engines import resolve_device
+    from carsam.engines.load import resolve_device
 
     with options.progress() as progress:
         report = examine(

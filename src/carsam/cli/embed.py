@@ -5,10 +5,10 @@ from pathlib import Path
 import numpy as np
 
 from carsam.cli.options import Common, EngineName, embedding_cache
-from carsam.data.images import list_images, read_image
-from carsam.engines import load
+from carsam.engines.load import load
 from carsam.errors import UserError
-from carsam.preprocess import preprocess
+from carsam.images.preprocess import preprocess
+from carsam.images.read import list_images, read_image
 from carsam.progress import Progress
 
 

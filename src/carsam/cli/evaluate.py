@@ -8,12 +8,12 @@ from cyclopts import Parameter
 from rich.console import Console
 from rich.table import Table
 
-from carsam.checkpoint import MANIFEST_FILE, read_checkpoint, update_manifest
 from carsam.cli.options import Common, EngineName, embedding_cache
-from carsam.engine import Engine
-from carsam.engines import load
+from carsam.engines.base import Engine
+from carsam.engines.load import load
 from carsam.errors import UserError
 from carsam.extras import require
+from carsam.formats.checkpoint import MANIFEST_FILE, read_checkpoint, update_manifest
 from carsam.progress import Progress
 
 

@@ -8,13 +8,14 @@ from cyclopts import Parameter
 from rich.console import Console
 from rich.table import Table
 
-from carsam.checkpoint import MANIFEST_FILE, Checkpoint, read_checkpoint
 from carsam.cli.options import Common
-from carsam.data.scenes import scene
 from carsam.errors import UserError
 from carsam.extras import require
-from carsam.inventory import bits_by_kind, bytes_on_disk, float32_bytes
-from carsam.recipe import Recipe
+from carsam.formats.checkpoint import Checkpoint, read_checkpoint
+from carsam.formats.inventory import bits_by_kind, bytes_on_disk, float32_bytes
+from carsam.formats.manifest import MANIFEST_FILE
+from carsam.images.scenes import scene
+from carsam.methods.recipe import Recipe
 
 CHECK_SCENES = 2
 ORIGIN = ("source", "recipe", "calibration", "seed", "versions")
@@ -49,8 +50,8 @@ def _check(run: Path, options: Common) -> None:
     """Run the strict check on procedural scenes; a failure ends the command with exit code 1."""
     options.prepare()
     require("quantize", "torch", "transformers")
-    from carsam.quant.model import load_simulated
-    from carsam.quant.strict import StrictError, assert_strict
+    from carsam.evaluation.strict import StrictError, assert_strict
+    from carsam.simulation.model import load_simulated
 
     images = [scene(options.seed + number).image for number in range(CHECK_SCENES)]
     try:

@@ -12,8 +12,8 @@ from typing import Annotated, Literal
 from cyclopts import Parameter
 from threadpoolctl import threadpool_limits
 
-from carsam.embeddings import EmbeddingCache
 from carsam.errors import UserError
+from carsam.predict.embeddings import EmbeddingCache
 from carsam.progress import Mode, Progress, make_progress
 
 Device = Literal["auto", "cpu", "cuda"]

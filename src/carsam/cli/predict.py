@@ -8,17 +8,17 @@ from cyclopts import Parameter
 from PIL import Image
 
 from carsam.cli.options import Common, EngineName, embedding_cache, parse_box, parse_point
-from carsam.data.images import read_image
-from carsam.engines import load
+from carsam.engines.load import load
 from carsam.errors import UserError
-from carsam.pictures import (
+from carsam.images.drawing import (
     check_picture_path,
     draw_prompt,
     mask_picture,
     overlay_mask,
     save_picture,
 )
-from carsam.predictor import SamPredictor
+from carsam.images.read import read_image
+from carsam.predict.predictor import SamPredictor
 
 
 def predict(

@@ -5,11 +5,11 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from carsam.checkpoint import check_output_folder, read_checkpoint
 from carsam.cli.options import Common, parse_gigabytes
 from carsam.errors import UserError
 from carsam.extras import require
-from carsam.inventory import bytes_on_disk, float32_bytes
+from carsam.formats.checkpoint import check_output_folder, read_checkpoint
+from carsam.formats.inventory import bytes_on_disk, float32_bytes
 
 Repeated = Annotated[list[str] | None, Parameter(negative="")]
 

@@ -35,7 +35,7 @@ def quickstart(
     options = common or Common()
     options.prepare()
     require("quantize", "torch", "transformers", "faster_coco_eval")
-    from carsam import quickstart as work
+    from carsam.quickstart import run as work
 
     with options.progress() as progress:
         summary = work.quickstart(out, progress, images, coco, options.seed, options.device, force)

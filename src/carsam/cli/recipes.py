@@ -11,7 +11,7 @@ def recipes() -> None:
     A parameter is changed with `--set step.parameter=value`.
     """
     require("quantize", "torch", "transformers")
-    from carsam.methods import RECIPES, make_steps
+    from carsam.methods.registry import RECIPES, make_steps
 
     for recipe in RECIPES.values():
         units = ", ".join(recipe.units) or "one attention or MLP each"

@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from carsam.engine import Engine
+from carsam.engines.base import Engine
 
 STRICT_IMAGES = 2
 
@@ -67,11 +67,11 @@ def run_cell(cell: Cell) -> dict[str, Any]:
     """Do the cell's work and return its result: cell, calibration cost, strictness, evaluation."""
     import torch
 
-    from carsam.data.images import read_image
+    from carsam.engines.torch_engine import TorchEngine
     from carsam.evaluation.evaluate import evaluate
+    from carsam.evaluation.strict import assert_strict
     from carsam.families import load_model
-    from carsam.quant.strict import assert_strict
-    from carsam.torch_engine import TorchEngine
+    from carsam.images.read import read_image
 
     torch.set_num_threads(cell.threads)
     result: dict[str, Any] = {"cell": cell.to_json()}
@@ -95,8 +95,8 @@ def run_cell(cell: Cell) -> dict[str, Any]:
 
 
 def _engine(cell: Cell, quantized: Any) -> Engine:
-    from carsam.runtime.engine import NativeEngine
-    from carsam.torch_engine import TorchEngine
+    from carsam.engines.native_engine import NativeEngine
+    from carsam.engines.torch_engine import TorchEngine
 
     if cell.engine == "native" and quantized.mode != "legacy":
         return NativeEngine(quantized.to_checkpoint(), cell.threads)

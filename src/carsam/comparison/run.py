@@ -11,9 +11,9 @@ from typing import Any
 
 from carsam.comparison.cell import Cell
 from carsam.errors import UserError
-from carsam.methods import make_recipe
+from carsam.methods.recipe import parse_setting
+from carsam.methods.registry import make_recipe
 from carsam.progress import Progress
-from carsam.recipe import parse_setting
 
 
 @dataclass(frozen=True)

@@ -10,10 +10,10 @@ import torch
 from torch import Tensor
 
 from carsam.diagnosis.damage import Case
+from carsam.engines.torch_engine import TorchEngine
 from carsam.families.base import Family, SiteType
-from carsam.methods.watch import Consumer, Tap, replaced
-from carsam.quant import slots
-from carsam.torch_engine import TorchEngine
+from carsam.methods.watching.watch import Consumer, Tap, replaced
+from carsam.simulation import slots
 
 
 @dataclass(frozen=True)

@@ -8,16 +8,16 @@ from typing import Any, cast
 import numpy as np
 import torch
 
-from carsam.engine import Prompts
+from carsam.engines.native_engine import NativeEngine
+from carsam.engines.torch_engine import TorchEngine
 from carsam.families.base import Site, SiteType
-from carsam.quant import slots
-from carsam.quant.grids import Grid, UniformGrid
-from carsam.quant.model import QuantizedModel
+from carsam.grids.base import Grid, UniformGrid
+from carsam.images.prompts import Prompts
 from carsam.runtime import kernels
-from carsam.runtime.engine import NativeEngine
 from carsam.runtime.geometry import TokenMap
 from carsam.runtime.two_way import PROMPTS_AT_ONCE
-from carsam.torch_engine import TorchEngine
+from carsam.simulation import slots
+from carsam.simulation.model import QuantizedModel
 
 OPERANDS = ("query", "key", "value")
 """Operands of attention whose codes the native engine keeps; it never holds all probabilities."""

@@ -10,12 +10,12 @@ from torch import Tensor, nn
 
 from carsam.diagnosis.damage import Case, Diagnosis
 from carsam.diagnosis.switches import SwitchedModel
+from carsam.engines.torch_engine import TorchEngine
 from carsam.errors import UserError
 from carsam.families.base import SiteType, sites_of_stages
 from carsam.methods.units import UnitPlan
-from carsam.quant import slots
-from carsam.quant.layers import QuantizedLayer
-from carsam.torch_engine import TorchEngine
+from carsam.simulation import slots
+from carsam.simulation.layers import QuantizedLayer
 
 LEAST, MOST = 2, 8
 

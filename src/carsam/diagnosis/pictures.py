@@ -10,8 +10,8 @@ from carsam.diagnosis.attention import attention_maps
 from carsam.diagnosis.damage import Case, Diagnosis
 from carsam.diagnosis.oscillation import LossCurve
 from carsam.diagnosis.switches import SwitchedModel
-from carsam.preprocess import PIXEL_MEAN, PIXEL_STD
-from carsam.quant.model import QuantizedModel
+from carsam.images.preprocess import PIXEL_MEAN, PIXEL_STD
+from carsam.simulation.model import QuantizedModel
 
 MASK_TOKEN = 1
 """Place of the single-mask token among the decoder's tokens."""

@@ -9,20 +9,20 @@ from typing import Any
 import numpy as np
 
 from carsam.calibration.prompts import annotated_boxes, found_boxes
-from carsam.data.images import sample_images
 from carsam.diagnosis.attention import Focus, attention_maps, focus, token_shares
 from carsam.diagnosis.damage import Case, Diagnosis, diagnose
 from carsam.diagnosis.mixed import UnitCost, unit_costs
 from carsam.diagnosis.oscillation import LossCurve, loss_curves, swing
 from carsam.diagnosis.switches import SwitchedModel
-from carsam.engine import Prompts
+from carsam.engines.torch_engine import TorchEngine
 from carsam.families import load_model
+from carsam.images.preprocess import preprocess
+from carsam.images.prompts import Prompts
+from carsam.images.read import sample_images
+from carsam.methods.recipe import Recipe
 from carsam.methods.units import plan_units
-from carsam.preprocess import preprocess
 from carsam.progress import Progress
-from carsam.quant.model import QuantizedModel, load_simulated
-from carsam.recipe import Recipe
-from carsam.torch_engine import TorchEngine
+from carsam.simulation.model import QuantizedModel, load_simulated
 
 BOXES_PER_IMAGE = 4
 

@@ -8,9 +8,9 @@ import torch
 from torch import nn
 
 from carsam.families.base import Site
-from carsam.quant import slots
-from carsam.quant.grids import UniformGrid
-from carsam.quant.model import QuantizedModel, prepare
+from carsam.grids.base import UniformGrid
+from carsam.simulation import slots
+from carsam.simulation.model import QuantizedModel, prepare
 
 WEIGHT = "weight"
 Operand = tuple[str, str]

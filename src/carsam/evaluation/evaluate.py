@@ -7,8 +7,7 @@ import sys
 import time
 from pathlib import Path
 
-from carsam.embeddings import EmbeddingCache
-from carsam.engine import Engine
+from carsam.engines.base import Engine
 from carsam.errors import UserError
 from carsam.evaluation.bootstrap import LEVEL, resample_weights
 from carsam.evaluation.coco_data import CocoData, read_coco
@@ -19,6 +18,7 @@ from carsam.evaluation.scores import score_rule
 from carsam.evaluation.stream import run_engines
 from carsam.evaluation.summary import compare, measure
 from carsam.evaluation.warning_log import WarningLog
+from carsam.predict.embeddings import EmbeddingCache
 from carsam.progress import Progress, Silent, peak_memory
 
 

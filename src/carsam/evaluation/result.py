@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from carsam.evaluation.bootstrap import Interval
-from carsam.files import write_whole
+from carsam.formats.files import write_whole
 
 NumbersByName = dict[str, float | None]
 

@@ -8,9 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from carsam.data.images import read_image
-from carsam.embeddings import EmbeddingCache
-from carsam.engine import Engine
+from carsam.engines.base import Engine
 from carsam.errors import UserError
 from carsam.evaluation import masks
 from carsam.evaluation.coco_data import Annotation, CocoData, CocoImage
@@ -18,7 +16,9 @@ from carsam.evaluation.detections import Detection
 from carsam.evaluation.prompts import PromptKind, Request
 from carsam.evaluation.scores import ScoreRule
 from carsam.evaluation.warning_log import WarningLog
-from carsam.predictor import SamPredictor
+from carsam.images.read import read_image
+from carsam.predict.embeddings import EmbeddingCache
+from carsam.predict.predictor import SamPredictor
 from carsam.progress import Progress
 
 

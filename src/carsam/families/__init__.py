@@ -8,7 +8,7 @@ from torch.nn import Module
 
 from carsam.errors import UserError
 from carsam.families.base import Family
-from carsam.families.sam import SamFamily
+from carsam.families.sam.family import SamFamily
 from carsam.families.sam_hq import SamHqFamily
 
 FAMILIES: dict[str, Family] = {family.name: family for family in (SamFamily(), SamHqFamily())}

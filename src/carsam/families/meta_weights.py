@@ -14,7 +14,7 @@ from torch import Tensor
 from transformers import SamConfig, SamModel
 
 from carsam.errors import UserError
-from carsam.preprocess import PIXEL_MEAN, PIXEL_STD
+from carsam.images.preprocess import PIXEL_MEAN, PIXEL_STD
 
 DECODER_HEADS = 8  # of every released SAM; no shape depends on it
 DECODER_NORM_EPSILON = 1e-5  # segment-anything leaves the two-way blocks at torch's default

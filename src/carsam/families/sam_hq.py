@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from carsam.families.base import Site, Stage
-from carsam.families.sam import SamFamily
+from carsam.families.sam.family import SamFamily
 
 SAM_ONLY_KINDS = {
     "decoder.mask_upscaling",

@@ -5,11 +5,11 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from carsam.families.base import Site, Stage, State
-from carsam.methods.teacher import Teacher
+from carsam.grids.observers import Statistics
+from carsam.methods.recipe import Bits
+from carsam.methods.steps.training.teacher import Teacher
 from carsam.methods.units import UnitPlan
 from carsam.progress import Progress, Silent
-from carsam.quant.observers import Statistics
-from carsam.recipe import Bits
 
 
 @dataclass(frozen=True)

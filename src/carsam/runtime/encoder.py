@@ -9,8 +9,8 @@ import numpy as np
 from carsam.runtime import kernels
 from carsam.runtime.geometry import TokenMap
 from carsam.runtime.grids import Codes, Tensor
-from carsam.runtime.images import neighbourhoods, patches
 from carsam.runtime.layers import AttentionProduct, Linear, Norm
+from carsam.runtime.patches import neighbourhoods, patches
 from carsam.runtime.weights import Weights, activation_name
 
 NECK_EPSILON = 1e-6

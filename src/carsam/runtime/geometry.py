@@ -6,7 +6,7 @@ from math import ceil
 import numpy as np
 
 from carsam.runtime.functions import LANES
-from carsam.runtime.images import window_rows
+from carsam.runtime.patches import window_rows
 
 
 @dataclass(frozen=True)

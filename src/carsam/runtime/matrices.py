@@ -5,7 +5,7 @@ from functools import cached_property
 
 import numpy as np
 
-from carsam.quant.packing import pack, packed_columns, unpack
+from carsam.formats.packing import pack, packed_columns, unpack
 from carsam.runtime.functions import LANES
 
 

@@ -6,9 +6,9 @@ from typing import Any
 
 import numpy as np
 
-from carsam.engine import Prompts
-from carsam.runtime.images import patches
+from carsam.images.prompts import Prompts
 from carsam.runtime.layers import Linear, Norm
+from carsam.runtime.patches import patches
 from carsam.runtime.weights import Weights, activation_name
 
 PADDING_LABEL = -1

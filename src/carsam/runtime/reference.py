@@ -5,8 +5,8 @@ from numpy.typing import DTypeLike
 
 from carsam.runtime.functions import ACTIVATIONS, lane_sum
 from carsam.runtime.grids import Codes, ColumnGrids, Grid
-from carsam.runtime.images import unfold_patches
 from carsam.runtime.matrices import PackedMatrix, UpscalingWeights, integer_product
+from carsam.runtime.patches import unfold_patches
 from carsam.runtime.tables import TableGrid
 
 

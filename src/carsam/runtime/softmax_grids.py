@@ -15,7 +15,7 @@ TOP = 255
 
 @dataclass(frozen=True)
 class RowMaximumGrid:
-    """Probabilities relative to their row's largest; see `carsam.quant.row_maximum`.
+    """Probabilities relative to their row's largest; see `carsam.grids.row_maximum`.
 
     Args:
         scale: float32, above 0, at most 1.

@@ -1,4 +1,4 @@
-"""Grids of listed values, to the bit those of `carsam.quant.tables`, without torch."""
+"""Grids of listed values, to the bit those of `carsam.grids.tables`, without torch."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass

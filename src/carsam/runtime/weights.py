@@ -6,8 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from carsam.checkpoint import Checkpoint
 from carsam.errors import UnsupportedError, UserError
+from carsam.formats.checkpoint import Checkpoint
 from carsam.runtime.functions import ACTIVATIONS
 from carsam.runtime.geometry import RelativePositions
 from carsam.runtime.grid_readers import READERS

@@ -15,9 +15,9 @@ import torch
 from torch import nn
 
 from carsam.benchmark.inputs import BATCHES
-from carsam.checkpoint import read_checkpoint
 from carsam.families import load_model
 from carsam.families.base import Family
+from carsam.formats.checkpoint import read_checkpoint
 
 ONNX_VERSION = 20
 """The first version of ONNX's operators that has GELU whole."""

@@ -1,0 +1,90 @@
+"""Engines by name, and the one way to load something that segments. Needs no torch itself."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+from carsam.engines.base import Engine
+from carsam.errors import UnsupportedError, UserError
+from carsam.extras import require
+from carsam.formats.checkpoint import MANIFEST_FILE, read_checkpoint
+
+
+def load(source: str | Path, engine: str = "auto", device: str = "auto") -> Engine:
+    """Load a quantized run or a float model, ready to segment.
+
+    Args:
+        source: a run folder of `carsam quantize`, or a float model: `sam-mini`, a Hugging Face id
+            or folder, or a `.pth` file of segment-anything.
+        engine: `native` (integers, without torch) and `simulated` (torch) run a run folder,
+            `float` (torch) a float model; `auto` takes `float` for a float model, and for a run
+            `native`, or `simulated` where the run has a family or grid that `native` has not.
+        device: `auto`, `cpu` or `cuda`, for the torch engines.
+
+    Raises:
+        UserError: the engine does not fit the source, or the source cannot be loaded.
+    """
+    is_run = (Path(source) / MANIFEST_FILE).exists()
+    if engine == "auto":
+        return _best(source, device) if is_run else _float(source, device)
+    if engine not in ENGINES:
+        raise UserError(f"Engine {engine} is not known; expected auto, {', '.join(ENGINES)}.")
+    if is_run and engine == "float":
+        raise UserError(f"{source} is quantized; to run it in float give the original model.")
+    if not is_run and engine != "float":
+        raise UserError(
+            f"{source} is no run folder ({MANIFEST_FILE} is not there), so the {engine} engine "
+            "cannot run it. Make one with `carsam quantize`."
+        )
+    return ENGINES[engine](source, device)
+
+
+def resolve_device(device: str) -> str:
+    """Return `cpu` or `cuda` for `auto`; refuse a device that is not there."""
+    import torch
+
+    if device == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    if device not in ("cpu", "cuda"):
+        raise UserError(f"Device {device} is not known; expected auto, cpu or cuda.")
+    if device == "cuda" and not torch.cuda.is_available():
+        raise UserError("Device cuda was asked for, but torch finds none. Use --device cpu.")
+    return device
+
+
+def _best(source: str | Path, device: str) -> Engine:
+    try:
+        return _native(source, device)
+    except UnsupportedError:
+        return _simulated(source, device)
+
+
+def _native(source: str | Path, device: str) -> Engine:
+    from carsam.engines.native_engine import NativeEngine
+
+    return NativeEngine(read_checkpoint(source))
+
+
+def _simulated(source: str | Path, device: str) -> Engine:
+    require("quantize")
+    from carsam.engines.torch_engine import TorchEngine
+    from carsam.simulation.model import load_simulated
+
+    model = load_simulated(source)
+    return TorchEngine(model.family, model.module, model.mode, resolve_device(device))
+
+
+def _float(source: str | Path, device: str) -> Engine:
+    require("quantize")
+    from carsam.engines.torch_engine import TorchEngine
+    from carsam.families import load_model
+
+    family, model = load_model(source)
+    return TorchEngine(family, model, "float", resolve_device(device))
+
+
+ENGINES: dict[str, Callable[[str | Path, str], Engine]] = {
+    "native": _native,
+    "simulated": _simulated,
+    "float": _float,
+}
+"""Engines by name; each takes the source and the device."""

@@ -1,0 +1,119 @@
+"""Segment Anything (SAM) as `transformers.SamModel`."""
+
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from carsam.families.base import NormBefore, Site, Stage, State
+from carsam.families.sam.modules import MaskDecoder
+from carsam.families.sam.sites import decoder_sites, encoder_sites, prompt_sites
+from carsam.families.sam.stages import encoder_stages, image_offset, two_way_stages
+
+NECK_NORM = NormBefore("vision_encoder.neck.layer_norm1", "vision_encoder.neck.conv2", False)
+
+
+class SamFamily:
+    """SAM's encoder, prompt encoder and two-way decoder."""
+
+    name = "sam"
+    exact_kinds: tuple[str, ...] = ("encoder.patch_embedding", "prompt_encoder")
+
+    def sites(self, model: Any) -> tuple[Site, ...]:
+        """Return every site in the order of execution."""
+        return (*encoder_sites(model), *decoder_sites(model), *prompt_sites())
+
+    def attention_configs(self, model: Any) -> tuple[Any, ...]:
+        """Return the decoder's config; the encoder's attentions ask none."""
+        return (model.config.mask_decoder_config,)
+
+    def stages(self, model: Any) -> tuple[Stage, ...]:
+        """Return the model cut into its smallest stages, in the order of execution."""
+        return (
+            Stage("vision_encoder.patch_embed", _run_patch_embedding, ("hidden",)),
+            *encoder_stages(model),
+            Stage("vision_encoder.neck", _run_neck, ("hidden",), norm=NECK_NORM),
+            Stage(
+                "mask_decoder.tokens",
+                partial(_run_prompt_encoder, self.output_tokens(model)),
+                ("tokens", "image"),
+                shared=image_offset(),
+            ),
+            *two_way_stages(model),
+            Stage("mask_decoder", _run_mask_head, ("masks", "ious")),
+            Stage("prompt_encoder", _run_mask_prompt, ("dense",)),
+        )
+
+    def output_tokens(self, model: Any) -> Tensor:
+        """Return the decoder's own tokens (5, C): IoU, then one per mask."""
+        decoder: MaskDecoder = model.mask_decoder
+        return torch.cat([decoder.iou_token.weight, decoder.mask_tokens.weight])
+
+    def start(self, pixels: Tensor, boxes: Tensor) -> State:
+        """Return the state before the first stage."""
+        return {"hidden": pixels, "boxes": boxes}
+
+    def encode(self, model: Any, pixels: Tensor) -> tuple[Tensor, ...]:
+        """Return the embedding of pixels (1, 3, S, S): (1, C, h, w)."""
+        return (model.get_image_embeddings(pixels),)
+
+    def decode(
+        self, model: Any, embedding: tuple[Tensor, ...], multimask_output: bool, **prompts: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """Return mask logits (1, P, M, 4h, 4w) and predicted IoUs (1, P, M)."""
+        output = model(image_embeddings=embedding[0], multimask_output=multimask_output, **prompts)
+        return output.pred_masks, output.iou_scores
+
+
+def _run_patch_embedding(model: Any, state: State) -> State:
+    encoder = model.vision_encoder
+    hidden = encoder.patch_embed(state["hidden"])  # (1, h, w, width)
+    if encoder.pos_embed is not None:
+        hidden = hidden + encoder.pos_embed
+    return {**state, "hidden": hidden}
+
+
+def _run_neck(model: Any, state: State) -> State:
+    return {**state, "hidden": model.vision_encoder.neck(state["hidden"])}  # (1, C, h, w)
+
+
+def _run_prompt_encoder(output_tokens: Tensor, model: Any, state: State) -> State:
+    """Turn the embedding and the boxes into the two-way transformer's inputs.
+
+    The image tokens are kept once, (1, 1, h * w, C), for all P prompts: the first block computes
+    their keys and values once and broadcasts them.
+    """
+    sparse, dense = model.get_prompt_embeddings(input_boxes=state["boxes"])
+    tokens = torch.cat([output_tokens.expand(*sparse.shape[:2], -1, -1), sparse], dim=2)
+    positions = model.get_image_wide_positional_embeddings()
+    return {
+        "tokens": tokens,  # (1, P, output tokens + 2, C)
+        "token_positions": tokens,
+        "image": _as_tokens(state["hidden"] + dense),  # (1, 1, h * w, C)
+        "image_positions": _as_tokens(positions),
+    }
+
+
+def _run_mask_head(model: Any, state: State) -> State:
+    """Return the logits (P, masks, 4h, 4w) and the predicted IoUs (P, masks)."""
+    decoder: MaskDecoder = model.mask_decoder
+    tokens, image = state["tokens"][0], state["image"][:, 0]  # (P, 7, C), (P, h * w, C)
+    side = model.prompt_encoder.image_embedding_size
+    image = image.transpose(1, 2).reshape(len(image), -1, *side)
+    upscaled = decoder.activation(decoder.upscale_layer_norm(decoder.upscale_conv1(image)))
+    upscaled = decoder.activation(decoder.upscale_conv2(upscaled))  # (P, C / 8, 4h, 4w)
+    heads = enumerate(decoder.output_hypernetworks_mlps)
+    kernels = torch.stack([head(tokens[:, 1 + index]) for index, head in heads], dim=1)
+    masks = torch.einsum("pmc,pchw->pmhw", kernels, upscaled)
+    return {"masks": masks, "ious": decoder.iou_prediction_head(tokens[:, 0])}
+
+
+def _run_mask_prompt(model: Any, state: State) -> State:
+    """Feed the masks back as prompts, the only use of the prompt encoder's convolutions."""
+    return {"dense": model.prompt_encoder.mask_embed(state["masks"][:, :1])}
+
+
+def _as_tokens(image: Tensor) -> Tensor:
+    """(1, C, h, w) to (1, 1, h * w, C)."""
+    return image.flatten(2).transpose(1, 2)[:, None]

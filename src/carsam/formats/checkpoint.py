@@ -1,0 +1,260 @@
+"""The checkpoint of a quantized model: a folder with `model.safetensors` and `carsam.json`.
+
+Torch is not needed to read or write one. `docs/checkpoint.md` describes every field.
+"""
+
+import errno
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from itertools import chain
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save_file
+
+from carsam.errors import UserError
+from carsam.formats.grid_layouts import site_tensors
+from carsam.formats.manifest import (
+    FORMAT,
+    MANIFEST_FILE,
+    VERSION,
+    check_model_config,
+    grids_of,
+    read_json,
+    read_manifest,
+)
+
+WEIGHTS_FILE = "model.safetensors"
+DTYPES = {"F16": np.float16, "F32": np.float32, "U8": np.uint8}
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A checkpoint in memory: what `carsam.json` says, and the tensors by name."""
+
+    manifest: dict[str, Any]
+    tensors: Mapping[str, np.ndarray]
+
+    @property
+    def fingerprint(self) -> str:
+        """SHA-256 over everything that decides what the model computes, in hexadecimal."""
+        decisive = {key: self.manifest[key] for key in ("family", "model_config", "sites")}
+        digest = hashlib.sha256(json.dumps(decisive, sort_keys=True).encode())
+        for name in sorted(self.tensors):
+            tensor = np.ascontiguousarray(self.tensors[name])
+            digest.update(f"{name} {tensor.dtype} {tensor.shape}".encode())
+            digest.update(tensor.data)
+        return digest.hexdigest()
+
+
+def read_checkpoint(folder: str | Path) -> Checkpoint:
+    """Read a checkpoint folder; the tensors are views of the memory-mapped file.
+
+    Raises:
+        UserError: a file is missing, damaged, truncated, or not a carsam checkpoint.
+    """
+    folder = Path(folder)
+    manifest = read_manifest(folder / MANIFEST_FILE)
+    weights = folder / WEIGHTS_FILE
+    _check_weights_file(weights, manifest)
+    tensors = MappedTensors(weights)
+    _check_tensors(manifest, tensors, weights)
+    _check_values(manifest, tensors, weights)
+    try:
+        check_model_config(manifest["model_config"], len(tensors))
+    except ValueError as error:
+        raise UserError(
+            f"{folder / MANIFEST_FILE} is damaged: {error}. Quantize the model again."
+        ) from error
+    return Checkpoint(manifest, tensors)
+
+
+def write_checkpoint(
+    folder: str | Path,
+    manifest: Mapping[str, Any],
+    tensors: Mapping[str, np.ndarray],
+    force: bool = False,
+) -> None:
+    """Write a checkpoint into a temporary folder beside `folder`, then rename it.
+
+    Args:
+        manifest: all keys of `carsam.json` except `format`, `version` and `weights_file`.
+        force: replace an existing folder.
+
+    Raises:
+        UserError: the folder exists and `force` is not set, or the disk is full.
+    """
+    folder = Path(folder)
+    check_output_folder(folder, force)
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    partial = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
+    try:
+        contiguous = {name: np.ascontiguousarray(tensor) for name, tensor in tensors.items()}
+        save_file(contiguous, partial / WEIGHTS_FILE)
+        (partial / WEIGHTS_FILE).chmod(0o644)  # safetensors writes files that others cannot read
+        weights = {
+            "bytes": (partial / WEIGHTS_FILE).stat().st_size,
+            "sha256": file_sha256(partial / WEIGHTS_FILE),
+        }
+        full = {"format": FORMAT, "version": VERSION, **manifest, "weights_file": weights}
+        (partial / MANIFEST_FILE).write_text(json.dumps(full, indent=1) + "\n", encoding="utf-8")
+        partial.chmod(0o755)
+        _replace_folder(partial, folder)
+    except (OSError, SafetensorError) as error:
+        if _is_disk_full(error):
+            size = sum(tensor.nbytes for tensor in tensors.values())
+            raise UserError(
+                f"No space left on the disk of {folder.parent}; the checkpoint takes "
+                f"{size / 1e6:.0f} MB. Free some space or choose another output folder."
+            ) from error
+        raise
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+
+
+def update_manifest(folder: str | Path, changes: Mapping[str, Any]) -> None:
+    """Replace top-level keys of `carsam.json`, for example `metrics`, atomically."""
+    path = Path(folder) / MANIFEST_FILE
+    manifest = {**read_manifest(path), **changes}
+    partial = path.with_suffix(".partial")
+    partial.write_text(json.dumps(manifest, indent=1) + "\n", encoding="utf-8")
+    os.replace(partial, path)
+
+
+def check_output_folder(folder: Path, force: bool) -> None:
+    """Refuse an existing output folder, before hours of work rather than after them.
+
+    With `force` a checkpoint, or an empty folder, may be replaced, and nothing else: a mistyped
+    `--out` must not delete photos.
+    """
+    if not folder.exists():
+        return
+    if not force:
+        raise UserError(f"{folder} exists already. Choose another folder, or pass --force.")
+    replaceable = folder.is_dir() and (
+        (folder / MANIFEST_FILE).exists() or not any(folder.iterdir())
+    )
+    if not replaceable:
+        raise UserError(
+            f"{folder} exists and is not a carsam checkpoint, so --force does not replace it. "
+            "Choose another folder."
+        )
+
+
+def file_sha256(path: Path) -> str:
+    """Return the SHA-256 of a file, in hexadecimal."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+class MappedTensors(Mapping[str, np.ndarray]):
+    """The tensors of a safetensors file, read-only views of the mapped file.
+
+    Raises:
+        UserError: the file is not a safetensors file, or its header does not fit its size.
+    """
+
+    def __init__(self, path: Path) -> None:
+        try:
+            with safe_open(path, framework="numpy"):  # checks the header against the file's size
+                pass
+        except (SafetensorError, OSError) as error:
+            raise UserError(f"{path} is not a readable safetensors file: {error}.") from error
+        mapped = np.asarray(np.memmap(path, dtype=np.uint8, mode="r"))
+        header_size = int(mapped[:8].view("<u8")[0])
+        try:
+            header = read_json(bytes(mapped[8 : 8 + header_size]))
+        except ValueError as error:
+            raise UserError(f"{path} is not a readable safetensors file: {error}.") from error
+        header.pop("__metadata__", None)
+        unknown = {entry["dtype"] for entry in header.values()} - set(DTYPES)
+        if unknown:
+            raise UserError(
+                f"{path} holds tensors of type {', '.join(sorted(unknown))}; "
+                f"a carsam checkpoint holds only {', '.join(DTYPES)}."
+            )
+        self._data = mapped[8 + header_size :]
+        self._header = header
+
+    def __getitem__(self, name: str) -> np.ndarray:
+        entry = self._header[name]
+        begin, end = entry["data_offsets"]
+        return self._data[begin:end].view(DTYPES[entry["dtype"]]).reshape(entry["shape"])
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._header)
+
+    def __len__(self) -> int:
+        return len(self._header)
+
+
+def _check_weights_file(path: Path, manifest: Mapping[str, Any]) -> None:
+    if not path.is_file():
+        raise UserError(f"{path.parent} is incomplete: it holds no {WEIGHTS_FILE}.")
+    expected = manifest["weights_file"]
+    size = path.stat().st_size
+    if size != expected["bytes"]:
+        raise UserError(
+            f"{path} is damaged: it has {size} bytes, {MANIFEST_FILE} says {expected['bytes']}. "
+            "Copy the checkpoint again."
+        )
+    if file_sha256(path) != expected["sha256"]:
+        raise UserError(
+            f"{path} is damaged: its content does not match the SHA-256 in {MANIFEST_FILE}. "
+            "Copy the checkpoint again."
+        )
+
+
+def _check_tensors(manifest: Mapping[str, Any], tensors: MappedTensors, path: Path) -> None:
+    expected = chain.from_iterable(
+        site_tensors(site_path, site) for site_path, site in manifest["sites"].items()
+    )
+    for name, dtype, shape in expected:
+        found = tensors.get(name)
+        if found is None:
+            raise UserError(f"{path} does not fit its {MANIFEST_FILE}: {name} is missing.")
+        if found.dtype != dtype or found.shape != shape:
+            raise UserError(
+                f"{path} does not fit its {MANIFEST_FILE}: {name} is {found.dtype} of shape "
+                f"{found.shape}, expected {dtype} of shape {shape}."
+            )
+
+
+def _check_values(manifest: Mapping[str, Any], tensors: MappedTensors, path: Path) -> None:
+    """Refuse numbers that no grid has; a comparison with NaN is false."""
+    for name, tensor in tensors.items():
+        if tensor.dtype != np.uint8 and not np.isfinite(tensor).all():
+            raise UserError(f"{path} is damaged: {name} holds NaN or infinity.")
+    for site_path, site in manifest["sites"].items():
+        for name, grid in grids_of(site_path, site):
+            if not (tensors[f"{name}_scale"] > 0).all():
+                raise UserError(f"{path} is damaged: {name}_scale is not positive.")
+            for end, count in (("zero_point", 2 ** grid["bits"]), ("group", grid.get("groups"))):
+                codes = tensors.get(f"{name}_{end}")
+                if codes is not None and count is not None and (codes >= count).any():
+                    raise UserError(
+                        f"{path} is damaged: {name}_{end} is {codes.max()}; "
+                        f"expected less than {count}."
+                    )
+
+
+def _replace_folder(partial: Path, folder: Path) -> None:
+    if not folder.exists():
+        os.rename(partial, folder)
+        return
+    old = Path(tempfile.mkdtemp(prefix=f".{folder.name}-old-", dir=folder.parent))
+    os.rename(folder, old / folder.name)
+    os.rename(partial, folder)
+    shutil.rmtree(old)
+
+
+def _is_disk_full(error: Exception) -> bool:
+    # safetensors reports the operating system's errors in its message only.
+    return getattr(error, "errno", None) == errno.ENOSPC or "No space left" in str(error)

@@ -1,0 +1,23 @@
+"""What measurably helps most, at no cost at run time.
+
+Means of the decoder's inputs move into biases, attention is balanced by its exact invariances,
+softmax codes are relative to the row's maximum, rounding is of second order. In place of CAR-SAM's
+compensation (MAC) and of a reconstruction unit by unit (JCAR), the decoder is then polished as a
+whole: scales, codes and float parts, against the float masks. docs/methods.md has equations,
+docs/accuracy.md what is known of each part.
+"""
+
+from carsam.methods.recipe import Recipe, Step
+from carsam.methods.steps.ranges.round_to_nearest import GRIDS_FIRST
+
+RECIPE = Recipe(
+    "carsam-plus",
+    (
+        Step("balance-attention"),
+        GRIDS_FIRST,
+        Step("row-maximum-softmax"),
+        Step("feed-back-errors"),
+    ),
+    opening=(Step("centre-inputs"),),
+    closing=(Step("polish"),),
+)

@@ -1,0 +1,10 @@
+"""ERQ (Zhong et al., ICML 2024, arXiv 2407.06794): two-step error reduction by ridge regression.
+
+For linears and convolutions; the operands of attention products are rounded to nearest, as in the
+paper.
+"""
+
+from carsam.methods.recipe import Recipe, Step
+from carsam.methods.steps.ranges.round_to_nearest import GRIDS_FIRST
+
+RECIPE = Recipe("erq", (GRIDS_FIRST, Step("reduce-errors")))

@@ -1,0 +1,84 @@
+"""Fold per-channel grids behind a layer normalisation into the norm and the layer that reads it."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from carsam.families.base import NormBefore, Site
+from carsam.methods.base import Unit
+from carsam.methods.steps.ranges.channel_grouping import channel_ranges
+from carsam.methods.watching.watch import observe_again_
+from carsam.simulation import slots
+from carsam.simulation.stored import as_stored, store_
+
+
+@dataclass(frozen=True)
+class FoldNorms:
+    """RepQ-ViT's scale reparameterization (Li et al., ICCV 2023, arXiv 2212.08254).
+
+    Channels x_c of a norm's output have ranges, so grids, (s_c, z_c) of their own. With s and z
+    their means, r = s_c / s and t = s_c (z_c - z), all channels of (x + t) / r share the grid
+    (s, z). The norm's weight becomes g / r, its bias (b + t) / r, the linear's weight r W and its
+    bias b - W t, and the float output stays. The statistics are renewed; a step that sets one grid
+    per tensor then finds (s, z).
+
+    Where we differ: t is 0 where padded windows put zeros between norm and linear, which no bias
+    makes up for; then s_c is that of a range around 0, [-max |x_c|, max |x_c|]. In the decoder the
+    norms' outputs have other readers, so nothing is folded there. Ranges are means of the images'
+    extremes.
+    """
+
+    needs_histograms = False
+    needs_quantized_path = False
+
+    def run_(self, unit: Unit) -> None:
+        """Fold every such norm of the unit."""
+        sites = {site.path: site for site, _ in unit.sites}
+        bits = {site.path: bits for site, bits in unit.sites}
+        for stage in unit.plan.stages:
+            norm = stage.norm
+            if norm is not None and norm.layer in sites and bits[norm.layer].activations:
+                site = sites[norm.layer]
+                ranges = channel_ranges(unit, [site])[site]
+                shifts = norm.shifts and slots.layer(unit.model, site).layer.bias is not None
+                ratio, offset = ratio_and_offset(ranges, shifts, bits[norm.layer].activations)
+                _fold_(unit, norm, site, ratio, offset, bits[norm.layer].weights is None)
+                observe_again_(unit, [(site, "input")])
+
+
+def ratio_and_offset(ranges: Tensor, shifts: bool, bits: int | None) -> tuple[Tensor, Tensor]:
+    """Return r and t (channels,) for smallest and largest values (channels, 2)."""
+    assert bits is not None
+    low, high = ranges.unbind(1)
+    if not shifts:
+        largest = ranges.abs().amax(1)
+        low, high = -largest, largest
+    empty = high - low <= torch.finfo(torch.float32).tiny
+    if bool(empty.all()):
+        return torch.ones_like(low), torch.zeros_like(low)
+    levels = 2**bits - 1
+    scale = (high - low) / levels
+    mean = scale[~empty].mean()
+    scale = torch.where(empty, mean, scale)
+    zero_point = torch.round(-low / scale)  # may lie beyond the codes: the shift brings it back
+    offset = scale * (zero_point - zero_point.mean().round().clamp(0, levels))
+    return scale / mean, offset if shifts else torch.zeros_like(offset)
+
+
+def _fold_(
+    unit: Unit, folded: NormBefore, site: Site, ratio: Tensor, offset: Tensor, stays_float: bool
+) -> None:
+    """Change the norm first, as the checkpoint keeps it, then the linear to fit."""
+    norm = unit.model.get_submodule(folded.norm)
+    layer = slots.layer(unit.model, site).layer
+    weight = as_stored(norm.weight / ratio)
+    ratio = torch.where(weight != 0, norm.weight / weight, ratio)
+    bias = as_stored((norm.bias + offset) / ratio)
+    offset = bias * ratio - norm.bias
+    norm.weight.copy_(weight)
+    norm.bias.copy_(bias)
+    if layer.bias is not None and layer.weight.ndim == 2:
+        store_(layer.bias, layer.bias - layer.weight @ offset)
+    rows = layer.weight * ratio.view(-1, *[1] * (layer.weight.ndim - 2))
+    layer.weight.copy_(as_stored(rows) if stays_float else rows)

@@ -1,0 +1,69 @@
+"""Round to nearest: a grid for every operand from its statistics, every weight to its grid."""
+
+from collections.abc import Collection
+from dataclasses import dataclass
+
+from carsam.errors import UserError
+from carsam.grids.base import UniformGrid
+from carsam.grids.observers import (
+    ACTIVATION_OBSERVERS,
+    NEED_HISTOGRAM,
+    WEIGHT_OBSERVERS,
+    activation_grid,
+)
+from carsam.methods.base import Unit
+from carsam.methods.recipe import Step
+from carsam.simulation import slots
+from carsam.simulation.layers import weight_to_rows
+
+GRIDS_FIRST = Step("round-to-nearest", {"rounds_weights": False})
+"""Grids for everything, weights still float: how recipes that round by themselves begin."""
+
+
+@dataclass(frozen=True)
+class RoundToNearest:
+    """Static uniform quantization without any optimisation.
+
+    Args:
+        weights: observer of the weights, per output channel: `minmax` or `mse`.
+        activations: observer of the activations, per tensor: `minmax`, `averaged-minmax`,
+            `percentile` or `mse`.
+        rounds_weights: False only sets the grids, for a step that rounds by itself.
+    """
+
+    weights: str = "mse"
+    activations: str = "mse"
+    rounds_weights: bool = True
+    needs_quantized_path = False
+
+    def __post_init__(self) -> None:
+        check_observer(self.weights, WEIGHT_OBSERVERS)
+        check_observer(self.activations, ACTIVATION_OBSERVERS)
+
+    @property
+    def needs_histograms(self) -> bool:
+        """Whether the activation observer reads histograms."""
+        return self.activations in NEED_HISTOGRAM
+
+    def run_(self, unit: Unit) -> None:
+        """Give every site of the unit its grids, and round its weights."""
+        device = next(unit.model.parameters()).device
+        for site, bits in unit.sites:
+            if bits.activations is not None:
+                for operand in slots.operands(site):
+                    statistics = unit.statistics[site.path, operand]
+                    grid = activation_grid(statistics, self.activations, bits.activations, device)
+                    slots.set_quantizer_(unit.model, site, operand, grid)
+            layer = slots.weight_layer(unit.model, site)
+            if bits.weights is not None and layer is not None:
+                rows = weight_to_rows(layer.layer, layer.layer.weight)
+                low, high = WEIGHT_OBSERVERS[self.weights](rows, bits.weights)
+                layer.weight_grid = UniformGrid.from_range(low, high, bits.weights)
+                if self.rounds_weights:
+                    layer.round_weight_()
+
+
+def check_observer(name: str, known: Collection[str]) -> None:
+    """Raise UserError when an observer is not among those known."""
+    if name not in known:
+        raise UserError(f"Observer {name} is not known; expected one of {', '.join(known)}.")

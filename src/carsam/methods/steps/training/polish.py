@@ -1,0 +1,196 @@
+"""A last touch to scales, codes and float parts, all units together, against the float masks."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from carsam.errors import UserError
+from carsam.families.base import Site, Stage, State, sites_of_stages, split_after_encoder
+from carsam.images.moved_boxes import moved_boxes
+from carsam.methods.base import Whole
+from carsam.methods.steps.training.mask_loss import mask_loss, run_stages
+from carsam.methods.steps.training.reconstruct import UnitWeights
+from carsam.methods.steps.training.teacher import Teacher
+from carsam.simulation import slots
+from carsam.simulation.trainable import trainable_scales
+
+
+@dataclass(frozen=True)
+class Polish:
+    """Train all units together, end to end, until the masks are nearest the float model's.
+
+    Trained are the scales of activations, the scale and the codes of every row of a weight, and
+    what stays float: biases, norms, the decoder's own tokens and its mask head. Nothing of it costs
+    anything at run time. The loss is `mask_loss` on the calibration images and their mirror images;
+    no label is used. One step takes one image, with some of its own boxes and some that are moved
+    for this step alone, which the float model answers: the images' own boxes would soon be learned
+    by heart.
+    EfficientQAT (Chen et al., ACL 2025, arXiv 2407.11062) trains scales end to end after its blocks
+    in the same way; codes move as in LSQ (Esser et al., ICLR 2020), with a rate at which few of
+    them leave their place.
+
+    A model that ends farther from the float masks than it began is put back.
+
+    Args:
+        steps: optimiser steps.
+        rate: Adam's rate of all scales, relative to their start, falling to 0 along a cosine; of
+            what stays float relative to its mean size.
+        rounding_rate: Adam's rate of the weights' codes, in steps of their grids; 0 leaves all
+            where they are.
+        boxes: that one step takes.
+        moved: share of them that are moved for the step.
+        encoder: train the encoder's blocks as well; otherwise what they return is computed once.
+        parameters: train what stays float beside the scales.
+    """
+
+    steps: int = 4000
+    rate: float = 3e-3
+    rounding_rate: float = 0.01
+    boxes: int = 4
+    moved: float = 0.5
+    encoder: bool = False
+    parameters: bool = True
+
+    def run_(self, whole: Whole) -> None:
+        """Train; the model ends on its grids, with all float parts as a checkpoint keeps them."""
+        if whole.teacher is None or not whole.sites:
+            whole.progress.warn("Nothing to polish: no quantized unit leads to masks.")
+            return
+        first, trained = split_after_encoder(whole.stages)
+        if self.encoder:
+            first, trained = (), whole.stages
+        starts = [run_stages(whole.model, first, state) for state in whole.states]
+        loss = _Loss(whole.model, trained, starts, whole.teacher)
+        sites = _sites_of(whole, trained)
+        parameters = _float_parameters(whole, trained, sites) if self.parameters else []
+        begin, values = UnitWeights(whole), [p.detach().clone() for p in parameters]
+        before = loss.mean()
+        self._train_(whole, loss, sites, parameters)
+        after = loss.mean()
+        if not after <= before:
+            begin.restore_()
+            for parameter, value in zip(parameters, values, strict=True):
+                parameter.data.copy_(value)
+            whole.progress.warn(
+                f"Polish raised the masks' loss from {before:.4g} to {after:.4g} and was undone."
+            )
+        whole.notes.append(
+            {
+                "step": "polish",
+                "loss_before": before,
+                "loss_after": after,
+                "kept": after <= before,
+            }
+        )
+
+    def _boxes(self, own: Tensor, random: np.random.Generator) -> Tensor:
+        """Return the boxes (1, B, 4) of one step, from an image's own (1, P, 4)."""
+        moved = round(self.moved * self.boxes)
+        chosen = random.permutation(own.shape[1])[: self.boxes - moved]
+        boxes = own[0].cpu().numpy()
+        bounds = np.concatenate([boxes[:, :2].min(0), boxes[:, 2:].max(0)])
+        new = moved_boxes(boxes, moved, bounds, random)
+        return torch.cat([own[:, chosen], torch.from_numpy(new)[None].to(own)], dim=1)
+
+    def _train_(
+        self, whole: Whole, loss_of: "_Loss", sites: list[Site], parameters: list[Tensor]
+    ) -> None:
+        random = np.random.default_rng(whole.seed)
+        whole.progress.start("Polishing", self.steps)
+        with (
+            torch.enable_grad(),
+            trainable_scales(whole.model, sites) as (rows, learned),
+            _requiring_gradients(parameters),
+        ):
+            factors = [part.factor for part in (*rows, *learned)]
+            codes = [row.codes.requires_grad_(self.rounding_rate > 0) for row in rows]
+            groups = [
+                {"params": factors, "lr": self.rate},
+                {"params": codes, "lr": self.rounding_rate},
+            ]
+            for parameter in parameters:
+                size = float(parameter.detach().abs().mean())
+                groups.append({"params": [parameter], "lr": self.rate * size})
+            optimizer = torch.optim.Adam(groups)
+            rates = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, self.steps)
+            order: list[int] = []
+            for step in range(self.steps):
+                order = order or random.permutation(len(loss_of.boxes)).tolist()
+                index = order.pop()
+                loss = loss_of(index, self._boxes(loss_of.boxes[index], random))
+                if not bool(torch.isfinite(loss)):
+                    raise UserError(f"Polish: the masks' loss is {float(loss)} at step {step}.")
+                optimizer.zero_grad(set_to_none=True)
+                loss.backward()
+                optimizer.step()
+                rates.step()
+                whole.progress.advance()
+        whole.progress.finish()
+        for parameter in parameters:
+            parameter.data.copy_(parameter.data.half())  # as a checkpoint keeps it
+
+
+@dataclass(frozen=True)
+class _Loss:
+    """How far the masks of calibration images are from the float model's.
+
+    Args:
+        model: the quantized model.
+        stages: its stages up to the masks that are trained.
+        starts: states before them, one per image.
+        teacher: the float model.
+    """
+
+    model: Any
+    stages: tuple[Stage, ...]
+    starts: list[State]
+    teacher: Teacher
+
+    @property
+    def boxes(self) -> list[Tensor]:
+        """The images' own boxes, (1, P, 4) each."""
+        return [start["boxes"] for start in self.starts]
+
+    def __call__(self, image: int, boxes: Tensor) -> Tensor:
+        """Return the loss on boxes (1, P, 4) of an image."""
+        outputs = run_stages(self.model, self.stages, {**self.starts[image], "boxes": boxes})
+        return mask_loss(outputs, self.teacher.answer(image, boxes))
+
+    def mean(self) -> float:
+        """Return the mean over all images, on their own boxes."""
+        with torch.no_grad():
+            losses = [float(self(image, boxes)) for image, boxes in enumerate(self.boxes)]
+        return sum(losses) / len(losses)
+
+
+def _sites_of(whole: Whole, stages: tuple[Stage, ...]) -> list[Site]:
+    """Return the quantized sites of some stages."""
+    quantized = tuple(site for site, _ in whole.sites)
+    members = dict(sites_of_stages(whole.stages, quantized))
+    return [site for stage in stages for site in members[stage]]
+
+
+def _float_parameters(whole: Whole, stages: tuple[Stage, ...], sites: list[Site]) -> list[Tensor]:
+    """Return the parameters of some stages that are not rounded."""
+    prefixes = tuple(f"{stage.block or stage.path}." for stage in stages)
+    layers = (slots.weight_layer(whole.model, site) for site in sites)
+    rounded = {id(layer.layer.weight) for layer in layers if layer and layer.weight_grid}
+    named = whole.model.named_parameters()
+    return [p for name, p in named if name.startswith(prefixes) and id(p) not in rounded]
+
+
+@contextmanager
+def _requiring_gradients(parameters: list[Tensor]) -> Iterator[None]:
+    for parameter in parameters:
+        parameter.requires_grad_(True)
+    try:
+        yield
+    finally:
+        for parameter in parameters:
+            parameter.requires_grad_(False)
+            parameter.grad = None

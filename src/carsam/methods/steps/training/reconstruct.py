@@ -1,0 +1,228 @@
+"""Reconstruction of one unit: rounding and activation scales trained against the float outputs."""
+
+import math
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from carsam.errors import UserError
+from carsam.families.base import ENCODER_ROLES, Site, State
+from carsam.methods.base import Unit, Whole
+from carsam.methods.steps.jcar.joint_loss import JointLoss
+from carsam.methods.steps.training.interaction import interaction_loss, interaction_stages
+from carsam.methods.units import UnitPlan
+from carsam.simulation import slots
+from carsam.simulation.layers import QuantizedLayer
+from carsam.simulation.trainable import LearnedGrid, SoftRounding, drawn, trainable
+
+Training = AbstractContextManager[tuple[list[SoftRounding], list[LearnedGrid]]]
+
+RECORDS = 20
+
+
+@dataclass(frozen=True)
+class Reconstruct:
+    """QDrop's joint pass (Wei et al. 2022): AdaRound, learned scales, quantization at random.
+
+    The loss of a unit is `JointLoss`. One step takes one image with all its boxes.
+
+    Args:
+        steps: optimiser steps; 20000 in the papers.
+        encoder_share: share of them that the encoder's units take; they cost most and lose least.
+        rounding_rate: Adam's rate of the rounding variables; 1e-3 in the papers.
+        scale_rate: Adam's rate of the activation scales, relative to their start, falling to 0
+            along a cosine.
+        trains_weights: learn the rounding of the weights; otherwise they stay as they are.
+        trains_scales: learn the scales of the activations; otherwise they stay as they are.
+        keep: probability that an activation is quantized during training; 1 switches QDrop's
+            dropping off, 0 leaves all activations in float.
+        keep_inputs: probability that an element of the unit's input comes from the quantized
+            path during training, not from the float model.
+        interaction: weight of the error after the two-way blocks, run in float on the unit's
+            outputs (SAQ-SAM), beside that of the outputs themselves; 0 saves these runs.
+        rounding_weight: weight of AdaRound's regulariser.
+        warm_up: share of the steps before the regulariser sets in.
+        first_exponent, last_exponent: of the regulariser, linear over the steps after warm-up.
+    """
+
+    steps: int = 300
+    encoder_share: float = 1.0
+    rounding_rate: float = 1e-2
+    scale_rate: float = 2e-3
+    trains_weights: bool = True
+    trains_scales: bool = True
+    keep: float = 0.5
+    keep_inputs: float = 0.5
+    interaction: float = 0.0
+    rounding_weight: float = 0.01
+    warm_up: float = 0.2
+    first_exponent: float = 20.0
+    last_exponent: float = 2.0
+    needs_histograms = False
+    needs_quantized_path = True
+
+    def run_(self, unit: Unit) -> None:
+        """Train the unit; it ends hard-rounded, on its grids, nothing dropped.
+
+        A unit whose loss grows is put back to its starting point, rounded to nearest.
+        """
+        if not unit.sites:
+            return
+        joint_loss = JointLoss(unit)
+        start = UnitWeights(unit)
+        start.round_to_nearest_()
+        loss_before = final_loss(unit, joint_loss)
+        start.restore_()
+        losses = replace(self, steps=self.steps_of(unit.plan))._train_(unit, joint_loss)
+        loss_after = final_loss(unit, joint_loss)
+        if loss_after > loss_before:
+            start.restore_()
+            start.round_to_nearest_()
+            unit.progress.warn(
+                f"{unit.plan.name}: reconstruction raised the loss from {loss_before:.4g} to "
+                f"{loss_after:.4g}; the unit is rounded to nearest instead."
+            )
+        unit.notes.append(
+            {
+                "step": "reconstruct",
+                "unit": unit.plan.name,
+                "loss_before": loss_before,
+                "loss_after": loss_after,
+                "kept": loss_after <= loss_before,
+                "loss_by_step": _averaged(losses, RECORDS),
+            }
+        )
+
+    def steps_of(self, plan: UnitPlan) -> int:
+        """Return how many steps a unit takes, at least one."""
+        share = self.encoder_share if plan.stages[0].role in ENCODER_ROLES else 1.0
+        return max(1, round(share * self.steps))
+
+    def _train_(self, unit: Unit, joint_loss: JointLoss) -> list[float]:
+        """Optimise rounding and scales; return the loss of every step."""
+        generator = torch.Generator(_device(unit)).manual_seed(unit.seed)
+        losses = []
+        meeting = interaction_stages(unit) if self.interaction else ()
+        with torch.enable_grad(), self._trainable(unit, generator) as (roundings, learned):
+            factors = [grid.factor for grid in learned if self.trains_scales]
+            optimizers = self._optimizers(roundings, factors)
+            for step in range(self.steps if optimizers else 0):
+                index = _drawn_index(len(unit.inputs), generator)
+                mixed = self._mixed(unit.inputs[index], unit.quantized_inputs[index], generator)
+                outputs = unit.plan.run(unit.model, mixed)
+                target = unit.targets[index]
+                loss = joint_loss(outputs, target)
+                if meeting:
+                    interaction = interaction_loss(unit, meeting, outputs, target)
+                    loss = loss + self.interaction * interaction
+                losses.append(float(loss.detach()))
+                if not math.isfinite(losses[-1]):
+                    raise UserError(f"{unit.plan.name}: the loss is {losses[-1]} at step {step}.")
+                for optimizer in optimizers:
+                    optimizer.zero_grad(set_to_none=True)
+                (loss + self._regulariser(roundings, step)).backward()
+                for optimizer in optimizers:
+                    optimizer.step()
+                if factors:
+                    optimizers[-1].param_groups[0]["lr"] = self._scale_rate_after(step)
+        return losses
+
+    def _trainable(self, unit: Unit, generator: torch.Generator) -> Training:
+        """Return the context in which the unit trains; it finishes the unit when it ends."""
+        sites = [site for site, _ in unit.sites]
+        return trainable(unit.model, sites, self.keep, generator, self.trains_weights)
+
+    def _scale_rate_after(self, step: int) -> float:
+        return self.scale_rate * 0.5 * (1 + math.cos(math.pi * step / self.steps))
+
+    def _optimizers(
+        self, roundings: list[SoftRounding], factors: list[torch.nn.Parameter]
+    ) -> list[torch.optim.Optimizer]:
+        optimizers: list[torch.optim.Optimizer] = []
+        if roundings:
+            alphas = [rounding.alpha for rounding in roundings]
+            optimizers.append(torch.optim.Adam(alphas, lr=self.rounding_rate, fused=True))
+        if factors:
+            optimizers.append(torch.optim.Adam(factors, lr=self.scale_rate, fused=True))
+        return optimizers
+
+    def _regulariser(self, roundings: list[SoftRounding], step: int) -> Tensor | float:
+        """Return the weighted regulariser, 0 during warm-up."""
+        begin = self.warm_up * self.steps
+        if step < begin or not roundings:
+            return 0.0
+        done = (step - begin) / (self.steps - begin)
+        exponent = self.first_exponent + (self.last_exponent - self.first_exponent) * done
+        return self.rounding_weight * torch.stack([r.undecided(exponent) for r in roundings]).sum()
+
+    def _mixed(self, inputs: State, quantized: State, generator: torch.Generator) -> State:
+        """Take each element from the quantized path with probability `keep_inputs`."""
+        return {
+            name: torch.where(drawn(values, self.keep_inputs, generator), quantized[name], values)
+            for name, values in inputs.items()
+        }
+
+
+class UnitWeights:
+    """The weights and grids of a unit, or of all units, before training."""
+
+    def __init__(self, unit: Unit | Whole) -> None:
+        self._unit = unit
+        self._weights = {
+            site: (layer.layer.weight.detach().clone(), layer.weight_grid)
+            for site, layer in self._layers()
+        }
+        self._grids = {
+            (site, operand): slots.quantizer(unit.model, site, operand)
+            for site, _ in unit.sites
+            for operand in slots.operands(site)
+        }
+
+    def restore_(self) -> None:
+        """Put the weights and the grids back."""
+        for site, layer in self._layers():
+            weight, layer.weight_grid = self._weights[site]
+            layer.layer.weight.data.copy_(weight)
+        for (site, operand), grid in self._grids.items():
+            slots.set_quantizer_(self._unit.model, site, operand, grid)
+
+    def round_to_nearest_(self) -> None:
+        """Round every weight that has a grid."""
+        for _, layer in self._layers():
+            if layer.weight_grid is not None:
+                layer.round_weight_()
+
+    def _layers(self) -> Iterator[tuple[Site, QuantizedLayer]]:
+        for site, _ in self._unit.sites:
+            layer = slots.weight_layer(self._unit.model, site)
+            if layer is not None:
+                yield site, layer
+
+
+def final_loss(unit: Unit, joint_loss: JointLoss) -> float:
+    """Return the unit's loss over all images along the quantized path, as it is now."""
+    with torch.no_grad():
+        losses = [
+            float(joint_loss(unit.plan.run(unit.model, state), target))
+            for state, target in zip(unit.quantized_inputs, unit.targets, strict=True)
+        ]
+    return sum(losses) / len(losses)
+
+
+def _averaged(losses: Sequence[float], pieces: int) -> list[float]:
+    """Return the means of consecutive pieces of a curve."""
+    size = max(1, len(losses) // pieces)
+    parts = [losses[start : start + size] for start in range(0, len(losses), size)]
+    return [sum(part) / len(part) for part in parts]
+
+
+def _drawn_index(count: int, generator: torch.Generator) -> int:
+    return int(torch.randint(count, (), generator=generator, device=generator.device))
+
+
+def _device(unit: Unit) -> torch.device:
+    device: torch.device = next(unit.model.parameters()).device
+    return device

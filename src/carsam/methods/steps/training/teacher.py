@@ -1,0 +1,40 @@
+"""The float model, kept to answer any prompt while the quantized one is trained."""
+
+import copy
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from carsam.families.base import Stage, State, split_after_encoder
+from carsam.methods.steps.training.mask_loss import run_stages, stages_to_masks
+
+
+class Teacher:
+    """A copy of a float model behind its encoder, with what the encoder makes of every image.
+
+    Args:
+        model: the prepared model, float still; its encoder's blocks are run now and not copied.
+        stages: of the model.
+        states: before the first stage, one per image.
+        keep: makes a list of the states behind the encoder.
+    """
+
+    def __init__(
+        self,
+        model: Any,
+        stages: tuple[Stage, ...],
+        states: Sequence[State],
+        keep: Callable[[Iterable[State]], Sequence[State]] = tuple,
+    ) -> None:
+        encoder, self._stages = split_after_encoder(stages_to_masks(stages))
+        blocks = (model.get_submodule(stage.block or stage.path) for stage in encoder)
+        self._model = copy.deepcopy(model, {id(block): block for block in blocks})
+        self._states = keep(run_stages(model, encoder, state) for state in states)
+
+    def answer(self, image: int, boxes: Tensor) -> State:
+        """Return `masks` (P, M, 4h, 4w) and `ious` (P, M) of boxes (1, P, 4) in an image."""
+        with torch.no_grad():
+            state = run_stages(self._model, self._stages, {**self._states[image], "boxes": boxes})
+        return {name: state[name] for name in ("masks", "ious")}

@@ -1,0 +1,140 @@
+"""See what flows through a unit while it runs: in float, or as it is quantized so far."""
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
+
+from carsam.families.base import Site, State
+from carsam.grids.observers import Observer
+from carsam.methods.base import Unit
+from carsam.simulation import slots
+from carsam.simulation.attention import is_relative
+
+Key = tuple[Site, str]
+"""A site and one of its operands."""
+
+Consumer = Callable[[Tensor], None]
+
+
+class Tap(nn.Module):
+    """Shows what a quantizer returns to a consumer."""
+
+    def __init__(self, quantizer: nn.Module, consume: Consumer) -> None:
+        super().__init__()
+        self._quantizer, self._consume = quantizer, consume
+        self.relative_to_maximum = is_relative(quantizer)
+
+    def forward(self, values: Tensor) -> Tensor:
+        """Quantize, show, pass on."""
+        quantized: Tensor = self._quantizer(values)
+        self._consume(quantized)
+        return quantized
+
+
+@contextmanager
+def replaced(model: Any, quantizers: Mapping[Key, nn.Module]) -> Iterator[None]:
+    """Put modules into some slots for a while."""
+    before = {key: slots.quantizer(model, *key) for key in quantizers}
+    try:
+        for key, module in quantizers.items():
+            slots.set_quantizer_(model, *key, module)
+        yield
+    finally:
+        for key, module in before.items():
+            slots.set_quantizer_(model, *key, module)
+
+
+@contextmanager
+def in_float(unit: Unit) -> Iterator[None]:
+    """Take all quantizers out of a unit for a while; rounded weights stay."""
+    keys = [(site, operand) for site, _ in unit.sites for operand in slots.operands(site)]
+    with replaced(unit.model, {key: nn.Identity() for key in keys}):
+        yield
+
+
+@contextmanager
+def watched(unit: Unit, consumers: Mapping[Key, Consumer]) -> Iterator[None]:
+    """Show what the quantizers in some slots return, each to its consumer."""
+    taps = {
+        key: Tap(slots.quantizer(unit.model, *key), consume) for key, consume in consumers.items()
+    }
+    with replaced(unit.model, taps):
+        yield
+
+
+def run(unit: Unit, states: Iterable[State]) -> None:
+    """Run a unit for what others see of it."""
+    for state in states:
+        unit.plan.run(unit.model, state)
+
+
+def run_products(
+    unit: Unit,
+    states: Sequence[State],
+    site: Site,
+    consume: Callable[[Tensor, Tensor], None],
+) -> None:
+    """Run a unit and show an attention's second product.
+
+    Args:
+        consume: takes probabilities (batch, heads, queries, keys) and values (batch or 1, heads,
+            keys, d) as they enter the product, possibly in several pieces per image.
+    """
+    latest: list[Tensor] = []
+
+    class Products(TorchFunctionMode):
+        def __torch_function__(
+            self, func: Callable, types: Any, args: Any = (), kwargs: Any = None
+        ) -> Any:
+            if func is torch.matmul and latest and args[0] is latest[0]:
+                consume(*args)
+            return func(*args, **(kwargs or {}))
+
+    def remember(probabilities: Tensor) -> None:
+        latest[:] = [probabilities]
+
+    with watched(unit, {(site, "probabilities"): remember}), Products():
+        run(unit, states)
+
+
+class _Reached(Exception):
+    """The run came to the slot."""
+
+
+def value_at(unit: Unit, key: Key, state: State) -> Tensor:
+    """Return what the quantizer in a slot returns (its first piece), and run no further."""
+    seen: list[Tensor] = []
+
+    def reached(values: Tensor) -> None:
+        seen.append(values)
+        raise _Reached
+
+    with watched(unit, {key: reached}):
+        try:
+            unit.plan.run(unit.model, state)
+        except _Reached:
+            return seen[0]
+    raise RuntimeError(f"{key[0].path} was not reached when its unit ran.")
+
+
+def observe_again_(unit: Unit, keys: Iterable[Key]) -> None:
+    """Renew the statistics of some operands, after a step has changed the unit in float."""
+    observers = {key: Observer(key[0].path, key[1]) for key in keys}
+    histograms = any(
+        unit.statistics[site.path, operand].histogram is not None for site, operand in observers
+    )
+    with in_float(unit), replaced(unit.model, observers):
+        for state in unit.inputs:
+            unit.plan.run(unit.model, state)
+            for observer in observers.values():
+                observer.end_image()
+        if histograms:
+            for observer in observers.values():
+                observer.counting = True
+            run(unit, unit.inputs)
+    for (site, operand), observer in observers.items():
+        unit.statistics[site.path, operand] = observer.statistics

@@ -1,0 +1,216 @@
+"""The two products of attention with quantized operands, and how models are given them."""
+
+from typing import Any, cast
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from transformers import AttentionInterface
+
+from carsam.grids.base import UniformGrid
+from carsam.grids.row_maximum import RowMaximumGrid
+from carsam.grids.tables import Log1pGrid, LogGrid, TwinUniformGrid
+from carsam.simulation import integer_attention
+from carsam.simulation.integer_attention import OperandGrids
+
+OPERANDS = ("query", "key", "probabilities", "value")
+INTERFACE = "carsam"
+SCORES_AT_ONCE = 1 << 24
+
+INTEGER_GRIDS: dict[str, tuple[type[nn.Module], ...]] = {
+    "query": (UniformGrid,),
+    "key": (UniformGrid,),
+    "probabilities": (UniformGrid, RowMaximumGrid, LogGrid, Log1pGrid, TwinUniformGrid),
+    "value": (UniformGrid,),
+}
+"""Grids of each operand with which the native engine's bits are computed."""
+
+
+class AttentionProduct(nn.Module):
+    """softmax(q k' * scaling + bias) v, with a quantizer for each of the four operands.
+
+    Every quantizer is an identity (float), an observer, or a grid. Without gradients, codes of
+    `INTEGER_GRIDS` are multiplied as integers, as the native engine does.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.quantizers = nn.ModuleDict({operand: nn.Identity() for operand in OPERANDS})
+
+    def forward(
+        self,
+        query: Tensor,
+        key: Tensor,
+        value: Tensor,
+        scaling: float,
+        relative_position: "RelativePosition | None" = None,
+    ) -> Tensor:
+        """Return the attended values (batch, heads, queries, d).
+
+        Args:
+            query: (batch, heads, queries, d), before scaling.
+            key, value: (batch or 1, heads, keys, d); a batch of 1 is shared by all queries.
+            relative_position: adds its bias, computed from the quantized query.
+        """
+        if self.multiplies_integers():
+            grids = OperandGrids(**cast(dict[str, Any], dict(self.quantizers.items())))
+            return _attend_integers(query, key, value, scaling, relative_position, grids)
+        query = self.quantizers["query"](query)
+        key = self.quantizers["key"](key)
+        value = self.quantizers["value"](value)
+        batch, heads, queries, keys = (*query.shape[:3], key.shape[2])
+        batch = max(batch, len(key))
+        if batch * heads * queries * keys <= SCORES_AT_ONCE:
+            return self._attend(query, key, value, scaling, relative_position)
+        query, key, value = (t.expand(batch, -1, -1, -1) for t in (query, key, value))
+        attended = query.new_empty(query.shape)
+        heads_at_once = max(1, SCORES_AT_ONCE // (queries * keys))
+        for image in range(batch):  # the scores of all heads at once may not fit the memory
+            for head in range(0, heads, heads_at_once):
+                part = (slice(image, image + 1), slice(head, head + heads_at_once))
+                attended[part] = self._attend(
+                    query[part], key[part], value[part], scaling, relative_position
+                )
+        return attended
+
+    def multiplies_integers(self) -> bool:
+        """Tell whether codes are multiplied: all four operands have grids for that."""
+        return not torch.is_grad_enabled() and all(
+            type(self.quantizers[operand]) in grids for operand, grids in INTEGER_GRIDS.items()
+        )
+
+    def _attend(
+        self,
+        query: Tensor,
+        key: Tensor,
+        value: Tensor,
+        scaling: float,
+        relative_position: "RelativePosition | None",
+    ) -> Tensor:
+        scores = torch.matmul(query, key.transpose(-2, -1)).mul_(scaling)
+        if relative_position is not None:
+            scores = relative_position.add_(scores, query)
+        quantizer = self.quantizers["probabilities"]
+        if is_relative(quantizer):
+            parts = quantizer(torch.exp(scores - scores.amax(-1, keepdim=True)))
+            return torch.matmul(parts, value) / parts.sum(-1, keepdim=True)
+        return torch.matmul(quantizer(torch.softmax(scores, dim=-1)), value)
+
+
+def is_relative(quantizer: nn.Module) -> bool:
+    """Tell whether a quantizer of probabilities takes them divided by their row's largest."""
+    return getattr(quantizer, "relative_to_maximum", False)
+
+
+def rounded_probabilities(quantizer: nn.Module, probabilities: Tensor) -> Tensor:
+    """Return what the values are multiplied by in the end, for probabilities (..., keys)."""
+    if not is_relative(quantizer):
+        return cast(Tensor, quantizer(probabilities))
+    parts = quantizer(probabilities / probabilities.amax(-1, keepdim=True))
+    return cast(Tensor, parts / parts.sum(-1, keepdim=True))
+
+
+class RelativePosition:
+    """Decomposed relative positions of one attention over a height x width grid of tokens.
+
+    Args:
+        table_height, table_width: (2 * height - 1, d) and (2 * width - 1, d).
+    """
+
+    def __init__(self, table_height: Tensor, table_width: Tensor, height: int, width: int) -> None:
+        self.height, self.width = height, width
+        self.rows = _relative_table(table_height, height)  # (height, height, d)
+        self.columns = _relative_table(table_width, width)  # (width, width, d)
+
+    def add_(self, scores: Tensor, query: Tensor) -> Tensor:
+        """Add the bias to scores (batch, heads, queries, keys), in place where possible."""
+        batch, heads, _, d = query.shape
+        height, width = self.height, self.width
+        query = query.reshape(batch * heads, height, width, d)
+        by_row = torch.einsum("bhwc,hkc->bhwk", query, self.rows)
+        by_column = torch.einsum("bhwc,wkc->bhwk", query, self.columns)
+        biased = scores.view(batch * heads, height, width, height, width)
+        biased = biased.add_(by_row[..., None]).add_(by_column[:, :, :, None])
+        return biased.view(scores.shape)
+
+
+class QuantizedVisionAttention(nn.Module):
+    """Takes the place of SAM's vision attention, whose relative positions bypass any hook.
+
+    It holds the original's layers under the original's names.
+    """
+
+    def __init__(self, attention: nn.Module) -> None:
+        super().__init__()
+        original: Any = attention
+        self.qkv, self.proj = original.qkv, original.proj
+        self.num_attention_heads, self.scale = original.num_attention_heads, original.scale
+        self.use_rel_pos = original.use_rel_pos
+        if self.use_rel_pos:
+            self.rel_pos_h, self.rel_pos_w = original.rel_pos_h, original.rel_pos_w
+        self.product = AttentionProduct()
+
+    def forward(
+        self, hidden_states: Tensor, output_attentions: bool | None = None
+    ) -> tuple[Tensor, None]:
+        """Attend within hidden states (batch, height, width, channels)."""
+        batch, height, width, _ = hidden_states.shape
+        heads = self.num_attention_heads
+        qkv = self.qkv(hidden_states).view(batch, height * width, 3, heads, -1)
+        query, key, value = qkv.permute(2, 0, 3, 1, 4).unbind(0)  # (batch, heads, tokens, d)
+        position = None
+        if self.use_rel_pos:
+            position = RelativePosition(self.rel_pos_h, self.rel_pos_w, height, width)
+        attended = self.product(query, key, value, self.scale, position)
+        attended = attended.transpose(1, 2).reshape(batch, height, width, -1)
+        return self.proj(attended), None
+
+
+def quantized_attention(
+    module: Any,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    attention_mask: Tensor | None,
+    scaling: float,
+    **kwargs: Any,
+) -> tuple[Tensor, None]:
+    """Attention function for transformers' registry; `module.product` does the work."""
+    if attention_mask is not None:
+        raise ValueError("Quantized attention has no attention mask (attention_similarity).")
+    return module.product(query, key, value, scaling).transpose(1, 2), None
+
+
+def _attend_integers(
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    scaling: float,
+    relative_position: RelativePosition | None,
+    grids: OperandGrids,
+) -> Tensor:
+    shape = (max(len(query), len(key)), *query.shape[1:])
+    query, key, value = (
+        grid.steps(operand).expand(shape[0], -1, -1, -1).flatten(0, 1)
+        for grid, operand in ((grids.query, query), (grids.key, key), (grids.value, value))
+    )  # (batch * heads, tokens, d)
+    positions = None
+    if relative_position is not None:
+        positions = integer_attention.position_scores(
+            query.unflatten(1, (relative_position.height, relative_position.width)),
+            relative_position.rows,
+            relative_position.columns,
+            grids.position_unit,
+        )
+    return integer_attention.attend(query, key, value, scaling, grids, positions).view(shape)
+
+
+def _relative_table(table: Tensor, size: int) -> Tensor:
+    """Return (size, size, d): the table's row for every query and key coordinate."""
+    if len(table) != 2 * size - 1:
+        table = F.interpolate(table.T[None], size=2 * size - 1, mode="linear")[0].T
+    coordinates = torch.arange(size, device=table.device)
+    return table[coordinates[:, None] - coordinates[None, :] + size - 1]
+
+
+AttentionInterface.register(INTERFACE, quantized_attention)

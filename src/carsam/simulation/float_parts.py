@@ -1,0 +1,84 @@
+"""The float parts between quantized layers, with the native engine's bits where that is possible.
+
+Their results are rounded to codes, so they must not differ in the last bit. With gradients they
+compute as torch does.
+"""
+
+from collections.abc import Callable
+from typing import Any, cast
+
+import torch
+from torch import Tensor, nn
+from transformers.activations import GELUActivation
+from transformers.models.sam.modeling_sam import SamPositionalEmbedding
+from transformers.models.sam_hq.modeling_sam_hq import SamHQPositionalEmbedding
+
+from carsam.simulation import arithmetic
+
+
+def reproduce_(model: nn.Module) -> None:
+    """Replace a model's norms, GELUs and positional encodings; parameters keep their names."""
+    replacements: dict[int, nn.Module] = {}
+    for path, module in list(model.named_modules(remove_duplicate=False)):
+        for kind, replacement in REPLACEMENTS.items():
+            if isinstance(module, kind):  # a module that two parts share stays shared
+                new = replacements.setdefault(id(module), replacement(module))
+                model.set_submodule(path, new)
+
+
+class LayerNorm(nn.Module):
+    """Layer normalisation over the channels, last or first after the batch."""
+
+    def __init__(self, norm: nn.LayerNorm) -> None:
+        super().__init__()
+        self.weight, self.bias = norm.weight, norm.bias
+        self.eps = norm.eps
+        self.channels_first = getattr(norm, "data_format", "channels_last") == "channels_first"
+
+    def forward(self, values: Tensor) -> Tensor:
+        """Normalise (..., C), or (batch, C, h, w)."""
+        if self.channels_first:
+            return self._normalised(values.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
+        return self._normalised(values)
+
+    def _normalised(self, values: Tensor) -> Tensor:
+        if torch.is_grad_enabled():
+            return nn.functional.layer_norm(
+                values, self.weight.shape, self.weight, self.bias, self.eps
+            )
+        return arithmetic.layer_norm(values, self.weight, self.bias, self.eps)
+
+
+class Gelu(nn.Module):
+    """x Phi(x)."""
+
+    def forward(self, values: Tensor) -> Tensor:
+        """Apply to values of any shape."""
+        if torch.is_grad_enabled():
+            return nn.functional.gelu(values)
+        return arithmetic.gelu(values)
+
+
+class PositionalEncoding(nn.Module):
+    """Random Fourier features of coordinates, computed in float64 and rounded at the end."""
+
+    def __init__(self, encoding: nn.Module) -> None:
+        super().__init__()
+        self.positional_embedding = cast(nn.Parameter, encoding.positional_embedding)
+
+    def forward(self, coordinates: Tensor, input_shape: tuple[int, int] | None = None) -> Tensor:
+        """Encode (..., 2) coordinates x, y in [0, 1], or in pixels of a (height, width) image."""
+        if input_shape is not None:
+            height, width = input_shape
+            coordinates = coordinates / coordinates.new_tensor([width, height])
+        angles = (2 * coordinates.double() - 1) @ self.positional_embedding.double()
+        angles = angles * (2 * torch.pi)
+        return torch.cat([angles.sin(), angles.cos()], dim=-1).to(self.positional_embedding.dtype)
+
+
+REPLACEMENTS: dict[Any, Callable[[Any], nn.Module]] = {
+    nn.LayerNorm: LayerNorm,
+    (nn.GELU, GELUActivation): lambda _: Gelu(),
+    (SamPositionalEmbedding, SamHQPositionalEmbedding): PositionalEncoding,
+}
+"""What takes the place of which modules."""

@@ -1,0 +1,125 @@
+"""Preprocessing and mask upscaling against segment-anything and torch."""
+
+import numpy as np
+import pytest
+import torch
+from torch.nn import functional
+
+from carsam.images.preprocess import (
+    PIXEL_MEAN,
+    PIXEL_STD,
+    Frame,
+    normalise_and_pad,
+    preprocess,
+    resize_longest_side,
+    upscale_masks,
+)
+
+SIZES = [(90, 120), (120, 90), (64, 64), (37, 501), (480, 640), (1365, 2048), (33, 31)]
+
+
+def photo_of(height, width):
+    return np.random.default_rng(0).integers(0, 256, (height, width, 3), np.uint8)
+
+
+@pytest.fixture(scope="module")
+def resizer(segment_anything):
+    from segment_anything.utils.transforms import ResizeLongestSide
+
+    return ResizeLongestSide
+
+
+@pytest.mark.parametrize("size", SIZES)
+@pytest.mark.parametrize("side", [64, 1024])
+def test_input_size_equals_segment_anything(resizer, size, side):
+    assert Frame(size, side).input_size == resizer.get_preprocess_shape(*size, side)
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_resized_image_equals_segment_anything(resizer, size):
+    image = photo_of(*size)
+    np.testing.assert_array_equal(resize_longest_side(image, 64), resizer(64).apply_image(image))
+
+
+def test_pixels_equal_segment_anything(segment_anything, resizer, photo):
+    from segment_anything.modeling import Sam
+
+    image_encoder = torch.nn.Identity()
+    image_encoder.img_size = 64
+    sam = Sam(image_encoder, torch.nn.Identity(), torch.nn.Identity())
+    resized = torch.from_numpy(resizer(64).apply_image(photo)).permute(2, 0, 1)
+    pixels, _ = preprocess(photo, 64)
+    np.testing.assert_allclose(pixels, sam.preprocess(resized).numpy(), rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_points_map_as_in_segment_anything(resizer, size):
+    points = np.array([[0, 0], [12.3, 7], [-5, 700]])
+    expected = resizer(1024).apply_coords(points, size).astype(np.float32)
+    np.testing.assert_array_equal(Frame(size, 1024).map_points(points), expected)
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_boxes_map_as_in_segment_anything(resizer, size):
+    boxes = np.array([[0, 0, 10, 20.5], [3, 4, 700, 1]])
+    expected = resizer(1024).apply_boxes(boxes, size).astype(np.float32)
+    np.testing.assert_array_equal(Frame(size, 1024).map_boxes(boxes), expected)
+
+
+def test_mapping_leaves_its_argument_alone():
+    points = np.array([[1.0, 2.0]])
+    Frame((10, 20), 64).map_points(points)
+    assert points.tolist() == [[1.0, 2.0]]
+
+
+def test_padding_is_zero():
+    pixels = normalise_and_pad(photo_of(40, 64), 64)
+    assert not pixels[:, 40:].any()
+
+
+def test_normalised_mean_is_zero():
+    image = np.broadcast_to(np.rint(PIXEL_MEAN).astype(np.uint8), (4, 4, 3))
+    assert np.abs(normalise_and_pad(image, 4)).max() <= 0.5 / PIXEL_STD.min()
+
+
+@pytest.mark.parametrize("size", [(10000, 50), (50, 10000), (1, 1), (1, 5000)])
+def test_short_side_keeps_a_pixel(size):
+    pixels, frame = preprocess(np.full((*size, 3), 255, np.uint8), 64)
+    assert min(frame.input_size) >= 1
+    assert pixels.any()
+
+
+def torch_upscaling(low_res, size, side):
+    """Sam.postprocess_masks."""
+    height, width = Frame(size, side).input_size
+    masks = functional.interpolate(torch.from_numpy(low_res), (side, side), mode="bilinear")
+    return functional.interpolate(masks[..., :height, :width], size, mode="bilinear").numpy()
+
+
+@pytest.mark.parametrize("size", SIZES)
+@pytest.mark.parametrize(("low", "side"), [(256, 1024), (32, 64), (64, 512)])
+def test_upscaled_masks_equal_torch(size, low, side):
+    low_res = 10 * np.random.default_rng(0).standard_normal((2, 3, low, low), np.float32)
+    upscaled = upscale_masks(low_res, Frame(size, side))
+    np.testing.assert_allclose(upscaled, torch_upscaling(low_res, size, side), rtol=0, atol=1e-4)
+
+
+@pytest.mark.parametrize("size", [(10000, 50), (3000, 4000), (1, 1), (1, 300)])
+def test_upscaled_masks_of_extreme_images_equal_torch(size):
+    low_res = 10 * np.random.default_rng(0).standard_normal((1, 1, 256, 256), np.float32)
+    upscaled = upscale_masks(low_res, Frame(size, 1024))
+    np.testing.assert_allclose(upscaled, torch_upscaling(low_res, size, 1024), rtol=0, atol=1e-4)
+
+
+def test_binary_masks_are_the_positive_logits():
+    low_res = np.random.default_rng(0).standard_normal((3, 32, 32), np.float32)
+    frame = Frame((45, 60), 64)
+    masks = upscale_masks(low_res, frame, return_logits=False)
+    assert masks.dtype == np.bool_
+    np.testing.assert_array_equal(masks, upscale_masks(low_res, frame) > 0)
+
+
+def test_no_masks_upscale_to_no_masks():
+    assert upscale_masks(np.empty((0, 3, 32, 32), np.float32), Frame((5, 7), 64)).shape == (
+        0, 3, 5, 7,
+    )  # fmt: skip

@@ -1,0 +1,120 @@
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from carsam.errors import UserError
+from carsam.methods.recipe import Bits, Recipe, Rule
+from carsam.methods.registry import make_recipe, make_steps, make_whole_steps
+
+bits = st.one_of(st.none(), st.integers(2, 8))
+
+
+@given(bits, bits)
+def test_bits_read_what_they_print(weights, activations):
+    value = Bits(weights, activations)
+    assert Bits.parse(str(value)) == value
+
+
+@pytest.mark.parametrize("text", ["w4", "4a4", "w4a4x", "", "w1a4", "w4a9"])
+def test_bits_that_make_no_sense_are_refused(text):
+    with pytest.raises(ValueError, match=r"bits|Bits"):
+        Bits.parse(text)
+
+
+def test_the_last_fitting_rule_wins():
+    recipe = make_recipe("rtn", "w4a4", ("encoder.*=w8a8", "*.layers.0.*=w6a6"))
+    assert recipe.bits_of("vision_encoder.layers.0.mlp.lin1", "encoder.mlp") == Bits(6, 6)
+    assert recipe.bits_of("vision_encoder.layers.1.mlp.lin1", "encoder.mlp") == Bits(8, 8)
+
+
+def test_exceptions_of_the_papers_are_float_by_default():
+    recipe = make_recipe("rtn", "w4a4")
+    assert recipe.bits_of("mask_decoder.upscale_conv1", "decoder.mask_upscaling") == Bits(
+        None, None
+    )
+
+
+def test_a_recipe_comes_back_from_its_dictionary():
+    recipe = make_recipe("rtn", "w4a8", ("encoder.mlp=w8a8",), ("round-to-nearest.weights=minmax",))
+    assert Recipe.from_dict(recipe.to_dict()) == recipe
+
+
+def test_unknown_keys_of_a_recipe_are_refused():
+    with pytest.raises(ValueError, match="unknown keys: stpes"):
+        Recipe.from_dict({**make_recipe("rtn", "w4a4").to_dict(), "stpes": []})
+
+
+@pytest.mark.parametrize("text", ["encoder.mlp", "=w4a4", "encoder.mlp=4"])
+def test_rules_that_make_no_sense_are_refused(text):
+    with pytest.raises(ValueError, match="not understood"):
+        Rule.parse(text)
+
+
+def test_a_setting_reaches_the_step():
+    recipe = make_recipe("rtn", "w4a4", settings=("round-to-nearest.activations=percentile",))
+    assert make_steps(recipe)[0].activations == "percentile"
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ("nonsense", "write step.parameter=value"),
+        ("polish.weights=mse", 'has no step "polish"'),
+        ("round-to-nearest.wieghts=mse", "has no parameter wieghts"),
+        ("round-to-nearest.weights=best", "Observer best is not known"),
+        ("round-to-nearest.rounds_weights=1", "rounds_weights .* is 1; expected true or false"),
+    ],
+)
+def test_settings_that_make_no_sense_are_refused(settings, message):
+    with pytest.raises(ValueError, match=message):
+        make_recipe("rtn", "w4a4", settings=(settings,))
+
+
+@pytest.mark.parametrize(
+    ("setting", "message"),
+    [
+        ("reconstruct.steps=many", "steps of step reconstruct is many; expected a whole number"),
+        ("reconstruct.steps=2.5", "steps of step reconstruct is 2.5; expected a whole number"),
+        ("reconstruct.steps=true", "steps of step reconstruct is True; expected a whole number"),
+        ("reconstruct.keep=half", "keep of step reconstruct is half; expected a number"),
+    ],
+)
+def test_values_of_another_type_are_refused(setting, message):
+    with pytest.raises(ValueError, match=message):
+        make_recipe("qdrop", "w4a4", settings=(setting,))
+
+
+def test_a_whole_number_is_a_number():
+    (_, reconstruct) = make_steps(make_recipe("qdrop", "w4a4", settings=("reconstruct.keep=1",)))
+    assert reconstruct.keep == 1
+
+
+@pytest.mark.parametrize(
+    "damage", [{"steps": None}, {"steps": [{"nme": "x"}]}, {"bits": 4}, {"rules": [5]}]
+)
+def test_a_damaged_recipe_is_refused(damage):
+    with pytest.raises(UserError, match="The recipe is damaged"):
+        Recipe.from_dict({**make_recipe("rtn", "w4a4").to_dict(), **damage})
+
+
+def test_an_unknown_recipe_is_refused():
+    with pytest.raises(ValueError, match="Recipe magic is not known"):
+        make_recipe("magic", "w4a4")
+
+
+def test_the_papers_budget_has_the_papers_steps():
+    (_, reconstruct) = make_steps(make_recipe("qdrop", "w4a4", budget="paper"))
+    assert (reconstruct.steps, reconstruct.rounding_rate) == (20000, 1e-3)
+    (_, (polish,)) = make_whole_steps(make_recipe("carsam-plus", "w4a4", budget="paper"))
+    assert polish.steps == 12000
+
+
+def test_a_setting_overrides_the_budget():
+    settings = ("reconstruct.steps=7",)
+    (_, reconstruct) = make_steps(make_recipe("qdrop", "w4a4", settings=settings, budget="paper"))
+    assert reconstruct.steps == 7
+
+
+def test_an_unknown_budget_is_refused():
+    with pytest.raises(ValueError, match="Budget huge is not known"):
+        make_recipe("rtn", "w4a4", budget="huge")

@@ -1,0 +1,272 @@
+"""The native engine against the simulation, which shares no code with it."""
+
+import subprocess
+import sys
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from carsam.engines.base import Engine
+from carsam.engines.native_engine import NativeEngine
+from carsam.errors import UserError
+from carsam.families.base import Site
+from carsam.families.sam.family import SamFamily
+from carsam.formats.checkpoint import Checkpoint
+from carsam.grids import tables
+from carsam.grids.base import Grid
+from carsam.grids.grouped import GroupedUniformGrid
+from carsam.grids.row_maximum import RowMaximumGrid
+from carsam.images.prompts import Prompts
+from carsam.simulation import slots
+from carsam.simulation.model import QuantizedModel
+
+PIXELS = torch.randn(1, 3, 64, 64, generator=torch.Generator().manual_seed(7))
+POINTS = np.array([[[10, 20], [33, 4]], [[50, 60], [1, 2]], [[5, 5], [9, 31]]], np.float32)
+LABELS = np.array([[1, 0], [1, -10], [0, -1]])
+BOXES = np.array([[3, 4, 40, 50], [8, 1, 60, 22], [0, 0, 64, 64]], np.float32)
+MASKS = np.random.default_rng(3).normal(size=(3, 32, 32)).astype(np.float32)
+PROMPTS = {
+    "points": Prompts(points=POINTS, labels=LABELS),
+    "boxes": Prompts(boxes=BOXES),
+    "points and boxes": Prompts(points=POINTS, labels=LABELS, boxes=BOXES),
+    "boxes and masks": Prompts(boxes=BOXES, masks=MASKS),
+}
+EXACT, FEW_TIES, TIES = 1e-5, 0.02, 0.1
+BITS = [(None, None), (4, 4), (4, 8), (8, 8), (6, 6), (2, 3), (4, None), (None, 4)]
+
+
+@torch.no_grad()
+def simulate(
+    model: Any, prompts: Prompts, multimask_output: bool
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Embedding, mask logits and IoUs of the torch model, which takes one mask at a time."""
+    embedding = model.get_image_embeddings(PIXELS)
+    step = len(prompts) if prompts.masks is None else 1
+    outputs = []
+    for start in range(0, len(prompts), step):
+        part = prompts[start : start + step]
+        given = {
+            "input_points": part.points,
+            "input_labels": part.labels,
+            "input_boxes": part.boxes,
+            "input_masks": part.masks,
+        }
+        inputs = {k: torch.from_numpy(v)[None] for k, v in given.items() if v is not None}
+        outputs.append(
+            model(image_embeddings=embedding, multimask_output=multimask_output, **inputs)
+        )
+    masks = torch.cat([output.pred_masks[0] for output in outputs])
+    ious = torch.cat([output.iou_scores[0] for output in outputs])
+    return embedding[0].numpy(), masks.numpy(), ious.numpy()
+
+
+def relative_error(found: np.ndarray, expected: np.ndarray) -> float:
+    """Root mean square of the difference over that of `expected`.
+
+    Where sums are not of integers, their order may move a number that lies half-way between two
+    codes to the other one; the layers behind spread that. Without such a tie the error is 1e-6.
+    """
+    assert found.shape == expected.shape
+    return float(np.sqrt(np.mean((found - expected) ** 2) / np.mean(expected**2)))
+
+
+@pytest.mark.parametrize("weight_bits, input_bits", BITS)
+@pytest.mark.parametrize("kind", PROMPTS)
+def test_equals_the_simulation(quantized_pair, kind, weight_bits, input_bits) -> None:
+    pair = quantized_pair(lambda path: weight_bits, lambda path, operand: input_bits)
+    embedding, masks, ious = simulate(pair.model, PROMPTS[kind], True)
+    engine = NativeEngine(pair.checkpoint)
+    found = engine.encode(PIXELS[0].numpy())
+    found_masks, found_ious = engine.decode((embedding,), PROMPTS[kind], True)
+    rounds_float_sums = weight_bits is None and input_bits is not None
+    tolerance = TIES if rounds_float_sums else EXACT
+    assert relative_error(found[0], embedding) < tolerance
+    assert relative_error(found_masks, masks) < tolerance
+    assert relative_error(found_ious, ious) < tolerance
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_runs_any_mixture_of_float_and_quantized_sites(quantized_pair, seed) -> None:
+    random = np.random.default_rng(seed)
+
+    def bits(*site: str) -> int | None:
+        return table.setdefault(site, random.choice([None, 3, 4, 8]))
+
+    table: dict[tuple[str, ...], int | None] = {}
+    pair = quantized_pair(bits, bits)
+    embedding, masks, _ = simulate(pair.model, PROMPTS["points and boxes"], False)
+    engine = NativeEngine(pair.checkpoint)
+    found_masks, _ = engine.decode((embedding,), PROMPTS["points and boxes"], False)
+    assert relative_error(engine.encode(PIXELS[0].numpy())[0], embedding) < TIES
+    assert relative_error(found_masks, masks) < TIES
+
+
+def with_grids(pair: Any, replacement: Callable) -> tuple[Any, Checkpoint]:
+    """The pair with other grids where `replacement(site, operand, grid)` returns one."""
+    family = SamFamily()
+    for site in family.sites(pair.model):
+        for operand in slots.operands(site):
+            grid = slots.quantizer(pair.model, site, operand)
+            found = replacement(site, operand, grid) if isinstance(grid, Grid) else None
+            if found is not None:
+                slots.set_quantizer_(pair.model, site, operand, found)
+    return pair.model, QuantizedModel(family, pair.model).to_checkpoint()
+
+
+def row_maximum(bits: int) -> Grid:
+    return RowMaximumGrid.curved(20.0, bits)
+
+
+def log2(bits: int) -> Grid:
+    return tables.LogGrid(torch.tensor([0.9]), 2, bits)
+
+
+def log1p(bits: int) -> Grid:
+    return tables.Log1pGrid(torch.tensor([0.8]), torch.tensor([30.0]), bits)
+
+
+def twin(bits: int) -> Grid:
+    return tables.TwinUniformGrid(torch.tensor([0.6 / 2**bits]), 2, 0, bits)
+
+
+def signed_twin(grid: Grid) -> Grid:
+    return tables.TwinUniformGrid(0.5 * grid.scale, 2, 1, grid.bits)
+
+
+def log_uniform(grid: Grid) -> Grid:
+    extent = grid.scale * grid.levels
+    codes = grid.levels // 4 + 1
+    scale = torch.cat([0.2 * extent, 0.8 * extent / (grid.levels + 1 - codes)])
+    return tables.LogUniformGrid(scale, -grid.zero_point * grid.scale, codes, grid.bits)
+
+
+def grouped(grid: Grid, channels: int) -> Grid:
+    scale = torch.cat([grid.scale, 0.7 * grid.scale, 2 * grid.scale])
+    group = torch.arange(channels) % 5 % 2  # nothing in the third group
+    return GroupedUniformGrid(scale, grid.zero_point.expand(3), group, grid.bits)
+
+
+@pytest.mark.parametrize("bits", [4, 8])
+@pytest.mark.parametrize("make", [row_maximum, log2, log1p, twin])
+def test_other_grids_of_probabilities_equal_the_simulation(quantized_pair, make, bits) -> None:
+    """The other operands have 8 bits, whose ties do little."""
+    pair = quantized_pair(lambda path: 4, lambda path, operand: 8)
+
+    def replaced(site: Site, operand: str, grid: Grid) -> Grid | None:
+        return make(bits) if operand == "probabilities" else None
+
+    assert_same(*with_grids(pair, replaced))
+
+
+@pytest.mark.parametrize("weight_bits", [4, None])
+@pytest.mark.parametrize("make", [signed_twin, log_uniform, grouped])
+def test_other_grids_of_inputs_equal_the_simulation(quantized_pair, make, weight_bits) -> None:
+    pair = quantized_pair(lambda path: weight_bits, lambda path, operand: 8)
+    ends = (".qkv", "q_proj", "k_proj", "lin1") if make is grouped else (".lin2",)
+
+    def replaced(site: Site, operand: str, grid: Grid) -> Grid | None:
+        if not site.path.endswith(ends):
+            return None
+        channels = slots.layer(pair.model, site).layer.in_features
+        return make(grid, channels) if make is grouped else make(grid)
+
+    assert_same(*with_grids(pair, replaced))
+
+
+def assert_same(model: Any, checkpoint: Checkpoint) -> None:
+    """The native engine's embedding, masks and IoUs are the simulation's, but for a few ties."""
+    embedding, masks, ious = simulate(model, PROMPTS["points and boxes"], True)
+    engine = NativeEngine(checkpoint)
+    found_masks, found_ious = engine.decode((embedding,), PROMPTS["points and boxes"], True)
+    assert relative_error(engine.encode(PIXELS[0].numpy())[0], embedding) < FEW_TIES
+    assert relative_error(found_masks, masks) < FEW_TIES
+    assert relative_error(found_ious, ious) < FEW_TIES
+
+
+def test_chunks_of_prompts_do_not_change_masks(quantized_pair) -> None:
+    pair = quantized_pair(lambda path: 4, lambda path, operand: 8)
+    engine = NativeEngine(pair.checkpoint)
+    embedding = engine.encode(PIXELS[0].numpy())
+    boxes = np.tile(BOXES, (7, 1))
+    masks, ious = engine.decode(embedding, Prompts(boxes=boxes), True)
+    single, single_ious = engine.decode(embedding, Prompts(boxes=boxes[1:2]), True)
+    assert masks.shape == (21, 3, 32, 32)
+    np.testing.assert_allclose(masks[19], single[0], atol=1e-5)
+    np.testing.assert_allclose(ious[19], single_ious[0], atol=1e-5)
+
+
+def test_is_an_engine(quantized_pair) -> None:
+    engine = NativeEngine(quantized_pair(lambda path: None, lambda *_: None).checkpoint)
+    assert isinstance(engine, Engine)
+    assert (engine.mode, engine.image_size) == ("native", 64)
+
+
+def test_refuses_other_families_by_name() -> None:
+    with pytest.raises(UserError, match="family sam_hq"):
+        NativeEngine(Checkpoint({"family": "sam_hq", "model_config": {}, "sites": {}}, {}))
+
+
+@pytest.mark.parametrize(
+    "path, operand",
+    [("vision_encoder.layers.1.attn", "query"), ("vision_encoder.neck.conv2", "input")],
+)
+def test_refuses_other_grids_by_name(quantized_pair, path, operand) -> None:
+    pair = quantized_pair(lambda path: 4, lambda *_: 4)
+
+    def replaced(site: Site, name: str, grid: Grid) -> Grid | None:
+        return log2(4) if (site.path, name) == (path, operand) else None
+
+    _, checkpoint = with_grids(pair, replaced)
+    with pytest.raises(UserError, match=f"no log2 grid for the {operand} of {path}"):
+        NativeEngine(checkpoint)
+
+
+def test_refuses_groups_of_other_channels(quantized_pair) -> None:
+    pair = quantized_pair(lambda path: 4, lambda *_: 4)
+    path = "vision_encoder.layers.1.mlp.lin1"
+
+    def replaced(site: Site, name: str, grid: Grid) -> Grid | None:
+        return grouped(grid, 31) if site.path == path else None
+
+    _, checkpoint = with_grids(pair, replaced)
+    with pytest.raises(UserError, match=f"{path} has groups of 31 inputs"):
+        NativeEngine(checkpoint)
+
+
+def test_refuses_sums_beyond_32_bits(quantized_pair, monkeypatch) -> None:
+    checkpoint = quantized_pair(lambda path: 4, lambda *_: 4).checkpoint
+    monkeypatch.setattr("carsam.runtime.weights.MOST_COLUMNS", 63)
+    with pytest.raises(UserError, match="sums at most 63 products"):
+        NativeEngine(checkpoint)
+
+
+def test_names_a_missing_tensor(quantized_pair) -> None:
+    checkpoint = quantized_pair(lambda path: 4, lambda *_: 4).checkpoint
+    del checkpoint.tensors["mask_decoder.iou_token.weight"]
+    with pytest.raises(UserError, match=r"lacks mask_decoder.iou_token.weight"):
+        NativeEngine(checkpoint)
+
+
+def test_refuses_a_weight_of_another_shape(quantized_pair) -> None:
+    checkpoint = quantized_pair(lambda path: 4, lambda *_: 4).checkpoint
+    checkpoint.manifest["model_config"]["vision_config"]["mlp_dim"] = 60
+    with pytest.raises(UserError, match=r"layers.0.mlp.lin1 has 64 outputs"):
+        NativeEngine(checkpoint)
+
+
+def test_refuses_pixels_of_another_size(quantized_pair) -> None:
+    engine = NativeEngine(quantized_pair(lambda path: None, lambda *_: None).checkpoint)
+    with pytest.raises(UserError, match=r"expects \(3, 64, 64\)"):
+        engine.encode(np.zeros((3, 32, 32), np.float32))
+
+
+def test_needs_neither_torch_nor_transformers() -> None:
+    program = (
+        "import sys\n"
+        "sys.modules['torch'] = sys.modules['transformers'] = None\n"
+        "import carsam.engines.native_engine\n"
+    )
+    subprocess.run([sys.executable, "-c", program], check=True)
