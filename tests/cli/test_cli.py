@@ -16,7 +16,7 @@ from without_torch import run_without_torch
 from carsam.cli import main
 from carsam.cli.options import Common, parse_box, parse_gigabytes, parse_point
 from carsam.errors import UserError
-from carsam.formats.checkpoint import update_manifest
+from carsam.formats.checkpoint import read_checkpoint, update_manifest
 from carsam.formats.manifest import read_manifest
 from carsam.images.scenes import write_scenes
 
@@ -64,10 +64,13 @@ def run(model: str, scenes: Path, tmp_path_factory) -> Path:
     return out
 
 
-def quantize_options(scenes: Path, out: Path, progress: str = "--quiet") -> list[str]:
+def quantize_options(
+    scenes: Path, out: Path, progress: str = "--quiet", recipe: str = "rtn"
+) -> list[str]:
     quick = ["weights=minmax", "activations=minmax"]
     settings = [part for choice in quick for part in ("--set", f"round-to-nearest.{choice}")]
-    return ["--images", str(scenes / "images"), "--out", str(out), *settings, progress]
+    options = ["--images", str(scenes / "images"), "--out", str(out), "--recipe", recipe]
+    return [*options, *settings, progress]
 
 
 def photo_of(scenes: Path) -> str:
@@ -221,7 +224,6 @@ def test_force_replaces_an_earlier_run(model, scenes, tmp_path) -> None:
     ("change", "complaint"),
     [
         (["--bits", "w1a4"], "1 bits"),
-        (["--recipe", "magic"], "magic"),
         (["--rule", "decoder.nothing=w8a8"], "decoder.nothing"),
         (["--set", "round-to-nearest.speed=9"], "speed"),
         (["--count", "9", "--exact"], "asked for 9"),
@@ -238,6 +240,19 @@ def test_wrong_input_to_quantize_writes_nothing(
     last_line = capsys.readouterr().err.splitlines()[-1]
     assert complaint in last_line and last_line.startswith("carsam: ")
     assert [path.name for path in tmp_path.iterdir()] == ["empty"]
+
+
+def test_the_best_recipe_is_taken_unless_another_is_named(model, scenes, tmp_path) -> None:
+    options = ["--images", str(scenes / "images"), "--count", "1", "--set", "polish.steps=1"]
+    assert main(["quantize", model, *options, "--out", str(tmp_path / "run"), "--quiet"]) == 0
+    assert read_checkpoint(tmp_path / "run").manifest["recipe"]["name"] == "carsam-plus"
+
+
+def test_an_unknown_recipe_is_named(model, scenes, tmp_path, capsys) -> None:
+    options = quantize_options(scenes, tmp_path / "run", recipe="magic")
+    assert main(["quantize", model, *options]) == 2
+    assert "magic" in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize(
@@ -264,8 +279,8 @@ def heed_interrupts() -> None:
     [(signal.SIGINT, 130, "Interrupted"), (signal.SIGTERM, 143, "Terminated")],
 )
 def test_an_interrupt_leaves_nothing(model, scenes, tmp_path, sent, code, word) -> None:
-    long = ("--recipe", "qdrop", "--set", "reconstruct.steps=1000000")
-    options = [*quantize_options(scenes, tmp_path / "run", "--json-progress"), *long]
+    options = quantize_options(scenes, tmp_path / "run", "--json-progress", "qdrop")
+    options += ["--set", "reconstruct.steps=1000000"]
     command = [sys.executable, "-c", RUN_CLI, "quantize", model, *options]
     with subprocess.Popen(
         command,

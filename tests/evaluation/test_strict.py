@@ -17,7 +17,7 @@ from carsam.simulation.model import QuantizedModel
 @pytest.fixture
 def model(tiny_sam, image_folder):
     return quantize(
-        tiny_sam, image_folder, count=2, settings=["round-to-nearest.activations=minmax"]
+        tiny_sam, image_folder, "rtn", count=2, settings=["round-to-nearest.activations=minmax"]
     )
 
 
@@ -119,7 +119,7 @@ def test_a_module_without_slots_counts_as_float(model, photo, kind):
 
 def test_rules_change_what_is_expected(tiny_sam, image_folder, photo):
     rules = ["encoder.mlp=w8a32", "decoder.iou_head=w4a6", "decoder.self_attention=float"]
-    model = quantize(tiny_sam, image_folder, count=1, rules=rules)
+    model = quantize(tiny_sam, image_folder, "rtn", count=1, rules=rules)
     assert_strict(model, [photo])
     plain = QuantizedModel(model.family, model.module)
     with pytest.raises(StrictError, match=r"mlp\.lin1: input is in float.* \(\d+ more"):
@@ -127,7 +127,7 @@ def test_rules_change_what_is_expected(tiny_sam, image_folder, photo):
 
 
 def test_weights_alone_can_be_strict(tiny_sam, image_folder, photo):
-    assert_strict(quantize(tiny_sam, image_folder, bits="w3a32", count=1), [photo])
+    assert_strict(quantize(tiny_sam, image_folder, "rtn", "w3a32", count=1), [photo])
 
 
 def test_without_a_recipe_nothing_can_be_expected(model, photo):

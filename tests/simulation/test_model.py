@@ -19,7 +19,7 @@ from carsam.simulation.model import QuantizedModel, load_simulated, prepare
 @pytest.fixture
 def model(tiny_sam, image_folder):
     return quantize(
-        tiny_sam, image_folder, count=1, settings=["round-to-nearest.activations=minmax"]
+        tiny_sam, image_folder, "rtn", count=1, settings=["round-to-nearest.activations=minmax"]
     )
 
 

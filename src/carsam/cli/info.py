@@ -31,7 +31,7 @@ def info(
     """State what a quantized model holds: origin, bits, size, calibration, recorded numbers.
 
     Args:
-        run: folder of the quantized model.
+        run: folder of the quantized model, or sam-mini-w4a4 (bundled).
         check: also run it on procedural scenes and prove that what the recipe quantizes stays on
             grids of its bits (needs the extra `quantize`); if not, the exit code is 1.
     """
@@ -66,7 +66,7 @@ def _statements(run: Path, checkpoint: Checkpoint) -> list[tuple[str, str]]:
     missing = [key for key in ORIGIN if key not in manifest]
     if missing:
         raise UserError(
-            f"{run / MANIFEST_FILE} lacks {', '.join(missing)}: it does not say where the model "
+            f"{MANIFEST_FILE} of {run} lacks {', '.join(missing)}: it does not say where the model "
             "comes from. `carsam quantize` makes one that does."
         )
     recipe, calibration = Recipe.from_dict(manifest["recipe"]), manifest["calibration"]

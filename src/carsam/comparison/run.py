@@ -51,7 +51,7 @@ class Plan:
             for seed in range(self.seeds)
         ]
         settings = settings_by_recipe(self.recipes, self.settings)
-        avoid = evaluated_names(self.coco)
+        avoid = evaluated_names(self.coco, self.images)
         return [
             Cell(
                 self.model,
@@ -106,11 +106,14 @@ def settings_by_recipe(
     return own
 
 
-def evaluated_names(coco: Path) -> tuple[str, ...]:
-    """Return the file names of a json's images, sorted."""
-    from carsam.evaluation.coco_data import read_coco
+def evaluated_names(coco: Path, images: Path) -> tuple[str, ...]:
+    """Return the paths in the folder `images` of a json's images, sorted."""
+    from carsam.evaluation.coco_reading import read_coco
+    from carsam.evaluation.image_files import on_disk
+    from carsam.evaluation.warning_log import WarningLog
 
-    return tuple(sorted(image.file_name for image in read_coco(coco).images))
+    found = on_disk(read_coco(coco), images, WarningLog(coco))
+    return tuple(sorted({image.file_name for image in found.images}))
 
 
 def run_plan(plan: Plan, folder: Path, progress: Progress) -> list[dict[str, Any]]:

@@ -8,7 +8,10 @@ from typing import Any
 from carsam.errors import UserError
 from carsam.formats.bits import FLOAT_KINDS, Bits, Rule, bits_of_site
 
-__all__ = ["FLOAT_KINDS", "Bits", "Recipe", "Rule", "Step"]
+__all__ = ["DEFAULT_RECIPE", "FLOAT_KINDS", "Bits", "Recipe", "Rule", "Step"]
+
+DEFAULT_RECIPE = "carsam-plus"
+"""What `carsam quantize` and `carsam.quantize` do unless another recipe is named."""
 
 FOUR_BITS = Bits(4, 4)
 
