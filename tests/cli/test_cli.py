@@ -2,6 +2,7 @@
 
 import errno
 import json
+import shutil
 import signal
 import subprocess
 import sys
@@ -15,7 +16,8 @@ from without_torch import run_without_torch
 from carsam.cli import main
 from carsam.cli.options import Common, parse_box, parse_gigabytes, parse_point
 from carsam.errors import UserError
-from carsam.formats.checkpoint import read_checkpoint
+from carsam.formats.checkpoint import read_checkpoint, update_manifest
+from carsam.formats.manifest import read_manifest
 from carsam.images.scenes import write_scenes
 
 RUN_CLI = "import sys\nfrom carsam.cli import main\nsys.exit(main(sys.argv[1:]))"
@@ -143,6 +145,44 @@ def test_a_reader_that_stops_early_is_no_error(run) -> None:
 def test_info_check_proves_the_run_strict(run, capsys) -> None:
     assert main(["info", str(run), "--check"]) == 0
     assert "Strict check passed" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"bits": "w8a8"}, "has a grid of 4 bits, but the recipe says 8 bits"),
+        ({"rules": ["decoder.mlp=w4a32"]}, "but the recipe leaves it in float"),
+        ({"rules": ["decoder.iou_head=w4a4"]}, "is in float, but the recipe says 4 bits"),
+    ],
+)
+def test_info_check_finds_a_run_that_is_not_what_its_recipe_says(
+    run, tmp_path, changes, said
+) -> None:
+    other = shutil.copytree(run, tmp_path / "other")
+    recipe = read_manifest(other / "carsam.json")["recipe"]
+    update_manifest(other, {"recipe": {**recipe, **changes}})
+    with pytest.raises(SystemExit) as ended:  # a message as code: printed, and the code is 1
+        main(["info", str(other), "--check"])
+    assert str(ended.value).startswith("carsam: The strict check failed: ")
+    assert said in str(ended.value)
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (lambda manifest: manifest.pop("recipe"), "lacks recipe"),
+        (lambda manifest: manifest["recipe"].pop("bits"), "recipe is damaged (KeyError: 'bits')"),
+        (lambda manifest: manifest["recipe"].update(bits=4), "recipe is damaged"),
+        (lambda manifest: manifest["recipe"].update(bits="w9a9"), "9 bits for weights"),
+    ],
+)
+def test_info_names_what_a_manifest_does_not_say(run, tmp_path, capsys, change, said) -> None:
+    other = shutil.copytree(run, tmp_path / "other")
+    manifest = json.loads((other / "carsam.json").read_text())
+    change(manifest)
+    (other / "carsam.json").write_text(json.dumps(manifest))
+    assert main(["info", str(other), "--check"]) == 2
+    assert said in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

@@ -71,7 +71,7 @@ def _simulated(source: str | Path, device: str) -> Engine:
     from carsam.simulation.model import load_simulated
 
     model = load_simulated(source)
-    return TorchEngine(model.family, model.module, "simulated", resolve_device(device))
+    return TorchEngine(model.family, model.module, model.mode, resolve_device(device))
 
 
 def _float(source: str | Path, device: str) -> Engine:
