@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-LISTED = 5
+FEW = 5
 """Names that a message gives where there are more."""
 
 
@@ -22,7 +22,7 @@ class UnsupportedError(UserError):
     """An engine cannot run a checkpoint that is sound in itself; another engine can."""
 
 
-def listed(items: Sequence[object], count: int | None = None) -> str:
+def few(items: Sequence[object], count: int | None = None) -> str:
     """Return the first items, separated by commas, with ", ..." where there are more."""
-    shown = ", ".join(str(item) for item in items[:LISTED])
-    return shown + (", ..." if (count or len(items)) > LISTED else "")
+    shown = ", ".join(str(item) for item in items[:FEW])
+    return shown + (", ..." if (count or len(items)) > FEW else "")

@@ -50,7 +50,8 @@ def compare(
             evaluated on never calibrate.
         calibration_coco: their COCO json, whose boxes then prompt the decoder.
         count: calibration images.
-        setting: step.parameter=value, a change to a step of every recipe that has it.
+        setting: step.parameter=value, a change to a step of every recipe that has it; one that fits
+            no recipe is refused. Repeat for more.
         engine: what evaluates; native takes less time.
         limit: evaluate on so many images only.
     """
@@ -58,16 +59,16 @@ def compare(
     options.prepare()
     require("quantize")
     from carsam.comparison.plot import save_cost_plot, save_plot
-    from carsam.comparison.run import Plan, run_plan
+    from carsam.comparison.run import Plan, run_plan, settings_by_recipe
     from carsam.comparison.table import caption, document, markdown, rows
     from carsam.engines.load import resolve_device
     from carsam.methods.registry import make_recipe, recipe_names
 
     names = recipe_names(recipes)
     widths = tuple(bits.split(","))
-    for name in names:
-        for width in widths:
-            make_recipe(name, width)  # refuses what is not understood before hours of work
+    for width in widths:
+        make_recipe(names[0], width)  # refuses what is not understood before hours of work
+    settings_by_recipe(names, setting or ())  # so does this
     if seeds < 1:
         raise UserError(f"Found --seeds {seeds}; expected at least 1.")
     plan = Plan(

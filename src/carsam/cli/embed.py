@@ -25,7 +25,7 @@ def embed(
     and extend the same folder; to empty it, delete it.
 
     Args:
-        model: folder of a quantized model, or a float model.
+        model: folder of a quantized model, sam-mini-w4a4 (bundled), or a float model.
         images: folder of images, searched with its subfolders.
         cache: folder of the embeddings; $CARSAM_CACHE unless given.
         engine: the arithmetic to run the model with.

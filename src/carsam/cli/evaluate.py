@@ -13,6 +13,7 @@ from carsam.engines.base import Engine
 from carsam.engines.load import load
 from carsam.errors import UserError
 from carsam.extras import require
+from carsam.formats.bundled import is_run
 from carsam.formats.checkpoint import MANIFEST_FILE, read_checkpoint, update_manifest
 from carsam.formats.files import check_writable
 from carsam.progress import Progress
@@ -38,7 +39,7 @@ def evaluate(
     """Measure a model's masks against COCO annotations (needs the extra `quantize`).
 
     Args:
-        model: folder of a quantized model, or a float model.
+        model: folder of a quantized model, sam-mini-w4a4 (bundled), or a float model.
         coco: COCO instances json.
         images: folder of its images.
         json: where the result goes.
@@ -60,7 +61,9 @@ def evaluate(
     if record:
         manifest = Path(model) / MANIFEST_FILE
         if not manifest.exists():
-            raise UserError(f"{model} is no quantized model, so --record has no place to write to.")
+            raise UserError(
+                f"{model} is no folder of a quantized model, so --record has no place to write to."
+            )
         check_writable(manifest, "Leave --record away, or copy the model to another folder.")
     with options.progress() as progress:
         result = measure(
@@ -94,7 +97,7 @@ def _float_engine(model: str, compare: str, device: str, progress: Progress) -> 
         return None
     if compare != "auto":
         return load(compare, "float", device)
-    if not (Path(model) / MANIFEST_FILE).exists():
+    if not is_run(model):
         return None
     source = read_checkpoint(model).manifest["source"]
     try:

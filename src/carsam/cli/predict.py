@@ -41,7 +41,7 @@ def predict(
     IoU is taken.
 
     Args:
-        model: folder of a quantized model, or a float model.
+        model: folder of a quantized model, sam-mini-w4a4 (bundled), or a float model.
         photo: the image file.
         out: where the mask goes, a lossless picture of 0 and 255 as large as the photo.
         box: x0,y0,x1,y1 in pixels of the photo.

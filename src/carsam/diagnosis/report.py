@@ -125,7 +125,7 @@ def _cases(
     seed: int,
     progress: Progress,
 ) -> list[Case]:
-    boxes = None if coco is None else annotated_boxes(coco)
+    boxes = None if coco is None else annotated_boxes(coco, images, progress)
     sample = sample_images(images, count, seed, among=boxes, warn=progress.warn, info=progress.info)
     model.switch_(())
     engine = TorchEngine(model.family, model.reference, "float", model.device)

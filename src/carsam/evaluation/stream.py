@@ -12,6 +12,7 @@ from carsam.errors import TooManyPixelsError, UserError
 from carsam.evaluation import masks
 from carsam.evaluation.coco_data import Annotation, CocoData, CocoImage
 from carsam.evaluation.detections import Detection
+from carsam.evaluation.ids import Id
 from carsam.evaluation.prompts import PromptKind, Request
 from carsam.evaluation.scores import ScoreRule
 from carsam.evaluation.warning_log import WarningLog
@@ -31,8 +32,8 @@ class Prediction:
     the prompt; both are None, like `annotation`, where a detector made the prompt.
     """
 
-    image_id: int
-    category_id: int
+    image_id: Id
+    category_id: Id
     annotation: Annotation | None
     rle: masks.Rle
     predicted_iou: float
@@ -57,7 +58,7 @@ def run_engines(
     kind: PromptKind,
     rule: ScoreRule,
     *,
-    detections: Mapping[int, Sequence[Detection]],
+    detections: Mapping[Id, Sequence[Detection]],
     log: WarningLog,
     cache: EmbeddingCache | None,
     progress: Progress,

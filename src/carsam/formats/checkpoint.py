@@ -20,6 +20,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
 from carsam.errors import UserError
+from carsam.formats.bundled import run_folder
 from carsam.formats.files import check_writable, write_whole
 from carsam.formats.grid_layouts import site_tensors
 from carsam.formats.manifest import (
@@ -55,13 +56,16 @@ class Checkpoint:
         return digest.hexdigest()
 
 
-def read_checkpoint(folder: str | Path) -> Checkpoint:
-    """Read a checkpoint folder; the tensors are views of the memory-mapped file.
+def read_checkpoint(source: str | Path) -> Checkpoint:
+    """Read a checkpoint; the tensors are views of the memory-mapped file.
+
+    Args:
+        source: its folder, or the name of a bundled run.
 
     Raises:
         UserError: a file is missing, damaged, truncated, or not a carsam checkpoint.
     """
-    folder = Path(folder)
+    folder = run_folder(source)
     manifest = read_manifest(folder / MANIFEST_FILE)
     weights = folder / WEIGHTS_FILE
     _check_weights_file(weights, manifest)

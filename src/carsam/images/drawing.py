@@ -11,6 +11,10 @@ from PIL import Image, ImageDraw, ImageFont, ImageOps
 from carsam.errors import UserError
 from carsam.formats.files import check_writable, whole_file
 
+Colour = tuple[int, int, int]
+"""Red, green and blue, from 0 to 255."""
+
+WHITE = (255, 255, 255)
 MASK_COLOUR = (30, 144, 255)
 BOX_COLOUR = (255, 196, 0)
 POINT_COLOURS = {1: (0, 220, 90), 0: (230, 40, 40)}
@@ -38,13 +42,19 @@ class Panel:
     caption: str
 
 
-def overlay_mask(image: np.ndarray, mask: np.ndarray, opacity: float = 0.55) -> np.ndarray:
+def overlay_mask(
+    image: np.ndarray,
+    mask: np.ndarray,
+    opacity: float = 0.55,
+    colour: Colour = MASK_COLOUR,
+    outline: Colour = WHITE,
+) -> np.ndarray:
     """Return `image` (H, W, 3) uint8 with the bool `mask` (H, W) tinted and outlined."""
     tinted = image.copy()
     inside = image[mask].astype(np.float32)
-    inside += opacity * (np.array(MASK_COLOUR, np.float32) - inside)
+    inside += opacity * (np.array(colour, np.float32) - inside)
     tinted[mask] = inside.round()
-    tinted[_outline(mask)] = 255
+    tinted[_outline(mask)] = outline
     return tinted
 
 
@@ -52,13 +62,14 @@ def draw_prompt(
     image: np.ndarray,
     box: Sequence[float] | None = None,
     points: Sequence[tuple[float, float, int]] = (),
+    colour: Colour = BOX_COLOUR,
 ) -> np.ndarray:
     """Return a copy of `image` with the box (x0 y0 x1 y1) and points (x, y, label), in pixels."""
     canvas = Image.fromarray(image)
     draw = ImageDraw.Draw(canvas)
     width = max(2, round(max(canvas.size) / 200))
     if box is not None:
-        draw.rectangle(tuple(box), outline=BOX_COLOUR, width=width)
+        draw.rectangle(tuple(box), outline=colour, width=width)
     for x, y, label in points:
         draw.circle((x, y), 2 * width, fill=POINT_COLOURS[label], outline="white", width=width // 2)
     return np.array(canvas)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from PIL import Image
 
-from carsam.errors import listed
+from carsam.errors import few
 
 EMPTY = "empty files"
 BROKEN = "broken links"
@@ -48,7 +48,7 @@ class Listing:
     def told(self, reasons: Container[str]) -> str:
         """Count what was passed over for some reasons, with a few names; empty for nothing."""
         return ", ".join(
-            f"{reason} ({len(names)}: {listed(sorted(names))})"
+            f"{reason} ({len(names)}: {few(sorted(names))})"
             for reason, names in self.passed_over.items()
             if reason in reasons
         )

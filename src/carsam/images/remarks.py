@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 
-from carsam.errors import LISTED
+from carsam.errors import FEW
 
 Tell = Callable[[str], object]
 
@@ -25,13 +25,13 @@ class Remarks:
     def add(self, sentence: str) -> None:
         """Tell a sentence about one file, if there were few before."""
         self.count += 1
-        if self.count <= LISTED:
+        if self.count <= FEW:
             self._tell(sentence)
 
     def finish(self) -> None:
         """Tell how many sentences were left out, if any."""
-        if self.count > LISTED:
-            self._tell(f"{self.count - LISTED} more {self._rest}.")
+        if self.count > FEW:
+            self._tell(f"{self.count - FEW} more {self._rest}.")
 
 
 def skipped_images(tell: Tell) -> Remarks:
