@@ -220,34 +220,76 @@ def test_the_true_error_never_rises(tiny_sam, solver):
     assert min(rises) < -0.1
 
 
-@torch.no_grad()
-@pytest.mark.parametrize("operand", ["query", "key"])
-def test_a_second_sweep_still_aims_at_the_first_scores(tiny_sam, operand):
-    """In C = - sum X' L (R^ - R)' R^ only R^ is of the changed weights."""
+@pytest.fixture
+def swept(tiny_sam):
+    """An attention after one sweep of its query and key legs; per image, projections then and now.
+
+    The last is a function that rounds an operand as the changed attention does.
+    """
     path = f"{FIRST}.cross_attn_token_to_image"
     unit = unit_of(tiny_sam, path)
     (site,) = (site for site, _ in unit.sites if site.path == path)
-    attention = CompensatedAttention(unit, site, 4, "mse", "uniform", True, 2.0)
-    for leg in ("query", "key"):
-        equation = attention.score_equation(leg)
-        change = solve_exact(equation, equation.penalty(1e-2, 32)).change
-        assert attention.try_(leg, change)["accepted"]
     changed = replace(unit, model=copy.deepcopy(unit.model), statistics=dict(unit.statistics))
+    with torch.no_grad():
+        attention = CompensatedAttention(unit, site, 4, "mse", "uniform", True, 2.0)
+        for leg in ("query", "key"):
+            equation = attention.score_equation(leg)
+            change = solve_exact(equation, equation.penalty(1e-2, 32)).change
+            assert attention.try_(leg, change)["accepted"]
+        attention.settle_scores_()
     attention.write_(changed)
+
+    def rounded(operand, values):
+        statistics = changed.statistics[path, operand]
+        return activation_grid(statistics, "mse", 4, torch.device("cpu"))(values.float()).double()
+
+    images = list(zip(projected(unit, path), projected(changed, path), strict=True))
+    return attention, images, rounded
+
+
+def with_bias(rows):
+    return torch.nn.functional.pad(rows, (0, 1), value=BIAS_COLUMN)
+
+
+def relative_error(found, expected):
+    return float((found - expected).norm() / expected.norm())
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("operand", ["query", "key"])
+def test_a_second_sweep_still_aims_at_the_first_scores(swept, operand):
+    """In C = - sum X' L (R^ - R)' R^ only R^ is of the changed weights."""
+    attention, images, rounded = swept
     other = "key" if operand == "query" else "query"
-    found = attention.score_equation(operand).right_side
-    expected = torch.zeros_like(found)
-    for first, now in zip(projected(unit, path), projected(changed, path), strict=True):
-        grid = activation_grid(changed.statistics[path, other], "mse", 4, torch.device("cpu"))
-        rows, left = first[operand]
-        right, rounded = first[other][1], grid(now[other][1].float()).double()
+    expected = 0.0
+    for first, now in images:
+        (rows, left), (_, right) = first[operand], first[other]
+        right_rounded = rounded(other, now[other][1])
         if operand == "key":
-            rows, left = rows - rows.mean(-2, True), left - left.mean(-2, True)
+            rows, left = (each - each.mean(-2, True) for each in (rows, left))
         else:
-            rows = torch.nn.functional.pad(rows, (0, 1), value=BIAS_COLUMN)
-            right, rounded = (each - each.mean(-2, True) for each in (right, rounded))
-        expected -= ((rows.mT @ left) @ ((rounded - right).mT @ rounded)).sum(0)
-    assert float((found - expected).norm() / expected.norm()) < 1e-3
+            rows = with_bias(rows)
+            right, right_rounded = (each - each.mean(-2, True) for each in (right, right_rounded))
+        expected -= ((rows.mT @ left) @ ((right_rounded - right).mT @ right_rounded)).sum(0)
+    assert relative_error(attention.score_equation(operand).right_side, expected) < 1e-3
+
+
+@torch.no_grad()
+def test_the_value_leg_aims_at_what_the_first_attention_returns(swept):
+    """In C = sum (A^ Y)' (A V - A^ V) only A^ is of the changed weights."""
+    attention, images, rounded = swept
+    expected = 0.0
+    for first, now in images:
+        query, key, value = (first[operand][1] for operand in PROJECTIONS)
+        changed_query, changed_key = (rounded(o, now[o][1]) for o in ("query", "key"))
+        exact, changed = (
+            torch.softmax(q @ k.mT * q.shape[-1] ** -0.5, -1)
+            for q, k in ((query, key), (changed_query, changed_key))
+        )
+        changed = rounded("probabilities", changed)
+        rows = changed @ with_bias(first["value"][0])
+        expected += (rows.mT @ (exact @ value - changed @ value)).sum(0)
+    assert relative_error(attention.value_equation().right_side, expected) < 1e-3
 
 
 def test_the_exact_solver_lowers_the_scores_error_most(tiny_sam):
