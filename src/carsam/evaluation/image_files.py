@@ -102,7 +102,7 @@ class _Search:
         """All images of the folder and its subfolders by `_key` of their name."""
         files = defaultdict(list)
         with suppress(UserError):  # no image at all
-            for path in list_images(self._folder):
+            for path in list_images(self._folder, warn=lambda _: None):
                 files[_key(path.name)].append(path.relative_to(self._folder).as_posix())
         return files
 

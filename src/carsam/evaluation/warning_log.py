@@ -13,6 +13,10 @@ MESSAGES = {
     "ambiguous-image": "{count} images of {json} may be one of several files of the folder, or "
     "share one; left out",
     "unreadable-image": "{count} image files of {json} could not be decoded; left out",
+    "too-large-image": "{count} image files of {json} have more pixels than the limit; left out, "
+    "raise it with --max-megapixels",
+    "deep-image": "{count} image files of {json} have more than 8 bits; the values that they use "
+    "became 0 to 255",
     "image-size": "{count} image files have another size than {json} says; left out",
     "annotation-entry": "{count} annotations of {json} are not objects with keys; left out",
     "annotation-without-image": "{count} annotations of {json} are on images that it does not "
