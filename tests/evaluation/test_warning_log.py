@@ -1,3 +1,5 @@
+from types import SimpleNamespace
+
 import pytest
 
 from carsam.evaluation.warning_log import WarningLog, listed
@@ -21,3 +23,14 @@ def test_unknown_names_are_refused():
 def test_long_lists_are_shortened():
     assert listed([1, 2, 3]) == "1, 2, 3"
     assert listed(list(range(9))) == "0, 1, 2, 3, 4, ..."
+
+
+def test_what_has_counted_on_is_told_again_at_the_end():
+    said = []
+    log, progress = WarningLog(), SimpleNamespace(warn=said.append)
+    for name in ("empty-mask", "unreadable-image", "empty-mask"):
+        log.add(name, "a")
+        log.tell(progress)
+    assert [sentence.split()[1] for sentence in said] == ["1", "1"]
+    log.tell(progress, last=True)
+    assert len(said) == 3 and said[2].startswith("empty-mask: 2 ")
