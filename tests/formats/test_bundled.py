@@ -12,7 +12,7 @@ from without_torch import run_without_torch
 from carsam.cli import main
 from carsam.engines.load import load
 from carsam.errors import UserError
-from carsam.evaluation.strict import StrictError, assert_strict
+from carsam.evaluation.strict import assert_strict
 from carsam.formats.bundled import FOLDER, run_folder
 from carsam.formats.checkpoint import read_checkpoint
 from carsam.formats.inventory import bytes_on_disk
@@ -78,18 +78,9 @@ def test_it_needs_no_torch(here, arguments) -> None:
     assert found.returncode == 0, found.stderr
 
 
+@pytest.mark.slow
 def test_it_passes_the_strict_check() -> None:
     assert_strict(load_simulated(NAME), [scene(SEEDS[0], 256).image])
-
-
-def test_the_strict_check_of_it_can_fail() -> None:
-    import torch
-
-    model = load_simulated(NAME)
-    with torch.no_grad():
-        model.module.vision_encoder.layers[0].mlp.lin1.layer.weight[0, 0] += 1e-3
-    with pytest.raises(StrictError):
-        assert_strict(model, [scene(SEEDS[0], 256).image])
 
 
 def test_its_masks_are_near_those_of_float() -> None:
@@ -100,7 +91,7 @@ def test_its_masks_are_near_those_of_float() -> None:
         expected, found = (_masks(one, drawn.image, boxes) for one in (float_predictor, predictor))
         common, either = (expected & found).sum((1, 2)), (expected | found).sum((1, 2))
         overlaps.extend(common / either)
-    assert np.mean(overlaps) > 0.8
+    assert np.mean(overlaps) > 0.85  # filled boxes have 0.65
 
 
 def test_its_description_names_no_path_of_a_machine() -> None:
