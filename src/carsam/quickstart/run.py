@@ -19,6 +19,7 @@ from carsam.evaluation.coco_reading import read_coco
 from carsam.evaluation.evaluate import evaluate
 from carsam.evaluation.result import EvaluationResult
 from carsam.formats.checkpoint import update_manifest
+from carsam.formats.files import check_writable
 from carsam.images.drawing import save_picture
 from carsam.images.scenes import write_scenes
 from carsam.progress import Progress
@@ -183,6 +184,7 @@ def _written_whole(folder: Path, force: bool) -> Iterator[Path]:
             f"{folder} holds no quickstart, so --force does not replace it. "
             "Name another folder with --out."
         )
+    check_writable(folder.parent / f".{folder.name}", "Name another folder with --out.")
     folder.parent.mkdir(parents=True, exist_ok=True)
     partial = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
     try:
