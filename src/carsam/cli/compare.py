@@ -10,6 +10,7 @@ from cyclopts import Parameter
 from carsam.cli.options import Common
 from carsam.errors import UserError
 from carsam.extras import require
+from carsam.formats.model_paths import find_float_model
 
 
 def compare(
@@ -35,7 +36,7 @@ def compare(
     Every cell runs in its own process and is kept in OUT; run again to go on after a stop.
 
     Args:
-        model: sam-mini, a Hugging Face id or folder, or a .pth file of segment-anything.
+        model: sam-mini, a Hugging Face id or folder, or a file of weights.
         images: folder of the images to evaluate on.
         coco: COCO instances json of those images.
         out: folder that gets table.json, table.md, table.svg, cost.svg and the cells.
@@ -59,6 +60,7 @@ def compare(
     from carsam.engines.load import resolve_device
     from carsam.methods.registry import make_recipe, recipe_names
 
+    find_float_model(model)  # not in every cell anew
     names = recipe_names(recipes)
     widths = tuple(bits.split(","))
     for name in names:

@@ -39,7 +39,7 @@ def embed(
         if embeddings is None:
             raise UserError("No place for the embeddings; give --cache DIR, or set CARSAM_CACHE.")
         paths = list_images(images)
-        loaded = load(model, engine, options.device)
+        loaded = load(model, engine, options.device, progress.warn)
         progress.start("Encoding", len(paths))
         for path in paths:
             image = _read(path, progress)

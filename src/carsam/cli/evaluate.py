@@ -13,7 +13,8 @@ from carsam.engines.base import Engine
 from carsam.engines.load import load
 from carsam.errors import UserError
 from carsam.extras import require
-from carsam.formats.checkpoint import MANIFEST_FILE, read_checkpoint, update_manifest
+from carsam.formats.checkpoint import read_checkpoint, update_manifest
+from carsam.formats.model_paths import is_run
 from carsam.progress import Progress
 
 
@@ -57,11 +58,11 @@ def evaluate(
 
     if json.is_dir():
         raise UserError(f"{json} is a folder; give the name of a file for the result.")
-    if record and not (Path(model) / MANIFEST_FILE).exists():
+    if record and not is_run(model):
         raise UserError(f"{model} is no quantized model, so --record has no place to write to.")
     with options.progress() as progress:
         result = measure(
-            load(model, engine, options.device),
+            load(model, engine, options.device, progress.warn),
             coco,
             images,
             prompts=prompts,
@@ -90,12 +91,12 @@ def _float_engine(model: str, compare: str, device: str, progress: Progress) -> 
     if compare == "none":
         return None
     if compare != "auto":
-        return load(compare, "float", device)
-    if not (Path(model) / MANIFEST_FILE).exists():
+        return load(compare, "float", device, progress.warn)
+    if not is_run(model):
         return None
     source = read_checkpoint(model).manifest["source"]
     try:
-        return load(source, "float", device)
+        return load(source, "float", device, progress.warn)
     except UserError as error:
         progress.warn(f"Not compared with the float model {source}. {error}")
         return None

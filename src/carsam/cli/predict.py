@@ -61,7 +61,7 @@ def predict(
     image = read_image(photo)
     with options.progress() as progress:
         embeddings = embedding_cache(cache, progress)
-        predictor = SamPredictor(load(model, engine, options.device), embeddings)
+        predictor = SamPredictor(load(model, engine, options.device, progress.warn), embeddings)
         predictor.set_image(image)
     masks, ious, _ = predictor.predict(
         point_coords=np.array([place[:2] for place in points]) if points else None,

@@ -87,7 +87,7 @@ def examine(
     from carsam.diagnosis.pictures import save_attention, save_damage, save_losses
 
     quantized = load_simulated(run)
-    family, float_module = load_model(source or quantized.provenance["source"])
+    family, float_module = load_model(source or quantized.provenance["source"], progress.warn)
     model = SwitchedModel(quantized, float_module, device)
     cases = _cases(model, images, coco, count, seed, progress)
     recipe = Recipe.from_dict(quantized.provenance["recipe"])

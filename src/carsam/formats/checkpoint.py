@@ -20,6 +20,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
 from carsam.errors import UserError
+from carsam.formats.failed_downloads import read_head
 from carsam.formats.grid_layouts import site_tensors
 from carsam.formats.manifest import (
     FORMAT,
@@ -30,6 +31,7 @@ from carsam.formats.manifest import (
     read_json,
     read_manifest,
 )
+from carsam.formats.model_paths import find_run, is_run
 
 WEIGHTS_FILE = "model.safetensors"
 DTYPES = {"F16": np.float16, "F32": np.float32, "U8": np.uint8}
@@ -58,9 +60,9 @@ def read_checkpoint(folder: str | Path) -> Checkpoint:
     """Read a checkpoint folder; the tensors are views of the memory-mapped file.
 
     Raises:
-        UserError: a file is missing, damaged, truncated, or not a carsam checkpoint.
+        UserError: the folder is no run, or one of its files is missing, damaged or truncated.
     """
-    folder = Path(folder)
+    folder = find_run(folder)
     manifest = read_manifest(folder / MANIFEST_FILE)
     weights = folder / WEIGHTS_FILE
     _check_weights_file(weights, manifest)
@@ -121,7 +123,7 @@ def write_checkpoint(
 
 def update_manifest(folder: str | Path, changes: Mapping[str, Any]) -> None:
     """Replace top-level keys of `carsam.json`, for example `metrics`, atomically."""
-    path = Path(folder) / MANIFEST_FILE
+    path = find_run(folder) / MANIFEST_FILE
     manifest = {**read_manifest(path), **changes}
     partial = path.with_suffix(".partial")
     partial.write_text(json.dumps(manifest, indent=1) + "\n", encoding="utf-8")
@@ -138,9 +140,7 @@ def check_output_folder(folder: Path, force: bool) -> None:
         return
     if not force:
         raise UserError(f"{folder} exists already. Choose another folder, or pass --force.")
-    replaceable = folder.is_dir() and (
-        (folder / MANIFEST_FILE).exists() or not any(folder.iterdir())
-    )
+    replaceable = folder.is_dir() and (is_run(folder) or not any(folder.iterdir()))
     if not replaceable:
         raise UserError(
             f"{folder} exists and is not a carsam checkpoint, so --force does not replace it. "
@@ -198,6 +198,7 @@ class MappedTensors(Mapping[str, np.ndarray]):
 def _check_weights_file(path: Path, manifest: Mapping[str, Any]) -> None:
     if not path.is_file():
         raise UserError(f"{path.parent} is incomplete: it holds no {WEIGHTS_FILE}.")
+    read_head(path)
     expected = manifest["weights_file"]
     size = path.stat().st_size
     if size != expected["bytes"]:
