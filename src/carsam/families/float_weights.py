@@ -22,6 +22,7 @@ from carsam.families.sam_geometry import DECODER_HEADS, infer_config
 from carsam.families.weight_checks import fill_, match
 from carsam.families.weight_files import Contents, read_contents
 from carsam.families.weight_names import find_sam
+from carsam.formats.failed_downloads import read_head
 from carsam.formats.model_paths import CONFIG_FILE, PRETRAINED_FILES
 
 Warn = Callable[[str], object]
@@ -69,9 +70,9 @@ def load_folder(folder: Path, config: Any, warn: Warn) -> Any:
         contents = read_contents(path)
         tensors |= contents.tensors
         holders |= contents.holders
-    origin = str(folder)
+    origin = config.name_or_path
     state = find_sam(Contents(tensors, holders, tuple(tensors)), origin, warn)
-    if not _has_transformers_names(state):
+    if any(name.startswith("image_encoder.") for name in state):
         raise UserError(
             f"{origin} has weights under the names of segment-anything ({few(state)}); expected "
             "those of transformers. Give the path of the file with the weights."
@@ -85,18 +86,22 @@ def read_config(source: str | Path) -> Any:
     Raises:
         UserError: it is no configuration of transformers.
     """
+    path = Path(source) / CONFIG_FILE
+    if path.is_file():
+        read_head(path)  # refuses what stands in its place
     try:
         return AutoConfig.from_pretrained(str(source), trust_remote_code=False)
     except Exception as error:  # whatever a damaged or foreign file makes transformers raise
         raise UserError(
-            f"{source} has a {CONFIG_FILE} that transformers cannot read: "
-            f"{_first_line(error)} Give the folder of a SAM model of transformers."
+            f"{path} is no configuration that transformers can read: {_reason(error)} Give the "
+            "folder of a SAM model of transformers."
         ) from error
 
 
-def _first_line(error: Exception) -> str:
-    line = next(iter(str(error).splitlines()), type(error).__name__).strip()
-    return line if line.endswith(".") else f"{line}."
+def _reason(error: Exception) -> str:
+    """Return what an error of a library says, as one short line."""
+    text = " ".join(str(error).split()).rstrip(".") or type(error).__name__
+    return f"{text}." if len(text) <= 200 else f"{text[:200]}..."
 
 
 def _weight_files(folder: Path) -> list[Path]:
@@ -119,8 +124,8 @@ def shards(index: Path) -> list[str]:
         return sorted(set(json.loads(index.read_bytes())["weight_map"].values()))
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise UserError(
-            f"{index} is no list of files with weights ({_first_line(error)}) Copy or download it "
-            "again."
+            f"{index} does not list files with weights: expected a weight_map of tensors and file "
+            "names. Copy or download it again."
         ) from error
 
 
@@ -143,7 +148,7 @@ def _model_of(config: Any) -> Any:
             return AutoModelForMaskGeneration.from_config(config, dtype=torch.float32).eval()
     except Exception as error:  # transformers checks its numbers in many places
         raise UserError(
-            f"{config.name_or_path}/{CONFIG_FILE} describes no model: {_first_line(error)}"
+            f"{config.name_or_path}/{CONFIG_FILE} describes no model: {_reason(error)}"
         ) from error
 
 

@@ -9,6 +9,9 @@ from torch import Tensor
 from carsam.errors import UserError, few
 from carsam.images.preprocess import PIXEL_MEAN, PIXEL_STD
 
+NUMBERS = ("integers", "complex numbers", "sparse tensors")
+"""What no weight consists of."""
+
 
 def match(
     expected: Mapping[str, Tensor],
@@ -31,15 +34,9 @@ def match(
     _refuse(origin, "lacks", (name for name in names.values() if name not in state))
     _refuse(origin, "has the unknown", (name for name in state if name not in known))
     found = {name: state[source] for name, source in names.items()}
-    _refuse(
-        origin,
-        "has no floating-point numbers as",
-        (
-            f"{names[name]} ({_type(tensor)})"
-            for name, tensor in found.items()
-            if not tensor.is_floating_point() or tensor.layout is not torch.strided
-        ),
-    )
+    for kind in NUMBERS:
+        same = (name for name, tensor in found.items() if _kind(tensor) == kind)
+        _refuse(origin, f"has {kind} as", (names[name] for name in same))
     _refuse(
         origin,
         "has a wrong shape of",
@@ -91,15 +88,19 @@ def _check_normalisation(state: Mapping[str, Tensor], origin: str) -> None:
                 )
 
 
-def _type(tensor: Tensor) -> str:
-    sparse = "" if tensor.layout is torch.strided else "sparse "
-    return sparse + str(tensor.dtype).removeprefix("torch.")
+def _kind(tensor: Tensor) -> str:
+    """Return the entry of `NUMBERS` that describes a tensor; "" for a usable one."""
+    if tensor.layout is not torch.strided:
+        return "sparse tensors"
+    if tensor.is_complex():
+        return "complex numbers"
+    return "" if tensor.is_floating_point() else "integers"
 
 
 def _refuse(origin: str, fault: str, names: Iterable[str]) -> None:
     listed = list(names)
     if listed:
         raise UserError(
-            f"{origin} {fault} {few(listed)}; expected the tensors of one SAM, all of them and no "
-            "others."
+            f"{origin} {fault} {few(listed)}; expected the tensors of one SAM, all of them and "
+            "no others, in floating point."
         )

@@ -21,7 +21,7 @@ from carsam.formats.failed_downloads import read_head
 
 ADVICE = "Give the state dict of a SAM, as torch.save(model.state_dict(), path) writes it."
 
-TRAINING_STATE = re.compile(r"optim|sched|scaler|exp_avg|momentum", re.IGNORECASE)
+TRAINING_STATE = re.compile(r"optimi[sz]er|^optim(s|_.*)?$|schedul|scaler|exp_avg", re.IGNORECASE)
 """Keys under which training scripts keep tensors that are no weights."""
 
 
@@ -53,7 +53,7 @@ def read_contents(path: Path) -> Contents:
     head = read_head(path)
     text = " ".join(head.decode("ascii", "replace").split())
     if head.isascii() and text.isprintable():
-        raise UserError(f"{path} is a text instead of weights; it begins {text[:60]!r}. {ADVICE}")
+        raise UserError(f"Cannot read {path}: it is a text, which begins {text[:60]!r}. {ADVICE}")
     if head[8:9] == b"{":  # after the length of the header of safetensors, which is JSON
         return _read_safetensors(path)
     return _read_torch(path, zipped=_is_torch_zip(path, head))
@@ -64,7 +64,7 @@ def _read_safetensors(path: Path) -> Contents:
         tensors = load_file(path)
     except Exception as error:  # torch and safetensors raise several types
         raise UserError(
-            f"{path} is damaged or cut off: {error}. Copy or download it again."
+            f"Cannot read {path}: it is damaged or cut off ({error}). Copy or download it again."
         ) from error
     return Contents(tensors, dict.fromkeys(tensors, ""), tuple(tensors))
 
@@ -98,10 +98,13 @@ def _read_torch(path: Path, zipped: bool) -> Contents:
     classes: list[str] = []
     try:
         if zipped:
-            classes = sorted(get_unsafe_globals_in_checkpoint(path))
-        with safe_globals([(_stand_in(name), name) for name in classes]):
-            # Only torch's zip format can be mapped instead of read.
-            content = torch.load(path, map_location="cpu", weights_only=True, mmap=zipped)
+            classes = sorted(get_unsafe_globals_in_checkpoint(path), key=_by_interest)
+        # Only torch's zip format can be mapped, and torch takes one ending for another format.
+        mapped = zipped and path.suffix.lower() != ".safetensors"
+        with safe_globals([(_stand_in(name), name) for name in classes]), path.open("rb") as file:
+            content = torch.load(
+                path if mapped else file, map_location="cpu", weights_only=True, mmap=mapped
+            )
     except Exception as error:  # the unpickler raises almost any type on foreign bytes
         beside = f", such as {few(classes)}" if classes else ", such as a whole model"
         raise UserError(
@@ -109,7 +112,9 @@ def _read_torch(path: Path, zipped: bool) -> Contents:
             f"are never loaded, because that could run any program. {ADVICE}"
         ) from error
     if not isinstance(content, Mapping):
-        raise UserError(f"Found a {type(content).__name__} in {path}; expected weights. {ADVICE}")
+        raise UserError(
+            f"Found a {type(content).__name__} in {path}; expected a state dict. {ADVICE}"
+        )
     found = list(_tensors(content))
     return Contents(
         {name: tensor for name, _, tensor in found},
@@ -128,6 +133,10 @@ def _tensors(content: Mapping[Any, Any], holder: str = "") -> Iterator[tuple[str
             yield name, holder, value.detach()
         elif isinstance(value, Mapping) and not TRAINING_STATE.search(str(key)):
             yield from _tensors(value, name)
+
+
+def _by_interest(name: str) -> tuple[bool, str]:
+    return name.startswith("torch."), name
 
 
 class _Ignored:

@@ -35,16 +35,27 @@ PACKED = ".weight_packed"
 
 @dataclass
 class _Group:
-    """The names of one SAM in a file."""
+    """The names of one SAM in a file.
 
-    prefix: str
-    names: list[str] = field(default_factory=list)
+    Args:
+        label: how the file calls it.
+        names: name without prefix -> name in the file.
+        parts: values of `PARTS` that it has.
+        holders: mappings of the file that its tensors stand in.
+    """
+
+    label: str
+    names: dict[str, str] = field(default_factory=dict)
     parts: set[str] = field(default_factory=set)
     holders: set[str] = field(default_factory=set)
 
-    @property
-    def label(self) -> str:
-        return self.prefix.rstrip(".") or "the names without a prefix"
+    def add(self, plain: str, name: str, origin: str) -> None:
+        if plain in self.names:
+            raise UserError(
+                f"{origin} holds {plain} twice, as {self.names[plain]} and as {name}. Save the "
+                "state dict of one model by itself."
+            )
+        self.names[plain] = name
 
 
 def find_sam(contents: Contents, origin: str, warn: Callable[[str], object]) -> dict[str, Tensor]:
@@ -61,28 +72,25 @@ def find_sam(contents: Contents, origin: str, warn: Callable[[str], object]) -> 
         UserError: there is none, or it consists of adapters or packed codes.
     """
     _refuse_unfinished(contents.tensors, origin)
-    groups = _groups(contents)
+    groups = _groups(contents, origin)
     if not groups:
         raise _nothing_found(contents, origin)
-    chosen = min(groups, key=lambda group: (-len(group.parts), bool(AVERAGE.search(group.prefix))))
+    chosen = min(groups, key=lambda group: (-len(group.parts), bool(AVERAGE.search(group.label))))
     rivals = [g.label for g in groups if g is not chosen and len(g.parts) == len(chosen.parts)]
     if rivals:
         warn(
             f"{origin} holds several SAMs; {chosen.label} is loaded, not {few(rivals)}. To load "
             "another one, save its state dict by itself."
         )
-    in_groups = {name for group in groups for name in group.names}
+    grouped = {name for group in groups for name in group.names.values()}
     left = [
         name
         for name, holder in contents.holders.items()
-        if holder in chosen.holders and name not in in_groups
+        if holder in chosen.holders and name not in grouped
     ]
     if left:
-        warn(f"{origin} holds more than a SAM; {few(left)} are left out.")
-    return {
-        WRAPPED.sub("", name.removeprefix(chosen.prefix)): contents.tensors[name]
-        for name in chosen.names
-    }
+        warn(f"{origin} holds more than a SAM; left out: {few(left)}.")
+    return {plain: contents.tensors[name] for plain, name in chosen.names.items()}
 
 
 def _refuse_unfinished(names: Iterable[str], origin: str) -> None:
@@ -98,27 +106,31 @@ def _refuse_unfinished(names: Iterable[str], origin: str) -> None:
         )
 
 
-def _groups(contents: Contents) -> list[_Group]:
+def _groups(contents: Contents, origin: str) -> list[_Group]:
     """Return the SAMs in a file, each with all names that start with its prefix."""
     groups: dict[str, _Group] = {}
     others = []
     for name, holder in contents.holders.items():
-        match = SAM_NAME.fullmatch(name)
+        unwrapped = WRAPPED.sub("", name)
+        match = SAM_NAME.fullmatch(unwrapped)
         if match is None:
-            others.append(name)
+            others.append((unwrapped, name, holder))
             continue
-        group = groups.setdefault(match["prefix"], _Group(match["prefix"]))
-        group.names.append(name)
+        prefix = match["prefix"]
+        label = name.partition(f"{match['part']}.")[0].rstrip(".") or "the one without a prefix"
+        group = groups.setdefault(prefix, _Group(label))
+        group.add(unwrapped.removeprefix(prefix), name, origin)
         group.parts.add(PARTS[match["part"]])
         group.holders.add(holder)
-    for name in others:  # such as pixel_mean
+    for unwrapped, name, holder in others:  # such as pixel_mean
         fitting = [
-            group
+            prefix
             for prefix, group in groups.items()
-            if name.startswith(prefix) and contents.holders[name] in group.holders
+            if unwrapped.startswith(prefix) and holder in group.holders
         ]
         if fitting:
-            max(fitting, key=lambda group: len(group.prefix)).names.append(name)
+            prefix = max(fitting, key=len)
+            groups[prefix].add(unwrapped.removeprefix(prefix), name, origin)
     return list(groups.values())
 
 
@@ -128,6 +140,8 @@ def _nothing_found(contents: Contents, origin: str) -> UserError:
             f"{origin} holds a whole pickled model (of {few(contents.classes)}), which is never "
             f"loaded, because that could run any program. {ADVICE}"
         )
+    if any(SAM_NAME.fullmatch(key) for key in contents.keys):
+        return UserError(f"{origin} has the names of a SAM, but no tensors of torch. {ADVICE}")
     return UserError(
         f"{origin} holds no SAM: found {few(contents.keys) or 'nothing'}; expected a state dict "
         "with the names of segment-anything (image_encoder..., prompt_encoder..., "

@@ -18,18 +18,18 @@ def read_head(path: Path) -> bytes:
         with path.open("rb") as file:
             head = file.read(HEAD)
     except OSError as error:
-        raise UserError(f"{path} cannot be read: {error.strerror}.") from error
+        raise UserError(f"Cannot read {path}: {error.strerror}.") from error
     start = head.lstrip().lower()
     if not start:
-        raise UserError(f"{path} is empty; copy or download it again.")
+        raise UserError(f"Cannot read {path}: it is empty. Copy or download it again.")
     if start.startswith(b"version https://git-lfs"):
         raise UserError(
-            f"{path} is a pointer of git-lfs: it stands for a file that was not downloaded. "
-            "Run `git lfs pull` in its repository."
+            f"Cannot read {path}: it is a pointer of git-lfs, which stands for a file that was not "
+            "downloaded. Run `git lfs pull` in its repository."
         )
     if start.startswith((b"<!doctype html", b"<html", b"<head", b"<?xml")):
         raise UserError(
-            f"{path} is a web page, such as a login or an error page, where a file of a model "
-            "belongs. Download it again."
+            f"Cannot read {path}: it is a web page, such as a login or an error page, where a file "
+            "of a model belongs. Download it again."
         )
     return head

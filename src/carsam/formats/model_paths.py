@@ -54,17 +54,17 @@ def find_run(source: str | Path) -> Path:
         UserError: it is something else, which is named, or nothing.
     """
     path = Path(source)
-    if is_run(source):
+    if is_run(path):
         return path
     _refuse_file_of_run(path)
-    if str(source) == BUNDLED and not os.path.exists(path):
+    if str(path) == BUNDLED and not os.path.exists(path):
         found = "the bundled float model"
     elif not os.path.exists(path):
         raise missing(source)
     else:
         found = _description(path)
     raise UserError(
-        f"{source} is {found}, not a run of `carsam quantize`: a run is a folder that holds "
+        f"{path} is {found}, not a run of `carsam quantize`: a run is a folder that holds "
         f"{MANIFEST_FILE}.{_runs_inside(path)} Make a run with `carsam quantize`."
     )
 
@@ -80,6 +80,8 @@ def find_float_model(source: str | Path) -> str | Path:
     name = source.as_posix() if isinstance(source, Path) else source
     if not name.strip():
         raise UserError(f"The name of the model is empty; give {BUNDLED}, a path or an id.")
+    if "://" in name:
+        raise UserError(f"{name} is an address; download the model and give its path.")
     path = Path(source)
     if name == BUNDLED and (isinstance(source, str) or not path.exists()):
         return name
@@ -185,11 +187,14 @@ def _check_float_folder(folder: Path) -> None:
     raise UserError(
         f"{folder} is {_description(folder)}; expected the folder of a SAM model of transformers, "
         f"with {CONFIG_FILE} and {PRETRAINED_FILES[0]}.{_models_inside(folder)}"
+        f"{_runs_inside(folder)}"
     )
 
 
 def _description(path: Path) -> str:
     if path.is_file():
+        if (path.parent / CONFIG_FILE).is_file():
+            return f"a file of the float model {path.parent}"
         return "a file of weights" if path.suffix.lower() in WEIGHT_ENDINGS else "a file"
     entries = _entries(path)
     if CONFIG_FILE in entries:
