@@ -2,6 +2,9 @@
 
 from collections.abc import Iterable
 
+FEW = 5
+"""Names that a message gives where there are more."""
+
 
 class UserError(ValueError):
     """Wrong input or wrong use; the command line prints the message and exits with code 2."""
@@ -11,12 +14,16 @@ class MissingExtraError(UserError):
     """A command needs packages of an extra that is not installed."""
 
 
+class TooManyPixelsError(UserError):
+    """An image has more pixels than the limit allows."""
+
+
 class UnsupportedError(UserError):
     """An engine cannot run a checkpoint that is sound in itself; another engine can."""
 
 
-def few(names: Iterable[str]) -> str:
-    """Return the first three of some names and how many more there are, for a message."""
-    listed = list(dict.fromkeys(names))
-    shown = ", ".join(listed[:3])
-    return f"{shown} and {len(listed) - 3} more" if len(listed) > 3 else shown
+def few(items: Iterable[object]) -> str:
+    """Return the first of some items and how many more there are, each of them once."""
+    listed = list(dict.fromkeys(str(item) for item in items))
+    shown = ", ".join(listed[:FEW])
+    return f"{shown} and {len(listed) - FEW} more" if len(listed) > FEW else shown

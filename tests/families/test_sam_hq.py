@@ -3,12 +3,12 @@ import pytest
 import torch
 
 from carsam.calibration.quantize import quantize
-from carsam.engines.base import Prompts
 from carsam.engines.torch_engine import TorchEngine
 from carsam.errors import UserError
 from carsam.evaluation.strict import assert_strict
 from carsam.families import FAMILIES, load_model
 from carsam.families.meta_weights import meta_names
+from carsam.images.prompts import Prompts
 from carsam.simulation.model import from_checkpoint, prepare
 
 
@@ -100,7 +100,7 @@ def test_a_prepared_model_computes_what_the_original_does(tiny_sam_hq):
 
 
 def test_it_is_quantized_strictly_and_comes_back(tiny_sam_hq, image_folder, photo):
-    model = quantize(tiny_sam_hq, image_folder, count=2)
+    model = quantize(tiny_sam_hq, image_folder, "rtn", count=2)
     assert_strict(model, [photo])
     again = from_checkpoint(model.to_checkpoint())
     for name, tensor in model.module.state_dict().items():

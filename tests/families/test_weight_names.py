@@ -153,7 +153,9 @@ def test_the_weights_of_a_run_are_refused():
 def test_a_file_without_a_sam_says_what_was_found():
     names = ("backbone.conv.weight", "head.weight", "head.bias", "norm.weight")
     state = dict.fromkeys(names, torch.ones(1))
-    refused(state, "no SAM", "backbone.conv.weight, head.weight, head.bias and 1 more", "image_enc")
+    refused(
+        state, "no SAM", "backbone.conv.weight, head.weight, head.bias, norm.weight;", "image_enc"
+    )
 
 
 def test_names_without_tensors_are_refused():

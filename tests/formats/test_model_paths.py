@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from carsam.errors import UserError
-from carsam.formats.model_paths import find_float_model, find_run, is_run
+from carsam.formats.model_paths import find_float_model, find_run
 
 
 @pytest.fixture
@@ -44,7 +44,7 @@ def refused(find, source, *words):
 
 
 def test_a_run_is_found(run):
-    assert is_run(run) and find_run(run) == run
+    assert find_run(run) == run
 
 
 def test_a_run_with_a_plain_config_beside_it_is_a_run(run):
@@ -96,6 +96,18 @@ def test_the_bundled_model_is_no_run(place):
 
 def test_a_folder_above_a_run_names_it(run):
     refused(find_run, ".", "There is a run in run.")
+
+
+def test_a_bundled_run_is_found_by_name(place):
+    assert (find_run("sam-mini-w4a4") / "carsam.json").is_file()
+
+
+def test_a_bundled_run_is_no_float_model(place):
+    refused(find_float_model, "sam-mini-w4a4", "is a run of `carsam quantize`", "(sam-mini)")
+
+
+def test_a_mistyped_bundled_run_is_named(place):
+    refused(find_run, "sam-mini-w4a8", "Did you mean sam-mini-w4a4")
 
 
 def test_a_float_folder_is_found(float_folder):
@@ -229,7 +241,7 @@ def test_a_folder_above_a_model_names_it(float_folder):
 
 def test_files_of_weights_in_a_folder_are_named(place):
     fill(place / "many", *(f"sam_{size}.pth" for size in "bhl"), "d.CKPT")
-    words = ("It holds d.CKPT, sam_b.pth, sam_h.pth and 1 more", "such as many/d.CKPT")
+    words = ("It holds d.CKPT, sam_b.pth, sam_h.pth, sam_l.pth:", "such as many/d.CKPT")
     refused(find_float_model, "many", *words)
 
 

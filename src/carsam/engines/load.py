@@ -7,8 +7,9 @@ from pathlib import Path
 from carsam.engines.base import Engine
 from carsam.errors import UnsupportedError, UserError
 from carsam.extras import require
+from carsam.formats.bundled import is_run
 from carsam.formats.checkpoint import read_checkpoint
-from carsam.formats.model_paths import find_float_model, find_run, is_run
+from carsam.formats.model_paths import find_float_model, find_run
 
 
 def load(
@@ -20,8 +21,8 @@ def load(
     """Load a quantized run or a float model, ready to segment.
 
     Args:
-        source: a run folder of `carsam quantize`, or a float model: `sam-mini`, a Hugging Face id
-            or folder, or a file of weights.
+        source: a run folder of `carsam quantize`, the bundled run `sam-mini-w4a4`, or a float
+            model: `sam-mini`, a Hugging Face id or folder, or a file of weights.
         engine: `native` (integers, without torch) and `simulated` (torch) run a run folder,
             `float` (torch) a float model; `auto` takes `float` for a float model, and for a run
             `native`, or `simulated` where the run has a family or grid that `native` has not.
@@ -74,7 +75,7 @@ def _simulated(source: str | Path, device: str) -> Engine:
     from carsam.simulation.model import load_simulated
 
     model = load_simulated(source)
-    return TorchEngine(model.family, model.module, "simulated", resolve_device(device))
+    return TorchEngine(model.family, model.module, model.mode, resolve_device(device))
 
 
 def _float(source: str | Path, device: str, warn: Callable[[str], object]) -> Engine:

@@ -12,7 +12,8 @@ from carsam.errors import UserError
 from carsam.families.base import Family
 from carsam.families.sam.family import SamFamily
 from carsam.families.sam_hq import SamHqFamily
-from carsam.formats.model_paths import BUNDLED, find_float_model
+from carsam.formats.bundled import BUNDLED_MODEL
+from carsam.formats.model_paths import find_float_model
 
 FAMILIES: dict[str, Family] = {family.name: family for family in (SamFamily(), SamHqFamily())}
 """Families by transformers' `model_type`."""
@@ -58,7 +59,7 @@ def build_model(family: str, model_config: dict[str, Any]) -> tuple[Family, Any]
 
 def _load(source: str | Path, warn: Callable[[str], object]) -> Any:
     found = find_float_model(source)
-    if found == BUNDLED:
+    if found == BUNDLED_MODEL:
         from carsam.families.mini import load_sam_mini
 
         return load_sam_mini()

@@ -21,6 +21,7 @@ from safetensors.numpy import save_file
 
 from carsam.errors import UserError
 from carsam.formats.failed_downloads import read_head
+from carsam.formats.files import check_writable, write_whole
 from carsam.formats.grid_layouts import site_tensors
 from carsam.formats.manifest import (
     FORMAT,
@@ -31,7 +32,7 @@ from carsam.formats.manifest import (
     read_json,
     read_manifest,
 )
-from carsam.formats.model_paths import find_run, is_run
+from carsam.formats.model_paths import find_run
 
 WEIGHTS_FILE = "model.safetensors"
 DTYPES = {"F16": np.float16, "F32": np.float32, "U8": np.uint8}
@@ -56,13 +57,16 @@ class Checkpoint:
         return digest.hexdigest()
 
 
-def read_checkpoint(folder: str | Path) -> Checkpoint:
-    """Read a checkpoint folder; the tensors are views of the memory-mapped file.
+def read_checkpoint(source: str | Path) -> Checkpoint:
+    """Read a checkpoint; the tensors are views of the memory-mapped file.
+
+    Args:
+        source: its folder, or the name of a bundled run.
 
     Raises:
         UserError: the folder is no run, or one of its files is missing, damaged or truncated.
     """
-    folder = find_run(folder)
+    folder = find_run(source)
     manifest = read_manifest(folder / MANIFEST_FILE)
     weights = folder / WEIGHTS_FILE
     _check_weights_file(weights, manifest)
@@ -91,7 +95,7 @@ def write_checkpoint(
         force: replace an existing folder.
 
     Raises:
-        UserError: the folder exists and `force` is not set, or the disk is full.
+        UserError: the folder exists and `force` is not set, or it cannot be written.
     """
     folder = Path(folder)
     check_output_folder(folder, force)
@@ -116,18 +120,21 @@ def write_checkpoint(
                 f"No space left on the disk of {folder.parent}; the checkpoint takes "
                 f"{size / 1e6:.0f} MB. Free some space or choose another output folder."
             ) from error
-        raise
+        raise UserError(f"Cannot write {folder}: {error}. Choose another folder.") from error
     finally:
         shutil.rmtree(partial, ignore_errors=True)
 
 
 def update_manifest(folder: str | Path, changes: Mapping[str, Any]) -> None:
-    """Replace top-level keys of `carsam.json`, for example `metrics`, atomically."""
-    path = find_run(folder) / MANIFEST_FILE
+    """Replace top-level keys of `carsam.json`, for example `metrics`, atomically.
+
+    Raises:
+        UserError: it cannot be read, or not be written.
+    """
+    path = Path(folder) / MANIFEST_FILE
     manifest = {**read_manifest(path), **changes}
-    partial = path.with_suffix(".partial")
-    partial.write_text(json.dumps(manifest, indent=1) + "\n", encoding="utf-8")
-    os.replace(partial, path)
+    content = json.dumps(manifest, indent=1) + "\n"
+    write_whole(path, content.encode(), "Make room, or copy the model to another folder.")
 
 
 def check_output_folder(folder: Path, force: bool) -> None:
@@ -135,12 +142,18 @@ def check_output_folder(folder: Path, force: bool) -> None:
 
     With `force` a checkpoint, or an empty folder, may be replaced, and nothing else: a mistyped
     `--out` must not delete photos.
+
+    Raises:
+        UserError: the folder exists or could not be made.
     """
+    check_writable(folder.parent / f".{folder.name}", "Choose another folder.")
     if not folder.exists():
         return
     if not force:
         raise UserError(f"{folder} exists already. Choose another folder, or pass --force.")
-    replaceable = folder.is_dir() and (is_run(folder) or not any(folder.iterdir()))
+    replaceable = folder.is_dir() and (
+        (folder / MANIFEST_FILE).exists() or not any(folder.iterdir())
+    )
     if not replaceable:
         raise UserError(
             f"{folder} exists and is not a carsam checkpoint, so --force does not replace it. "

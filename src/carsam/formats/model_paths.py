@@ -6,9 +6,8 @@ import re
 from pathlib import Path
 
 from carsam.errors import UserError, few
+from carsam.formats.bundled import BUNDLED_MODEL, BUNDLED_RUNS, is_run, run_folder
 from carsam.formats.manifest import MANIFEST_FILE, read_json
-
-BUNDLED = "sam-mini"
 
 CONFIG_FILE = "config.json"
 PRETRAINED_FILES = (
@@ -42,22 +41,17 @@ ADAPTER_ADVICE = (
 )
 
 
-def is_run(source: str | Path) -> bool:
-    """Tell whether this is the folder of a run."""
-    return os.path.isfile(os.path.join(source, MANIFEST_FILE))
-
-
 def find_run(source: str | Path) -> Path:
-    """Return the folder of a run.
+    """Return the folder of a run, given its path or the name of a bundled one.
 
     Raises:
         UserError: it is something else, which is named, or nothing.
     """
-    path = Path(source)
+    path = run_folder(source)
     if is_run(path):
         return path
     _refuse_file_of_run(path)
-    if str(path) == BUNDLED and not os.path.exists(path):
+    if str(path) == BUNDLED_MODEL and not os.path.exists(path):
         found = "the bundled float model"
     elif not os.path.exists(path):
         raise missing(source)
@@ -79,21 +73,21 @@ def find_float_model(source: str | Path) -> str | Path:
     """
     name = source.as_posix() if isinstance(source, Path) else source
     if not name.strip():
-        raise UserError(f"The name of the model is empty; give {BUNDLED}, a path or an id.")
+        raise UserError(f"The name of the model is empty; give {BUNDLED_MODEL}, a path or an id.")
     if "://" in name:
         raise UserError(f"{name} is an address; download the model and give its path.")
     path = Path(source)
-    if name == BUNDLED and (isinstance(source, str) or not path.exists()):
+    if is_run(source):
+        raise UserError(
+            f"{source} is a run of `carsam quantize`, quantized already; here a float model "
+            f"belongs, such as the one it was made from{_origin(run_folder(source))}."
+        )
+    if name == BUNDLED_MODEL and (isinstance(source, str) or not path.exists()):
         return name
     if not os.path.exists(path):
         if _looks_like_id(name):
             return name
         raise missing(source)
-    if is_run(path):
-        raise UserError(
-            f"{source} is a run of `carsam quantize`, quantized already; here a float model "
-            f"belongs, such as the one it was made from{_origin(path)}."
-        )
     _refuse_file_of_run(path)
     if path.is_dir():
         _check_float_folder(path)
@@ -131,7 +125,7 @@ def _similar_names(name: str, folder: Path) -> list[str]:
     """Return paths in a folder whose names look like the one given, the most similar first."""
     names = {entry.lower(): str(folder / entry) for entry in _entries(folder)}
     if folder == Path():
-        names[BUNDLED] = BUNDLED
+        names |= {name: name for name in (BUNDLED_MODEL, *BUNDLED_RUNS)}
     return [names[near] for near in difflib.get_close_matches(name.lower(), names)]
 
 
