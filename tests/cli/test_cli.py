@@ -61,6 +61,39 @@ def test_a_float_model_has_no_place_for_recorded_numbers(model, scenes, tmp_path
 
 
 @pytest.mark.parametrize(
+    "command",
+    [
+        ["quantize", "--images", "{images}", "--out", "{out}"],
+        ["compare", "--images", "{images}", "--coco", "{coco}", "--out", "{out}"],
+    ],
+)
+def test_a_run_is_refused_where_a_float_model_belongs(
+    run, scenes, tmp_path, capsys, command
+) -> None:
+    places = {
+        "images": scenes / "images",
+        "coco": scenes / "instances.json",
+        "out": tmp_path / "out",
+    }
+    name, *options = (part.format(**places) for part in command)
+    assert main([name, str(run), *options]) == 2
+    assert "is a run of `carsam quantize`" in capsys.readouterr().err
+    assert not any(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("source", ["folder", "bundled"])
+@pytest.mark.parametrize("command", ["info", "bench", "doctor"])
+def test_a_float_model_is_refused_where_a_run_belongs(
+    model, scenes, tmp_path, capsys, command, source
+) -> None:
+    given = model if source == "folder" else "sam-mini"
+    options = ["--images", str(scenes / "images"), "--out", str(tmp_path / "out")]
+    assert main([command, given, *(options if command == "doctor" else [])]) == 2
+    assert "float model" in capsys.readouterr().err
+    assert not any(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
     "prompt", [["--box", "5,5,40,50"], ["--point", "20,20"], ["--point", "9,9", "--point", "5,5,0"]]
 )
 def test_predict_writes_a_mask_as_large_as_the_photo(run, scenes, tmp_path, prompt) -> None:
