@@ -3,7 +3,7 @@
     python benchmarks/time_per_operator.py RUN [--repeats 3]
 
 Encodes one image of noise, then decodes 1 and 64 random boxes. Processor time, not wall time, and
-the smallest of some repeats: other work on the machine disturbs it least.
+the smallest of some repeats, which other work on the machine disturbs least.
 """
 
 import argparse
@@ -16,9 +16,9 @@ os.environ.update(OMP_NUM_THREADS="1", OPENBLAS_NUM_THREADS="1")  # read when nu
 
 import numpy as np
 
-from carsam.engines.base import Prompts
 from carsam.engines.native_engine import NativeEngine
 from carsam.formats.checkpoint import read_checkpoint
+from carsam.images.prompts import Prompts
 from carsam.runtime import kernels
 
 OPERATORS = ("linear", "attention", "layer_norm", "activate", "quantize", "upscaled_masks")

@@ -90,19 +90,19 @@ def test_polish_is_kept_at_least_once_a_minute():
 
 def test_logs_go_when_the_run_is_saved(tiny_sam, image_folder, tmp_path):
     for name in ("run", "runner", "run-2"):
-        quantize(tiny_sam, image_folder, count=1, resume=tmp_path / name)
+        quantize(tiny_sam, image_folder, "rtn", count=1, resume=tmp_path / name)
     remove_logs(tmp_path / "run")
     left = [path.name.rsplit("-", 1)[0] for path in tmp_path.glob(".*.units")]
     assert sorted(left) == [".run-2", ".runner"]
 
 
 def test_a_half_written_unit_is_done_again(tiny_sam, image_folder, tmp_path):
-    first = quantize(tiny_sam, image_folder, count=1, resume=tmp_path / "run")
+    first = quantize(tiny_sam, image_folder, "rtn", count=1, resume=tmp_path / "run")
     (log,) = tmp_path.glob(".run-*.units")
     path = sorted(log.glob("*.safetensors"))[2]
     path.write_bytes(path.read_bytes()[:50])
     assert_same(
-        bits(quantize(tiny_sam, image_folder, count=1, resume=tmp_path / "run")), bits(first)
+        bits(quantize(tiny_sam, image_folder, "rtn", count=1, resume=tmp_path / "run")), bits(first)
     )
 
 

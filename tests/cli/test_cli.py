@@ -1,7 +1,7 @@
 """The command line: what it writes, what it refuses, its exit codes."""
 
-import errno
 import json
+import shutil
 import signal
 import subprocess
 import sys
@@ -15,56 +15,19 @@ from without_torch import run_without_torch
 from carsam.cli import main
 from carsam.cli.options import Common, parse_box, parse_gigabytes, parse_point
 from carsam.errors import UserError
-from carsam.images.scenes import write_scenes
+from carsam.formats.checkpoint import read_checkpoint, update_manifest
+from carsam.formats.manifest import read_manifest
 
 RUN_CLI = "import sys\nfrom carsam.cli import main\nsys.exit(main(sys.argv[1:]))"
 
 
-@pytest.fixture(scope="module")
-def model(tmp_path_factory) -> str:
-    """Folder of a random SAM as small as one can be: 32 pixels, a window and a global block."""
-    from transformers import SamConfig, SamModel
-
-    vision = {
-        "hidden_size": 16,
-        "num_hidden_layers": 2,
-        "num_attention_heads": 2,
-        "image_size": 32,
-        "patch_size": 8,
-        "output_channels": 16,
-        "window_size": 2,
-        "global_attn_indexes": [1],
-        "num_pos_feats": 8,
-        "mlp_dim": 32,
-        "initializer_range": 0.02,  # the default makes every activation vanish
-    }
-    prompts = {"hidden_size": 16, "image_size": 32, "patch_size": 8}
-    decoder = {"hidden_size": 16, "num_attention_heads": 2, "mlp_dim": 32, "iou_head_hidden_dim": 8}
-    folder = tmp_path_factory.mktemp("model")
-    config = SamConfig(
-        vision_config=vision, prompt_encoder_config=prompts, mask_decoder_config=decoder
-    )
-    SamModel(config).save_pretrained(folder)
-    return str(folder)
-
-
-@pytest.fixture(scope="module")
-def scenes(tmp_path_factory) -> Path:
-    """Folder with `instances.json` and `images/`."""
-    return write_scenes(tmp_path_factory.mktemp("scenes"), 3, seed=1, size=64).parent
-
-
-@pytest.fixture(scope="module")
-def run(model: str, scenes: Path, tmp_path_factory) -> Path:
-    out = tmp_path_factory.mktemp("runs") / "run"
-    assert main(["quantize", model, *quantize_options(scenes, out)]) == 0
-    return out
-
-
-def quantize_options(scenes: Path, out: Path, progress: str = "--quiet") -> list[str]:
+def quantize_options(
+    scenes: Path, out: Path, progress: str = "--quiet", recipe: str = "rtn"
+) -> list[str]:
     quick = ["weights=minmax", "activations=minmax"]
     settings = [part for choice in quick for part in ("--set", f"round-to-nearest.{choice}")]
-    return ["--images", str(scenes / "images"), "--out", str(out), *settings, progress]
+    options = ["--images", str(scenes / "images"), "--out", str(out), "--recipe", recipe]
+    return [*options, *settings, progress]
 
 
 def photo_of(scenes: Path) -> str:
@@ -95,6 +58,39 @@ def test_a_float_model_has_no_place_for_recorded_numbers(model, scenes, tmp_path
     output = ["--json", str(tmp_path / "result.json"), "--record"]
     assert main(["evaluate", model, *where, *output]) == 2
     assert "--record has no place" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ["quantize", "--images", "{images}", "--out", "{out}"],
+        ["compare", "--images", "{images}", "--coco", "{coco}", "--out", "{out}"],
+    ],
+)
+def test_a_run_is_refused_where_a_float_model_belongs(
+    run, scenes, tmp_path, capsys, command
+) -> None:
+    places = {
+        "images": scenes / "images",
+        "coco": scenes / "instances.json",
+        "out": tmp_path / "out",
+    }
+    name, *options = (part.format(**places) for part in command)
+    assert main([name, str(run), *options]) == 2
+    assert "is a run of `carsam quantize`" in capsys.readouterr().err
+    assert not any(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("source", ["folder", "bundled"])
+@pytest.mark.parametrize("command", ["info", "bench", "doctor"])
+def test_a_float_model_is_refused_where_a_run_belongs(
+    model, scenes, tmp_path, capsys, command, source
+) -> None:
+    given = model if source == "folder" else "sam-mini"
+    options = ["--images", str(scenes / "images"), "--out", str(tmp_path / "out")]
+    assert main([command, given, *(options if command == "doctor" else [])]) == 2
+    assert "float model" in capsys.readouterr().err
+    assert not any(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize(
@@ -142,6 +138,44 @@ def test_info_check_proves_the_run_strict(run, capsys) -> None:
 
 
 @pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"bits": "w8a8"}, "has a grid of 4 bits, but the recipe says 8 bits"),
+        ({"rules": ["decoder.mlp=w4a32"]}, "but the recipe leaves it in float"),
+        ({"rules": ["decoder.iou_head=w4a4"]}, "is in float, but the recipe says 4 bits"),
+    ],
+)
+def test_info_check_finds_a_run_that_is_not_what_its_recipe_says(
+    run, tmp_path, changes, said
+) -> None:
+    other = shutil.copytree(run, tmp_path / "other")
+    recipe = read_manifest(other / "carsam.json")["recipe"]
+    update_manifest(other, {"recipe": {**recipe, **changes}})
+    with pytest.raises(SystemExit) as ended:  # a message as code: printed, and the code is 1
+        main(["info", str(other), "--check"])
+    assert str(ended.value).startswith("carsam: The strict check failed: ")
+    assert said in str(ended.value)
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (lambda manifest: manifest.pop("recipe"), "lacks recipe"),
+        (lambda manifest: manifest["recipe"].pop("bits"), "recipe is damaged (KeyError: 'bits')"),
+        (lambda manifest: manifest["recipe"].update(bits=4), "recipe is damaged"),
+        (lambda manifest: manifest["recipe"].update(bits="w9a9"), "9 bits for weights"),
+    ],
+)
+def test_info_names_what_a_manifest_does_not_say(run, tmp_path, capsys, change, said) -> None:
+    other = shutil.copytree(run, tmp_path / "other")
+    manifest = json.loads((other / "carsam.json").read_text())
+    change(manifest)
+    (other / "carsam.json").write_text(json.dumps(manifest))
+    assert main(["info", str(other), "--check"]) == 2
+    assert said in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
     "arguments",
     [["info", "{run}"], ["predict", "{run}", "{photo}", "--box", "1,1,40,40", "--out", "{out}"]],
 )
@@ -180,7 +214,6 @@ def test_force_replaces_an_earlier_run(model, scenes, tmp_path) -> None:
     ("change", "complaint"),
     [
         (["--bits", "w1a4"], "1 bits"),
-        (["--recipe", "magic"], "magic"),
         (["--rule", "decoder.nothing=w8a8"], "decoder.nothing"),
         (["--set", "round-to-nearest.speed=9"], "speed"),
         (["--count", "9", "--exact"], "asked for 9"),
@@ -197,6 +230,19 @@ def test_wrong_input_to_quantize_writes_nothing(
     last_line = capsys.readouterr().err.splitlines()[-1]
     assert complaint in last_line and last_line.startswith("carsam: ")
     assert [path.name for path in tmp_path.iterdir()] == ["empty"]
+
+
+def test_the_best_recipe_is_taken_unless_another_is_named(model, scenes, tmp_path) -> None:
+    options = ["--images", str(scenes / "images"), "--count", "1", "--set", "polish.steps=1"]
+    assert main(["quantize", model, *options, "--out", str(tmp_path / "run"), "--quiet"]) == 0
+    assert read_checkpoint(tmp_path / "run").manifest["recipe"]["name"] == "carsam-plus"
+
+
+def test_an_unknown_recipe_is_named(model, scenes, tmp_path, capsys) -> None:
+    options = quantize_options(scenes, tmp_path / "run", recipe="magic")
+    assert main(["quantize", model, *options]) == 2
+    assert "magic" in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize(
@@ -223,8 +269,8 @@ def heed_interrupts() -> None:
     [(signal.SIGINT, 130, "Interrupted"), (signal.SIGTERM, 143, "Terminated")],
 )
 def test_an_interrupt_leaves_nothing(model, scenes, tmp_path, sent, code, word) -> None:
-    long = ("--recipe", "qdrop", "--set", "reconstruct.steps=1000000")
-    options = [*quantize_options(scenes, tmp_path / "run", "--json-progress"), *long]
+    options = quantize_options(scenes, tmp_path / "run", "--json-progress", "qdrop")
+    options += ["--set", "reconstruct.steps=1000000"]
     command = [sys.executable, "-c", RUN_CLI, "quantize", model, *options]
     with subprocess.Popen(
         command,
@@ -240,17 +286,6 @@ def test_an_interrupt_leaves_nothing(model, scenes, tmp_path, sent, code, word) 
         said = process.stderr.read()
     assert process.returncode == code
     assert word in said and "Traceback" not in said
-    assert not list(tmp_path.iterdir())
-
-
-def test_a_full_disk_is_named(run, scenes, tmp_path, capsys, monkeypatch) -> None:
-    def full(*_, **__) -> None:
-        raise OSError(errno.ENOSPC, "No space left on device", "mask.png")
-
-    monkeypatch.setattr(Image.Image, "save", full)
-    arguments = [photo_of(scenes), "--box", "5,5,40,50", "--out", str(tmp_path / "mask.png")]
-    assert main(["predict", str(run), *arguments]) == 2
-    assert "disk is full (mask.png)" in capsys.readouterr().err
     assert not list(tmp_path.iterdir())
 
 

@@ -5,10 +5,10 @@ import pytest
 
 from carsam.calibration.quantize import quantize
 from carsam.diagnosis.codes import compare_codes
-from carsam.engines.base import Prompts
 from carsam.engines.native_engine import NativeEngine
 from carsam.engines.torch_engine import TorchEngine
 from carsam.images.preprocess import preprocess
+from carsam.images.prompts import Prompts
 from carsam.images.read import read_image
 from carsam.images.scenes import write_scenes
 
@@ -24,7 +24,7 @@ def boxes(side: int) -> Prompts:
 @pytest.fixture
 def quantized(tiny_sam, image_folder):
     def quantized(bits: str):
-        return quantize(tiny_sam, image_folder, bits=bits, count=2)
+        return quantize(tiny_sam, image_folder, "rtn", bits=bits, count=2)
 
     return quantized
 
@@ -64,7 +64,7 @@ def test_more_prompts_than_the_native_engine_takes_at_once_are_refused(quantized
 @pytest.mark.parametrize("bits", BITS)
 def test_masks_of_sam_mini_agree(tmp_path, bits) -> None:
     write_scenes(tmp_path, 2, seed=0, size=128)
-    model = quantize("sam-mini", tmp_path / "images", bits=bits, count=1)
+    model = quantize("sam-mini", tmp_path / "images", "rtn", bits=bits, count=1)
     engines = (
         TorchEngine(model.family, model.module, "simulated"),
         NativeEngine(model.to_checkpoint()),

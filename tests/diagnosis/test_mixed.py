@@ -7,7 +7,7 @@ from carsam.calibration.quantize import quantize
 from carsam.diagnosis.damage import Case, diagnose
 from carsam.diagnosis.mixed import MEASURES, UnitCost, choose_bits, rules, unit_costs
 from carsam.diagnosis.switches import SwitchedModel
-from carsam.engines.base import Prompts
+from carsam.images.prompts import Prompts
 from carsam.methods.recipe import Rule
 from carsam.methods.registry import make_recipe
 from carsam.methods.units import plan_units
@@ -52,7 +52,7 @@ def test_budgets_that_make_no_sense_are_refused(mean, measure):
 
 
 def test_a_model_is_quantized_by_the_rules(tiny_sam, image_folder):
-    quantized = quantize(tiny_sam, image_folder, bits="w3a3", count=1)
+    quantized = quantize(tiny_sam, image_folder, "rtn", bits="w3a3", count=1)
     model = SwitchedModel(quantized, tiny_sam)
     recipe = make_recipe("rtn", "w3a3")
     plans = plan_units(model.family.stages(model.module), model.family.sites(model.module), recipe)

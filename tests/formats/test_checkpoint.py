@@ -5,15 +5,15 @@ import numpy as np
 import pytest
 
 from carsam.calibration.quantize import quantize
-from carsam.engines.base import Prompts
 from carsam.engines.torch_engine import TorchEngine
 from carsam.formats.checkpoint import read_checkpoint, update_manifest, write_checkpoint
+from carsam.images.prompts import Prompts
 from carsam.simulation.model import from_checkpoint, load_simulated
 
 
 @pytest.fixture
 def run(tiny_sam, image_folder, tmp_path):
-    model = quantize(tiny_sam, image_folder, count=1, rules=["encoder.mlp=w3a5"])
+    model = quantize(tiny_sam, image_folder, "rtn", count=1, rules=["encoder.mlp=w3a5"])
     model.save(tmp_path / "run")
     return model, tmp_path / "run"
 
@@ -141,13 +141,32 @@ def test_a_missing_weights_file_is_refused(run):
 
 
 def test_a_folder_without_a_manifest_is_refused(tmp_path):
-    with pytest.raises(ValueError, match="is not a carsam checkpoint"):
+    with pytest.raises(ValueError, match="is an empty folder, not a run"):
         read_checkpoint(tmp_path)
 
 
 def test_a_folder_that_is_not_there_is_refused(tmp_path):
-    with pytest.raises(ValueError, match="There is no folder"):
+    with pytest.raises(ValueError, match="There is no file or folder"):
         read_checkpoint(tmp_path / "nothing")
+
+
+def test_a_file_of_a_run_leads_to_its_folder(run):
+    for name in ("carsam.json", "model.safetensors"):
+        with pytest.raises(ValueError, match=rf"{name} is a file of the run"):
+            read_checkpoint(run[1] / name)
+
+
+@pytest.mark.parametrize("name", ["carsam.json", "model.safetensors"])
+def test_a_file_that_git_did_not_download_is_named(run, name):
+    (run[1] / name).write_text("version https://git-lfs.github.com/spec/v1\n")
+    with pytest.raises(ValueError, match=rf"{name}: it is a pointer of git-lfs"):
+        read_checkpoint(run[1])
+
+
+def test_metrics_are_added_to_runs_only(tmp_path):
+    with pytest.raises(ValueError, match=r"Cannot read .*carsam\.json"):
+        update_manifest(tmp_path, {"metrics": {}})
+    assert not any(tmp_path.iterdir())
 
 
 def test_a_manifest_that_is_not_json_is_refused(run):

@@ -38,7 +38,7 @@ def sound(tmp_path_factory) -> Path:
 
     folder = tmp_path_factory.mktemp("sound")
     images = write_scenes(folder / "scenes", 1, seed=1, size=64).parent / "images"
-    quantize(SamModel(config).eval(), images, count=1).save(folder / "run")
+    quantize(SamModel(config).eval(), images, "rtn", count=1).save(folder / "run")
     return folder / "run"
 
 
@@ -140,7 +140,7 @@ def test_a_manifest_that_makes_no_sense_is_refused(tmp_path, parts, path, value,
         (b'{"version": 1' + b"0" * 5000 + b"}", "not valid JSON"),
         (b"\xff\xfe\x00", "not valid JSON"),
         (b"[]", '"format" is not "carsam"'),
-        (b"", "not valid JSON"),
+        (b"", "it is empty"),
     ],
 )
 def test_json_that_no_carsam_wrote_is_refused(tmp_path, parts, content, reason) -> None:

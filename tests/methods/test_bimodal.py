@@ -55,7 +55,7 @@ def test_keys_with_one_peak_stay(unit):
 
 def test_only_token_to_image_attentions_are_touched(make_unit):
     unit = make_unit("mask_decoder.transformer.layers.0.self_attn")
-    BimodalIntegration(always=True).run_(unit)
+    BimodalIntegration().run_(unit)
     assert unit.notes == []
 
 

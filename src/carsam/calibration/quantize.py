@@ -20,7 +20,7 @@ from carsam.families import load_model
 from carsam.families.base import State
 from carsam.formats.folders import sole_writer
 from carsam.images.read import sample_images
-from carsam.methods.recipe import Recipe
+from carsam.methods.recipe import DEFAULT_RECIPE, Recipe
 from carsam.methods.registry import make_recipe, make_whole_steps
 from carsam.progress import Progress, Silent, peak_memory
 from carsam.simulation.model import QuantizedModel, prepare
@@ -29,7 +29,7 @@ from carsam.simulation.model import QuantizedModel, prepare
 def quantize(
     source: str | Path | Module,
     images: str | Path,
-    recipe: str | Recipe = "rtn",
+    recipe: str | Recipe = DEFAULT_RECIPE,
     bits: str = "w4a4",
     *,
     rules: Sequence[str] = (),
@@ -43,8 +43,8 @@ def quantize(
     """Quantize a model after training; the model given is not changed.
 
     Args:
-        source: `sam-mini`, a Hugging Face id or folder, a `.pth` file of segment-anything, or a
-            SAM model of transformers.
+        source: `sam-mini`, a Hugging Face id or folder, a file of weights, or a SAM model of
+            transformers.
         images: folder of calibration images.
         recipe: a recipe, or the name of one, which is then made with `bits`, `rules` and
             `settings`.
@@ -95,7 +95,7 @@ def calibrate(
     progress = progress or Silent()
     started = time.monotonic()
     calibration = _calibration_set(record, progress)
-    family, model = load_model(source)
+    family, model = load_model(source, progress.warn)
     recipe.check_rules((site.path, site.kind) for site in family.sites(model))
     engine = TorchEngine(family, prepare(family, model), "float", resolve_device(record.device))
     del model
@@ -138,7 +138,9 @@ def calibrate(
 
 def _calibration_set(record: Calibration, progress: Progress) -> CalibrationSet:
     """Choose the images."""
-    boxes = None if record.coco is None else annotated_boxes(record.coco)
+    boxes = None
+    if record.coco is not None:
+        boxes = annotated_boxes(record.coco, record.images, progress)
     sample = sample_images(
         record.images,
         record.count,
@@ -147,6 +149,7 @@ def _calibration_set(record: Calibration, progress: Progress) -> CalibrationSet:
         among=boxes,
         avoid=record.avoid,
         warn=progress.warn,
+        info=progress.info,
     )
     return CalibrationSet(sample, boxes, record.boxes_per_image, record.seed)
 

@@ -11,6 +11,9 @@ from cyclopts import Parameter
 
 from carsam.cli.options import Common
 from carsam.errors import UserError
+from carsam.formats.files import check_writable, write_whole
+
+OTHER_FILE = "Name another file, or make room."
 
 Repeated = Annotated[list[Path] | None, Parameter(negative="")]
 
@@ -58,6 +61,9 @@ def bench(
     if repeats < 1:
         raise UserError(f"Found --repeats {repeats}; expected at least 1.")
     runners = runners_named(f"{engine},{against}")
+    for output in (json, markdown):
+        if output is not None:
+            check_writable(output, OTHER_FILE)
     with options.progress() as progress:
         document = benchmark(
             run,
@@ -74,8 +80,7 @@ def bench(
     text = table(document)
     for path, content in ((json, json_format.dumps(document, indent=1) + "\n"), (markdown, text)):
         if path is not None:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_text(content, encoding="utf-8")
+            write_whole(path, content.encode(), OTHER_FILE)
     print(text, end="")
 
 

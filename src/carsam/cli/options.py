@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 from cyclopts import Parameter
+from PIL import Image
 from threadpoolctl import threadpool_limits
 
 from carsam.errors import UserError
@@ -34,6 +35,7 @@ class Common:
         seed: seed of everything random.
         device: where torch computes; auto takes CUDA when there is one.
         threads: threads to compute with; all cores unless given.
+        max_megapixels: most million pixels that an image file may have; 89 unless given.
     """
 
     quiet: Annotated[bool, Parameter(negative="")] = False
@@ -41,6 +43,7 @@ class Common:
     seed: int = 0
     device: Device = "auto"
     threads: int | None = None
+    max_megapixels: float | None = None
 
     def prepare(self) -> None:
         """Set up the process, before torch and transformers are imported: they read it then."""
@@ -52,6 +55,12 @@ class Common:
             os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")  # transformers draws its own
         if self.threads is not None:
             self._limit_threads(self.threads)
+        if self.max_megapixels is not None:
+            if not self.max_megapixels > 0:
+                raise UserError(
+                    f"Found --max-megapixels {self.max_megapixels}; expected more than 0."
+                )
+            Image.MAX_IMAGE_PIXELS = int(min(self.max_megapixels * 1e6, sys.maxsize))
 
     @contextmanager
     def progress(self) -> Iterator[Progress]:

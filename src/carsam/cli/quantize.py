@@ -12,6 +12,7 @@ from carsam.extras import require
 from carsam.formats.checkpoint import check_output_folder, read_checkpoint
 from carsam.formats.folders import sole_writer
 from carsam.formats.inventory import bytes_on_disk, float32_bytes
+from carsam.methods.recipe import DEFAULT_RECIPE
 
 Repeated = Annotated[list[str] | None, Parameter(negative="")]
 
@@ -22,7 +23,7 @@ def quantize(
     *,
     images: Path,
     out: Path,
-    recipe: str = "rtn",
+    recipe: str = DEFAULT_RECIPE,
     bits: str = "w4a4",
     rule: Repeated = None,
     mixed: Path | None = None,
@@ -41,7 +42,7 @@ def quantize(
     where it was when the same command is given again.
 
     Args:
-        model: sam-mini, a Hugging Face id or folder, or a .pth file of segment-anything.
+        model: sam-mini, a Hugging Face id or folder, or a file of weights.
         images: folder of photos to calibrate on.
         out: folder that gets the quantized model.
         recipe: name of the method.

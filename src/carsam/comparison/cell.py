@@ -1,17 +1,20 @@
 """One cell of a comparison: quantize with one recipe, bits and seed, prove strictness, evaluate.
 
-Run as a process of its own, `python -m carsam.comparison.cell CELL.json`, so that its peak memory
-is its own and a failure does not take the comparison with it.
+Run as a process of its own, `python -m carsam.comparison.cell CELL.json [PIXELS]`, so that its peak
+memory is its own and a failure does not take the comparison with it. PIXELS limits images that are
+read.
 """
 
 import json
-import os
 import sys
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from PIL import Image
+
 from carsam.engines.base import Engine
+from carsam.formats.files import write_whole
 
 STRICT_IMAGES = 2
 
@@ -125,9 +128,10 @@ def main() -> None:
     path = Path(sys.argv[1])
     data: dict[str, Any] = json.loads(path.read_text())
     data |= {key: tuple(value) for key, value in data.items() if isinstance(value, list)}
-    partial = path.with_suffix(".partial")
-    partial.write_text(json.dumps(run_cell(Cell(**data)), indent=1) + "\n")
-    os.replace(partial, path.with_suffix(".result.json"))
+    if len(sys.argv) > 2:
+        Image.MAX_IMAGE_PIXELS = int(sys.argv[2])
+    content = json.dumps(run_cell(Cell(**data)), indent=1) + "\n"
+    write_whole(path.with_suffix(".result.json"), content.encode(), "Make room.")
 
 
 if __name__ == "__main__":

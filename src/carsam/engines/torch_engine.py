@@ -8,9 +8,10 @@ import torch
 import transformers
 from torch import Tensor
 
-from carsam.engines.base import Embedding, Prompts
+from carsam.engines.base import Embedding
 from carsam.families.base import Family
 from carsam.formats.checkpoint import Checkpoint
+from carsam.images.prompts import Prompts
 from carsam.simulation.model import QuantizedModel
 
 
@@ -20,7 +21,7 @@ class TorchEngine:
     Args:
         family: of the model.
         module: the model, float or prepared and quantized.
-        mode: `float`, `simulated` or `legacy`, as results report it.
+        mode: of `QuantizedModel.mode`, as results report it.
         device: where to run; the model is moved there.
     """
 

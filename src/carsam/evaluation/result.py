@@ -17,7 +17,7 @@ class Accuracy:
 
     Args:
         engine: class of the engine.
-        mode: `float`, `simulated`, `native` or `legacy`.
+        mode: of the engine: `float`, `simulated`, `native`, `legacy` or `unfinished`.
         coco: COCO's twelve numbers.
         mean_iou: of the used masks with the objects meant, over instances.
         mean_iou_by_size: the same for small, medium and large objects.

@@ -16,7 +16,8 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
 from carsam.errors import UserError
-from carsam.formats.files import is_disk_full, write_whole
+from carsam.formats.failed_downloads import read_head
+from carsam.formats.files import check_writable, is_disk_full, write_whole
 from carsam.formats.folders import sole_writer, standing, whole_folder
 from carsam.formats.grid_layouts import site_tensors
 from carsam.formats.manifest import (
@@ -28,6 +29,7 @@ from carsam.formats.manifest import (
     read_json,
     read_manifest,
 )
+from carsam.formats.model_paths import find_run
 
 WEIGHTS_FILE = "model.safetensors"
 DTYPES = {"F16": np.float16, "F32": np.float32, "U8": np.uint8}
@@ -52,13 +54,16 @@ class Checkpoint:
         return digest.hexdigest()
 
 
-def read_checkpoint(folder: str | Path) -> Checkpoint:
-    """Read a checkpoint folder; the tensors are views of the memory-mapped file.
+def read_checkpoint(source: str | Path) -> Checkpoint:
+    """Read a checkpoint; the tensors are views of the memory-mapped file.
+
+    Args:
+        source: its folder, or the name of a bundled run.
 
     Raises:
-        UserError: a file is missing, damaged, truncated, or not a carsam checkpoint.
+        UserError: the folder is no run, or one of its files is missing, damaged or truncated.
     """
-    folder = standing(folder)
+    folder = find_run(source)
     manifest = read_manifest(folder / MANIFEST_FILE)
     weights = folder / WEIGHTS_FILE
     _check_weights_file(weights, manifest)
@@ -103,26 +108,18 @@ def write_checkpoint(
                 f"No space left on the disk of {folder.parent}; the checkpoint takes "
                 f"{size / 1e6:.0f} MB. Free some space or choose another output folder."
             ) from error
-        raise UserError(
-            f"The checkpoint {folder} cannot be written: {error}. Choose a folder you may write to."
-        ) from error
+        raise UserError(f"Cannot write {folder}: {error}. Choose another folder.") from error
 
 
 def update_manifest(folder: str | Path, changes: Mapping[str, Any]) -> None:
     """Replace top-level keys of `carsam.json`, for example `metrics`, atomically.
 
     Raises:
-        UserError: the file cannot be read or written.
+        UserError: it cannot be read, or not be written.
     """
     path = standing(folder) / MANIFEST_FILE
     manifest = {**read_manifest(path), **changes}
-    advice = "Make room, or see that you may write there."
-    write_whole(path, _json(manifest), advice)
-
-
-def is_checkpoint(folder: str | Path) -> bool:
-    """Tell whether a folder holds a checkpoint, whole or damaged."""
-    return (standing(folder) / MANIFEST_FILE).exists()
+    write_whole(path, _json(manifest), "Make room, or copy the model to another folder.")
 
 
 def check_output_folder(folder: Path, force: bool) -> None:
@@ -130,7 +127,11 @@ def check_output_folder(folder: Path, force: bool) -> None:
 
     With `force` a checkpoint, or an empty folder, may be replaced, and nothing else: a mistyped
     `--out` must not delete photos.
+
+    Raises:
+        UserError: the folder exists or could not be made.
     """
+    check_writable(folder.parent / f".{folder.name}", "Choose another folder.")
     if not folder.exists():
         return
     if not force:
@@ -210,6 +211,7 @@ def _json(manifest: Mapping[str, Any]) -> bytes:
 def _check_weights_file(path: Path, manifest: Mapping[str, Any]) -> None:
     if not path.is_file():
         raise UserError(f"{path.parent} is incomplete: it holds no {WEIGHTS_FILE}.")
+    read_head(path)
     expected = manifest["weights_file"]
     size = path.stat().st_size
     if size != expected["bytes"]:

@@ -20,6 +20,7 @@ from carsam.methods.recipes import (
     ptq4vit,
     qdrop,
     repq_vit,
+    rtn,
     saqsam,
 )
 from carsam.methods.steps.folding.balance_attention import BalanceAttention
@@ -41,6 +42,7 @@ from carsam.methods.steps.softmax.twin_uniform import TwinUniform
 from carsam.methods.steps.training.legacy import ReconstructUnfinished, with_faults
 from carsam.methods.steps.training.polish import Polish
 from carsam.methods.steps.training.reconstruct import Reconstruct
+from carsam.simulation.expected import UNFINISHED
 
 STEPS: dict[str, Any] = {
     "adaptive-granularity": AdaptiveGranularity,
@@ -54,7 +56,7 @@ STEPS: dict[str, Any] = {
     "logarithmic-softmax": LogarithmicSoftmax,
     "perceptual-clipping": PerceptualClipping,
     "reconstruct": Reconstruct,
-    "reconstruct-unfinished": ReconstructUnfinished,
+    UNFINISHED: ReconstructUnfinished,
     "reduce-condition": ReduceCondition,
     "reduce-errors": ReduceErrors,
     "round-to-nearest": RoundToNearest,
@@ -62,6 +64,24 @@ STEPS: dict[str, Any] = {
     "twin-uniform": TwinUniform,
 }
 """Steps by name; each is a frozen dataclass whose fields are its parameters."""
+
+PAPER_NAMES: dict[str, str] = {
+    "adaptive-granularity": "AGQ of PTQ4SAM",
+    "bimodal-integration": "BIG of PTQ4SAM",
+    "channel-grouping": "CAG of AHCPTQ",
+    "compensate": "MAC of CAR-SAM",
+    "cross+cross": "JCAR of CAR-SAM",
+    "feed-back-errors": "GPTQ; GPTAQ with asymmetry",
+    "fold-norms": "reparameterization of RepQ-ViT",
+    "hybrid-log-uniform": "HLUQ of AHCPTQ",
+    "logarithmic-softmax": "LNQ of AHCQ-SAM",
+    "perceptual-clipping": "PCC of SAQ-SAM",
+    "reconstruct": "QDrop; PAR of SAQ-SAM with interaction",
+    "reduce-condition": "ACNR of AHCQ-SAM",
+    "reduce-errors": "Aqer and Wqer of ERQ",
+    "twin-uniform": "twin uniform quantization of PTQ4ViT",
+}
+"""What papers call the steps and units that come from one, by the name they have here."""
 
 OPENING_STEPS: dict[str, Any] = {"centre-inputs": CentreInputs}
 """Steps that run once, before the first unit, by name; they leave the float model's outputs."""
@@ -72,7 +92,7 @@ CLOSING_STEPS: dict[str, Any] = {"polish": Polish}
 RECIPES: dict[str, Recipe] = {
     recipe.name: recipe
     for recipe in (
-        Recipe("rtn", (Step("round-to-nearest"),)),
+        rtn.RECIPE,
         qdrop.RECIPE,
         brecq.RECIPE,
         ptq4sam.RECIPE,
@@ -105,6 +125,9 @@ BUDGETS: dict[str, dict[Any, dict[str, float]]] = {
 """Parameters of steps that train, by budget and kind of step; `fast` is their defaults. The papers'
 rate of the scales is 4e-5 and absolute; 4e-4 of their start is about as much for scales around 0.1.
 """
+
+TYPE_IN_WORDS: dict[Any, str] = {int: "a whole number", float: "a number", bool: "true or false"}
+"""What a parameter of a type must be, in words; the steps themselves check the others."""
 
 
 def recipe_names(text: str) -> tuple[str, ...]:
@@ -166,11 +189,23 @@ def _is(step: Step, kind: Any) -> bool:
 def _make(step: Step, registry: Mapping[str, Any]) -> Any:
     if step.name not in registry:
         raise UserError(f"Step {step.name} is not known; expected one of {', '.join(registry)}.")
-    known = {entry.name for entry in fields(registry[step.name])}
-    unknown = set(step.parameters) - known
+    types = {entry.name: entry.type for entry in fields(registry[step.name])}
+    unknown = set(step.parameters) - set(types)
     if unknown:
         raise UserError(
             f"Step {step.name} has no parameter {', '.join(sorted(unknown))}; "
-            f"its parameters are {', '.join(sorted(known))}."
+            f"its parameters are {', '.join(sorted(types)) or 'none'}."
         )
+    for name, value in step.parameters.items():
+        if not _fits(value, types[name]):
+            raise UserError(
+                f"Parameter {name} of step {step.name} is {value}; expected "
+                f"{TYPE_IN_WORDS[types[name]]}."
+            )
     return registry[step.name](**step.parameters)
+
+
+def _fits(value: Any, kind: Any) -> bool:
+    if kind in (int, float):
+        return isinstance(value, int | kind) and not isinstance(value, bool)
+    return kind is not bool or isinstance(value, bool)

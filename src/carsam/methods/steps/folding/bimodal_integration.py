@@ -28,13 +28,11 @@ class BimodalIntegration(UnitStep):
         points: places where the density is looked at.
         height: of a peak, relative to the sum of the density over the points.
         distance: points between two peaks.
-        always: flip signs without looking for two peaks.
     """
 
     points: int = 128
     height: float = 0.01
     distance: int = 32
-    always: bool = False
 
     def run_(self, unit: Unit) -> None:
         """Flip signs in the unit's token-to-image attentions, and renew their statistics."""
@@ -44,7 +42,7 @@ class BimodalIntegration(UnitStep):
                 keys = _first_keys(unit, site)
                 peaks = count_peaks(keys, self.points, self.height, self.distance)
                 flipped = 0
-                if peaks == 2 or self.always:
+                if peaks == 2:
                     signs = torch.where(keys.mean(0) < 0, -1.0, 1.0)
                     _flip_(unit, site, signs)
                     flipped = int((signs < 0).sum())

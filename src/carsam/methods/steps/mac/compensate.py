@@ -7,7 +7,6 @@ CAR-SAM (Wen et al., CVPR 2026, arXiv 2605.16901); the equations are in
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
-from fnmatch import fnmatchcase
 from functools import partial
 from typing import Any
 
@@ -45,7 +44,6 @@ class Compensate(UnitStep):
         activations: observer of the grids that the following step will use.
         softmax: grid of the probabilities that the following steps will use: `uniform`, by the
             observer, `row-maximum`, or `logarithmic` of granularity 2.
-        kinds: pattern of the kinds of attentions to change.
         memory: gigabytes of inputs that are remembered; beyond it they are computed anew.
     """
 
@@ -57,7 +55,6 @@ class Compensate(UnitStep):
     sweeps: int = 1
     activations: str = "mse"
     softmax: str = "uniform"
-    kinds: str = "decoder.*"
     memory: float = 2.0
 
     def __post_init__(self) -> None:
@@ -98,7 +95,6 @@ class Compensate(UnitStep):
             if (
                 site.type is SiteType.ATTENTION
                 and bits.activations is not None
-                and fnmatchcase(site.kind, self.kinds)
                 and slots.projections(unit.model, site)
             ):
                 attention = CompensatedAttention(

@@ -18,6 +18,7 @@ from carsam.methods.steps.softmax.row_maximum_softmax import RowMaximumSoftmax
 from carsam.methods.steps.softmax.searched_softmax import SearchedSoftmax
 from carsam.simulation import slots
 from carsam.simulation.attention import OPERANDS, rounded_probabilities
+from carsam.simulation.stored import as_stored
 
 ROWS_COMPARED = 256
 
@@ -242,9 +243,9 @@ class CompensatedAttention:
         rows = change.transpose(1, 2).flatten(0, 1)  # (h * d, columns)
         weight = (weight + rows[:, :channels]).float()
         if operand in self._stored_half:
-            weight = weight.half().float()
+            weight = as_stored(weight)
         if bias is not None and rows.shape[1] > channels:
-            bias = (bias + BIAS_COLUMN * rows[:, channels]).half().float()
+            bias = as_stored(bias + BIAS_COLUMN * rows[:, channels])
         return weight, bias
 
     def _observed(self, operand: str) -> Statistics:
