@@ -63,7 +63,8 @@ class Worker:
         """Return what the engine says of itself, and the versions of what it imported."""
         packages = ("numpy", *self._runner.packages)
         described: dict[str, Any] = {
-            "versions": {name: version(name) for name in packages if name in sys.modules}
+            "threads": self._engine.threads,  # type: ignore[attr-defined]
+            "versions": {name: version(name) for name in packages if name in sys.modules},
         }
         if "carsam.runtime.kernels" in sys.modules:
             described["instruction_set"] = sys.modules["carsam.runtime.kernels"].instruction_set()

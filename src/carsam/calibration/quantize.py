@@ -121,6 +121,7 @@ def quantize(
             "boxes": boxes_used,
             "seconds": round(time.monotonic() - started, 1),
             "peak_mb": round(peak_memory() / 1e6),
+            "threads": torch.get_num_threads(),
         },
         "notes": notes,
         "versions": _versions(),

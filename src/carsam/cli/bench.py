@@ -11,6 +11,7 @@ from cyclopts import Parameter
 
 from carsam.cli.options import Common
 from carsam.errors import UserError
+from carsam.threads import current_threads
 
 Repeated = Annotated[list[Path] | None, Parameter(negative="")]
 
@@ -63,7 +64,7 @@ def bench(
             run,
             runners,
             peers=peers or _default_folder(),
-            threads=options.threads or os.cpu_count() or 1,
+            threads=current_threads(),
             rounds=repeats,
             sets=[name for name in isa.split(",") if name],
             also=also or [],

@@ -1,7 +1,6 @@
 """`carsam compare`: every method on the same model, images and strict evaluation."""
 
 import json
-import os
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -10,6 +9,7 @@ from cyclopts import Parameter
 from carsam.cli.options import Common
 from carsam.errors import UserError
 from carsam.extras import require
+from carsam.threads import current_threads
 
 
 def compare(
@@ -78,7 +78,7 @@ def compare(
         count,
         tuple(setting or ()),
         resolve_device(options.device),
-        options.threads or os.cpu_count() or 1,
+        current_threads(),
         engine,
         limit,
     )

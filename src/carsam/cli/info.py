@@ -31,6 +31,8 @@ def info(
         check: also run it on procedural scenes and prove that weights and activations stay on
             their grids (needs the extra `quantize`).
     """
+    options = common or Common()
+    options.prepare()
     checkpoint = read_checkpoint(run)
     for label, value in _statements(run, checkpoint):
         print(f"{label:<15}{value}")
@@ -39,12 +41,11 @@ def info(
     for name, value in _leaves(checkpoint.manifest.get("metrics", {})):
         print(f"{name}: {value:.4f}" if isinstance(value, float) else f"{name}: {value}")
     if check:
-        _check(run, common or Common())
+        _check(run, options)
 
 
 def _check(run: Path, options: Common) -> None:
     """Run the strict check on procedural scenes; a failure ends the command with exit code 1."""
-    options.prepare()
     require("quantize", "torch", "transformers")
     from carsam.evaluation.strict import StrictError, assert_strict
     from carsam.simulation.model import load_simulated

@@ -10,11 +10,11 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 from cyclopts import Parameter
-from threadpoolctl import threadpool_limits
 
 from carsam.errors import UserError
 from carsam.predict.embeddings import EmbeddingCache
 from carsam.progress import Mode, Progress, make_progress
+from carsam.threads import MOST_THREADS, set_threads
 
 Device = Literal["auto", "cpu", "cuda"]
 EngineName = Literal["auto", "native", "simulated", "float"]
@@ -33,7 +33,8 @@ class Common:
         json_progress: write progress as JSON lines.
         seed: seed of everything random.
         device: where torch computes; auto takes CUDA when there is one.
-        threads: threads to compute with; all cores unless given.
+        threads: threads to compute with; unless given, all processors that the process may use, at
+            most $OMP_NUM_THREADS.
     """
 
     quiet: Annotated[bool, Parameter(negative="")] = False
@@ -50,8 +51,9 @@ class Common:
         os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
         if self._mode() != "auto" or not sys.stderr.isatty():
             os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")  # transformers draws its own
-        if self.threads is not None:
-            self._limit_threads(self.threads)
+        if self.threads is not None and not 1 <= self.threads <= MOST_THREADS:
+            raise UserError(f"Found --threads {self.threads}; expected 1 to {MOST_THREADS}.")
+        set_threads(self.threads)
 
     @contextmanager
     def progress(self) -> Iterator[Progress]:
@@ -64,14 +66,6 @@ class Common:
 
     def _mode(self) -> Mode:
         return "quiet" if self.quiet else "json" if self.json_progress else "auto"
-
-    def _limit_threads(self, threads: int) -> None:
-        if threads < 1:
-            raise UserError(f"Found --threads {threads}; expected at least 1.")
-        os.environ["OMP_NUM_THREADS"] = str(threads)
-        threadpool_limits(threads)
-        if "torch" in sys.modules:
-            sys.modules["torch"].set_num_threads(threads)
 
 
 def embedding_cache(folder: Path | None, progress: Progress) -> EmbeddingCache | None:

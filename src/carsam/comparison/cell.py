@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from carsam.engines.base import Engine
+from carsam.threads import set_threads
 
 STRICT_IMAGES = 2
 
@@ -65,15 +66,13 @@ class Cell:
 
 def run_cell(cell: Cell) -> dict[str, Any]:
     """Do the cell's work and return its result: cell, calibration cost, strictness, evaluation."""
-    import torch
-
     from carsam.engines.torch_engine import TorchEngine
     from carsam.evaluation.evaluate import evaluate
     from carsam.evaluation.strict import assert_strict
     from carsam.families import load_model
     from carsam.images.read import read_image
 
-    torch.set_num_threads(cell.threads)
+    set_threads(cell.threads)
     result: dict[str, Any] = {"cell": cell.to_json()}
     engine: Engine
     if cell.recipe == "float":

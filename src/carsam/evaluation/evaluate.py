@@ -1,7 +1,6 @@
 """Evaluate an engine on images with COCO annotations: the package's front door."""
 
 import importlib.metadata
-import os
 import platform
 import sys
 import time
@@ -20,6 +19,7 @@ from carsam.evaluation.summary import compare, measure
 from carsam.evaluation.warning_log import WarningLog
 from carsam.predict.embeddings import EmbeddingCache
 from carsam.progress import Progress, Silent, peak_memory
+from carsam.threads import current_threads
 
 
 def evaluate(
@@ -102,7 +102,7 @@ def evaluate(
         ids_sha256=data.ids_sha256(),
         bootstrap={"resamples": bootstrap, "seed": seed, "level": LEVEL, "unit": "image"},
         seconds=time.perf_counter() - started,
-        threads=_threads(),
+        threads=max(getattr(run.engine, "threads", current_threads()) for run in runs),
         peak_memory_mb=peak_memory() / 1e6,
         versions=_versions(),
         warnings=log.to_json(),
@@ -143,12 +143,6 @@ def _on_disk(data: CocoData, folder: Path, limit: int | None, log: WarningLog) -
             "Give the folder of the json's images."
         )
     return data.restricted(set(present[:limit]))
-
-
-def _threads() -> int:
-    """Return the threads of torch where it is loaded, else the number of processors."""
-    torch = sys.modules.get("torch")
-    return torch.get_num_threads() if torch else os.cpu_count() or 1
 
 
 def _versions() -> dict[str, str]:

@@ -179,6 +179,7 @@ def _summary(result: EvaluationResult, run: Path) -> dict[str, Any]:
         "recipe": "rtn",
         "images": result.images,
         "instances": result.instances,
+        "threads": result.threads,
         **sides,
         "mask_iou_with_float": document["agreement"]["mask_iou"],
     }
