@@ -5,7 +5,6 @@ from functools import cached_property
 
 import numpy as np
 
-from carsam.errors import UserError
 from carsam.formats.packing import pack, packed_columns, unpack
 from carsam.runtime.functions import LANES
 
@@ -21,10 +20,7 @@ class PackedMatrix:
         bits: 1 to 8.
         columns: numbers per row.
         scale: (rows,) float32.
-        zero_point: (rows,) uint8, below 2**bits.
-
-    Raises:
-        ValueError: an array has another shape, or a zero point is no code.
+        zero_point: (rows,) uint8.
     """
 
     packed: np.ndarray
@@ -43,11 +39,6 @@ class PackedMatrix:
         if self.zero_point.shape != (self.rows,):
             raise ValueError(
                 f"Zero points of shape {self.zero_point.shape}; expected {(self.rows,)}."
-            )
-        if self.zero_point.max(initial=0) >> self.bits:
-            raise UserError(
-                f"Zero point {self.zero_point.max()} of {self.bits}-bit weights; expected at most "
-                f"{(1 << self.bits) - 1}. Quantize the model again."
             )
 
     @property
