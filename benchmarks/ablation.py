@@ -3,7 +3,7 @@
     python benchmarks/ablation.py DATA [--threads 2]
 
 First the paper's ablation (none, MAC, JCAR, both), then carsam-plus without one part at a time, and
-with the paper's parts added.
+with MAC added.
 Started again it goes on where it was. The numbers go to benchmarks/results/ablation.json.
 """
 
@@ -23,12 +23,6 @@ PLUS = RECIPES["carsam-plus"]
 BALANCE, *AFTER_BALANCE = PLUS.steps
 WITH_MAC = replace(
     PLUS, steps=(BALANCE, Step("compensate", {"softmax": "row-maximum"}), *AFTER_BALANCE)
-)
-UNROUNDED = WITH_MAC.with_parameters(["feed-back-errors.rounds=false"])
-WITH_BOTH = replace(
-    UNROUNDED,
-    steps=(*UNROUNDED.steps, Step("reconstruct", {"effect_images": 8, "sharpness": 0.5})),
-    units=("encoder-block", JOINT),
 )
 
 
@@ -56,7 +50,6 @@ PARTS = {
         ["round-to-nearest.rounds_weights=true"]
     ),
     "plus, with MAC": WITH_MAC,
-    "plus, with MAC and JCAR": WITH_BOTH,
     "plus, polished on the images' own boxes": PLUS.with_parameters(["polish.moved=0"]),
     "plus, not polished": without(PLUS, "polish"),
 }

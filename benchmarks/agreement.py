@@ -20,7 +20,6 @@ from provenance import provenance
 
 from carsam.calibration.quantize import quantize
 from carsam.diagnosis.codes import compare_codes
-from carsam.engines.base import Prompts
 from carsam.engines.native_engine import NativeEngine
 from carsam.engines.torch_engine import TorchEngine
 from carsam.evaluation import masks
@@ -31,6 +30,7 @@ from carsam.evaluation.scores import score_rule
 from carsam.evaluation.stream import Run, run_engines
 from carsam.evaluation.warning_log import WarningLog
 from carsam.images.preprocess import preprocess
+from carsam.images.prompts import Prompts
 from carsam.images.read import read_image
 from carsam.methods.recipe import Recipe
 from carsam.methods.registry import CLOSING_STEPS, STEPS, make_recipe, recipe_names

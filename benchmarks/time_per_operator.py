@@ -16,9 +16,9 @@ os.environ.update(OMP_NUM_THREADS="1", OPENBLAS_NUM_THREADS="1")  # read when nu
 
 import numpy as np
 
-from carsam.engines.base import Prompts
 from carsam.engines.native_engine import NativeEngine
 from carsam.formats.checkpoint import read_checkpoint
+from carsam.images.prompts import Prompts
 from carsam.runtime import kernels
 
 OPERATORS = ("linear", "attention", "layer_norm", "activate", "quantize", "upscaled_masks")

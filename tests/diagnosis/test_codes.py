@@ -5,10 +5,10 @@ import pytest
 
 from carsam.calibration.quantize import quantize
 from carsam.diagnosis.codes import compare_codes
-from carsam.engines.base import Prompts
 from carsam.engines.native_engine import NativeEngine
 from carsam.engines.torch_engine import TorchEngine
 from carsam.images.preprocess import preprocess
+from carsam.images.prompts import Prompts
 from carsam.images.read import read_image
 from carsam.images.scenes import write_scenes
 

@@ -12,8 +12,8 @@ from carsam.diagnosis.oscillation import loss_curves, swing
 from carsam.diagnosis.pictures import save_losses
 from carsam.diagnosis.report import examine
 from carsam.diagnosis.switches import SwitchedModel
-from carsam.engines.base import Prompts
 from carsam.engines.torch_engine import TorchEngine
+from carsam.images.prompts import Prompts
 from carsam.methods.registry import make_recipe
 from carsam.methods.units import plan_units
 from carsam.progress import Silent

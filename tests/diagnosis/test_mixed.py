@@ -7,7 +7,7 @@ from carsam.calibration.quantize import quantize
 from carsam.diagnosis.damage import Case, diagnose
 from carsam.diagnosis.mixed import MEASURES, UnitCost, choose_bits, rules, unit_costs
 from carsam.diagnosis.switches import SwitchedModel
-from carsam.engines.base import Prompts
+from carsam.images.prompts import Prompts
 from carsam.methods.recipe import Rule
 from carsam.methods.registry import make_recipe
 from carsam.methods.units import plan_units

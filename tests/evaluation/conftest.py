@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from carsam.engines.base import Embedding, Prompts
+from carsam.engines.base import Embedding
 from carsam.evaluation import masks
+from carsam.images.prompts import Prompts
 
 HEIGHT, WIDTH = 64, 80
 

@@ -3,10 +3,10 @@ import pytest
 import torch
 
 from carsam.calibration.quantize import quantize
-from carsam.engines.base import Prompts
 from carsam.engines.torch_engine import TorchEngine
 from carsam.evaluation.strict import assert_strict
 from carsam.families import FAMILIES
+from carsam.images.prompts import Prompts
 from carsam.simulation.model import from_checkpoint, prepare
 
 

@@ -5,9 +5,9 @@ import numpy as np
 import pytest
 
 from carsam.calibration.quantize import quantize
-from carsam.engines.base import Prompts
 from carsam.engines.torch_engine import TorchEngine
 from carsam.formats.checkpoint import read_checkpoint, update_manifest, write_checkpoint
+from carsam.images.prompts import Prompts
 from carsam.simulation.model import from_checkpoint, load_simulated
 
 

@@ -7,7 +7,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from carsam.calibration.quantize import quantize
-from carsam.engines.base import Prompts
 from carsam.engines.torch_engine import TorchEngine
 from carsam.evaluation.strict import StrictError, assert_strict
 from carsam.formats.grid_layouts import LAYOUTS, site_tensors
@@ -16,6 +15,7 @@ from carsam.grids.grouped import GroupedUniformGrid
 from carsam.grids.registry import GRIDS, describe_grid, load_grid, store_grid
 from carsam.grids.row_maximum import RowMaximumGrid
 from carsam.grids.tables import Log1pGrid, LogGrid, LogUniformGrid, TwinUniformGrid
+from carsam.images.prompts import Prompts
 from carsam.simulation import slots
 from carsam.simulation.model import from_checkpoint
 from carsam.simulation.trainable import LearnedGrid

@@ -2,7 +2,6 @@ import pytest
 import torch
 
 from carsam.methods.steps.folding.bimodal_integration import BimodalIntegration, count_peaks
-from carsam.methods.steps.mac.samples import projections
 
 PATH = "mask_decoder.transformer.layers.0.cross_attn_token_to_image"
 
@@ -15,7 +14,7 @@ def unit(make_unit):
 @torch.no_grad()
 def make_bimodal_(unit):
     """Biases that put every channel of the keys far from 0, on either side."""
-    layer = projections(unit.model.get_submodule(PATH))["key"].layer
+    layer = unit.model.get_submodule(f"{PATH}.k_proj").layer
     signs = torch.where(torch.arange(len(layer.bias)) % 3 == 0, -1.0, 1.0)
     layer.bias.copy_(10 * signs)
     return signs
@@ -47,7 +46,7 @@ def test_statistics_are_those_of_the_flipped_keys(unit):
 
 
 def test_keys_with_one_peak_stay(unit):
-    layer = projections(unit.model.get_submodule(PATH))["key"].layer
+    layer = unit.model.get_submodule(f"{PATH}.k_proj").layer
     before = layer.weight.clone()
     BimodalIntegration().run_(unit)
     assert unit.notes[0]["peaks"] == 1
@@ -56,7 +55,7 @@ def test_keys_with_one_peak_stay(unit):
 
 def test_only_token_to_image_attentions_are_touched(make_unit):
     unit = make_unit("mask_decoder.transformer.layers.0.self_attn")
-    BimodalIntegration(always=True).run_(unit)
+    BimodalIntegration().run_(unit)
     assert unit.notes == []
 
 

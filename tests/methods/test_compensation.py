@@ -12,7 +12,6 @@ from carsam.calibration.observe import run_observed
 from carsam.calibration.quantize import quantize
 from carsam.errors import UserError
 from carsam.evaluation.strict import assert_strict
-from carsam.families.base import SiteType
 from carsam.families.sam.family import SamFamily
 from carsam.methods.base import Unit
 from carsam.methods.recipe import Bits, Recipe, Rule, Step
@@ -274,13 +273,6 @@ def test_one_image_is_enough(tiny_sam):
 def test_encoder_and_float_attentions_are_left_alone(tiny_sam, rules):
     for unit in float_units(tiny_sam, count=1, rules=rules):
         assert compensated(unit).notes == []
-
-
-def test_kinds_choose_the_attentions(tiny_sam):
-    for unit in float_units(tiny_sam, count=1):
-        kinds = {s.path: s.kind for s, _ in unit.sites if s.type is SiteType.ATTENTION}
-        for note in compensated(unit, kinds="*.cross_attention").notes:
-            assert kinds[note["site"]] == "decoder.cross_attention"
 
 
 @pytest.mark.parametrize(

@@ -4,7 +4,7 @@ import torch
 from carsam.grids.tables import Log1pGrid
 from carsam.methods.steps.folding.reduce_condition import ReduceCondition
 from carsam.methods.steps.ranges.round_to_nearest import RoundToNearest
-from carsam.methods.steps.softmax.log_nonlinear import LogarithmicSoftmax
+from carsam.methods.steps.softmax.logarithmic_softmax import LogarithmicSoftmax
 from carsam.methods.watching.watch import in_float, run_products
 from carsam.simulation import slots
 

@@ -127,22 +127,6 @@ def test_a_unit_comes_out_better_than_rounded_to_nearest(make_unit, step):
     assert errors[1] < errors[0]
 
 
-@torch.no_grad()
-def test_weights_left_unrounded_round_to_what_it_would_have_returned(make_unit):
-    weights = []
-    for rounds in (True, False):
-        unit = make_unit(PATH, images=1)
-        RoundToNearest(rounds_weights=False).run_(unit)
-        FeedBackErrors(rounds=rounds).run_(unit)
-        layers = [slots.layer(unit.model, site) for site, _ in unit.sites]
-        unrounded = [layer.layer.weight.clone() for layer in layers]
-        for layer in layers:
-            layer.round_weight_()
-        weights.append([layer.layer.weight for layer in layers])
-    assert not any(torch.equal(*pair) for pair in zip(unrounded, weights[0], strict=True))
-    assert all(torch.equal(*pair) for pair in zip(*weights, strict=True))
-
-
 @pytest.mark.parametrize(
     ("make", "message"),
     [

@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 
 from carsam.calibration.quantize import quantize
-from carsam.engines.base import Prompts
 from carsam.engines.native_engine import NativeEngine
 from carsam.engines.torch_engine import TorchEngine
 from carsam.evaluation.strict import assert_strict
+from carsam.images.prompts import Prompts
 from carsam.methods.registry import RECIPES
 from carsam.simulation.model import from_checkpoint
 

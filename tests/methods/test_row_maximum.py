@@ -3,11 +3,7 @@ import torch
 
 from carsam.methods.steps.ranges.round_to_nearest import RoundToNearest
 from carsam.methods.steps.softmax.adaptive_granularity import AdaptiveGranularity
-from carsam.methods.steps.softmax.row_maximum_softmax import (
-    CURVATURES,
-    RowMaximumSoftmax,
-    row_maximum_grids,
-)
+from carsam.methods.steps.softmax.row_maximum_softmax import CURVATURES, RowMaximumSoftmax
 from carsam.methods.watching.watch import in_float, run_products
 from carsam.simulation import slots
 from carsam.simulation.attention import rounded_probabilities
@@ -44,8 +40,9 @@ def chosen(unit, step):
 @torch.no_grad()
 def test_the_chosen_grid_is_the_best_of_all(unit):
     best = error(unit, chosen(unit, RowMaximumSoftmax()))
-    grids = row_maximum_grids(4, torch.device("cpu"))
-    assert best == pytest.approx(min(error(unit, grid) for grid in grids))
+    statistics = unit.statistics[PATH, "probabilities"]
+    candidates = RowMaximumSoftmax().candidates(statistics, 4, torch.device("cpu"))
+    assert best == pytest.approx(min(error(unit, grid) for grid, _ in candidates))
     assert unit.notes[-1]["curvature"] in CURVATURES
 
 

@@ -5,8 +5,9 @@ import json
 import numpy as np
 import pytest
 
-from carsam.engines.base import Embedding, Prompts
+from carsam.engines.base import Embedding
 from carsam.errors import UserError
+from carsam.images.prompts import Prompts
 from carsam.images.scenes import write_scenes
 from carsam.quickstart.side_by_side import side_by_side
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from carsam.engines.base import Engine, Prompts
+from carsam.engines.base import Engine
 from carsam.engines.native_engine import NativeEngine
 from carsam.errors import UserError
 from carsam.families.base import Site
@@ -19,6 +19,7 @@ from carsam.grids import tables
 from carsam.grids.base import Grid
 from carsam.grids.grouped import GroupedUniformGrid
 from carsam.grids.row_maximum import RowMaximumGrid
+from carsam.images.prompts import Prompts
 from carsam.simulation import slots
 from carsam.simulation.model import QuantizedModel
 

@@ -4,7 +4,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from carsam.engines.base import Embedding, Prompts
+from carsam.engines.base import Embedding
+from carsam.images.prompts import Prompts
 
 BATCHES = (1, 64)
 """Numbers of boxes that decoding is measured with."""

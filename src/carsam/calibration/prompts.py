@@ -4,9 +4,10 @@ from pathlib import Path
 
 import numpy as np
 
-from carsam.engines.base import Engine, Prompts
+from carsam.engines.base import Engine
 from carsam.errors import UserError
 from carsam.images.preprocess import preprocess
+from carsam.images.prompts import Prompts
 
 GRID_SIDE = 4
 POINTS_AT_ONCE = 8

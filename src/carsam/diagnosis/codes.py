@@ -8,11 +8,11 @@ from typing import Any, cast
 import numpy as np
 import torch
 
-from carsam.engines.base import Prompts
 from carsam.engines.native_engine import NativeEngine
 from carsam.engines.torch_engine import TorchEngine
 from carsam.families.base import Site, SiteType
 from carsam.grids.base import Grid, UniformGrid
+from carsam.images.prompts import Prompts
 from carsam.runtime import kernels
 from carsam.runtime.geometry import TokenMap
 from carsam.runtime.two_way import PROMPTS_AT_ONCE

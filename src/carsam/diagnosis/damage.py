@@ -6,9 +6,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from carsam.diagnosis.switches import WEIGHT, Operand, SwitchedModel
-from carsam.engines.base import Embedding, Prompts
+from carsam.engines.base import Embedding
 from carsam.engines.torch_engine import TorchEngine
 from carsam.errors import UserError
+from carsam.images.prompts import Prompts
 from carsam.methods.units import UnitPlan
 from carsam.progress import Progress
 

@@ -14,10 +14,10 @@ from carsam.diagnosis.damage import Case, Diagnosis, diagnose
 from carsam.diagnosis.mixed import UnitCost, unit_costs
 from carsam.diagnosis.oscillation import LossCurve, loss_curves, swing
 from carsam.diagnosis.switches import SwitchedModel
-from carsam.engines.base import Prompts
 from carsam.engines.torch_engine import TorchEngine
 from carsam.families import load_model
 from carsam.images.preprocess import preprocess
+from carsam.images.prompts import Prompts
 from carsam.images.read import sample_images
 from carsam.methods.recipe import Recipe
 from carsam.methods.units import plan_units

@@ -4,9 +4,10 @@ from functools import cached_property
 
 import numpy as np
 
-from carsam.engines.base import Embedding, Prompts
+from carsam.engines.base import Embedding
 from carsam.errors import UnsupportedError, UserError
 from carsam.formats.checkpoint import Checkpoint
+from carsam.images.prompts import Prompts
 from carsam.runtime import kernels
 from carsam.runtime.decoder import read_mask_decoder
 from carsam.runtime.encoder import read_encoder

@@ -8,9 +8,10 @@ import torch
 import transformers
 from torch import Tensor
 
-from carsam.engines.base import Embedding, Prompts
+from carsam.engines.base import Embedding
 from carsam.families.base import Family
 from carsam.formats.checkpoint import Checkpoint
+from carsam.images.prompts import Prompts
 from carsam.simulation.model import QuantizedModel
 
 

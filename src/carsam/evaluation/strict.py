@@ -14,11 +14,11 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
-from carsam.engines.base import Prompts
 from carsam.engines.torch_engine import TorchEngine
 from carsam.families.base import Site, SiteType
 from carsam.grids.base import Grid
 from carsam.images.preprocess import preprocess
+from carsam.images.prompts import Prompts
 from carsam.images.read import ImageSource, read_image
 from carsam.simulation import slots
 from carsam.simulation.layers import weight_to_rows

@@ -18,6 +18,27 @@ class SiteType(StrEnum):
 
 
 @dataclass(frozen=True)
+class AttentionLayers:
+    """The layers around the two products of an attention, by module path.
+
+    Args:
+        projections: the layers that make query, key and value; the same path three times where
+            one layer makes all of them.
+        output: the layer that reads what was attended.
+        positions: the parameters with relative positions, which the queries are multiplied with.
+    """
+
+    projections: tuple[str, str, str]
+    output: str
+    positions: tuple[str, ...] = ()
+
+    @property
+    def fused(self) -> bool:
+        """Whether one layer makes query, key and value."""
+        return len(set(self.projections)) == 1
+
+
+@dataclass(frozen=True)
 class Site:
     """A place that can be quantized.
 
@@ -25,11 +46,13 @@ class Site:
         path: module path in the model.
         kind: group that rules speak of, such as `encoder.mlp`.
         type: an attention site is the two products inside the module at `path`.
+        attention: the layers around them; given for an attention, and only there.
     """
 
     path: str
     kind: str
     type: SiteType
+    attention: AttentionLayers | None = None
 
 
 State = dict[str, Tensor]
@@ -109,16 +132,22 @@ class Stage:
 
 
 class Family(Protocol):
-    """One family of models."""
+    """One family of models.
+
+    `exact_kinds` are the kinds of layers that are float in the papers and whose results quantized
+    layers read: the simulation computes them so that their last bit does not depend on the order
+    of a sum.
+    """
 
     name: str
+    exact_kinds: tuple[str, ...]
 
     def sites(self, model: Any) -> tuple[Site, ...]:
         """Return every site in the order of execution."""
         ...
 
-    def wrap_(self, model: Any) -> None:
-        """Give the model quantizable layers and attention products, all in float still."""
+    def attention_configs(self, model: Any) -> tuple[Any, ...]:
+        """Return the parts of the model's config that choose how attentions multiply."""
         ...
 
     def stages(self, model: Any) -> tuple[Stage, ...]:
@@ -160,7 +189,7 @@ def sites_of_stages(
     return [(stage, tuple(members[stage.path])) for stage in stages]
 
 
-def split_behind_encoder(stages: tuple[Stage, ...]) -> tuple[tuple[Stage, ...], tuple[Stage, ...]]:
+def split_after_encoder(stages: tuple[Stage, ...]) -> tuple[tuple[Stage, ...], tuple[Stage, ...]]:
     """Return the stages up to the last of the encoder's blocks, and those after it."""
     places = [place for place, stage in enumerate(stages) if stage.role in ENCODER_ROLES]
     begin = places[-1] + 1 if places else 0

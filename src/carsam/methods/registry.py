@@ -20,6 +20,7 @@ from carsam.methods.recipes import (
     ptq4vit,
     qdrop,
     repq_vit,
+    rtn,
     saqsam,
 )
 from carsam.methods.steps.folding.balance_attention import BalanceAttention
@@ -35,7 +36,7 @@ from carsam.methods.steps.ranges.round_to_nearest import RoundToNearest
 from carsam.methods.steps.rounding.erq import ReduceErrors
 from carsam.methods.steps.rounding.gptq import FeedBackErrors
 from carsam.methods.steps.softmax.adaptive_granularity import AdaptiveGranularity
-from carsam.methods.steps.softmax.log_nonlinear import LogarithmicSoftmax
+from carsam.methods.steps.softmax.logarithmic_softmax import LogarithmicSoftmax
 from carsam.methods.steps.softmax.row_maximum_softmax import RowMaximumSoftmax
 from carsam.methods.steps.softmax.twin_uniform import TwinUniform
 from carsam.methods.steps.training.legacy import ReconstructUnfinished, with_faults
@@ -63,6 +64,24 @@ STEPS: dict[str, Any] = {
 }
 """Steps by name; each is a frozen dataclass whose fields are its parameters."""
 
+PAPER_NAMES: dict[str, str] = {
+    "adaptive-granularity": "AGQ of PTQ4SAM",
+    "bimodal-integration": "BIG of PTQ4SAM",
+    "channel-grouping": "CAG of AHCPTQ",
+    "compensate": "MAC of CAR-SAM",
+    "cross+cross": "JCAR of CAR-SAM",
+    "feed-back-errors": "GPTQ; GPTAQ with asymmetry",
+    "fold-norms": "reparameterization of RepQ-ViT",
+    "hybrid-log-uniform": "HLUQ of AHCPTQ",
+    "logarithmic-softmax": "LNQ of AHCQ-SAM",
+    "perceptual-clipping": "PCC of SAQ-SAM",
+    "reconstruct": "QDrop; PAR of SAQ-SAM with interaction",
+    "reduce-condition": "ACNR of AHCQ-SAM",
+    "reduce-errors": "Aqer and Wqer of ERQ",
+    "twin-uniform": "twin uniform quantization of PTQ4ViT",
+}
+"""What papers call the steps and units that come from one, by the name they have here."""
+
 OPENING_STEPS: dict[str, Any] = {"centre-inputs": CentreInputs}
 """Steps that run once, before the first unit, by name; they leave the float model's outputs."""
 
@@ -72,7 +91,7 @@ CLOSING_STEPS: dict[str, Any] = {"polish": Polish}
 RECIPES: dict[str, Recipe] = {
     recipe.name: recipe
     for recipe in (
-        Recipe("rtn", (Step("round-to-nearest"),)),
+        rtn.RECIPE,
         qdrop.RECIPE,
         brecq.RECIPE,
         ptq4sam.RECIPE,

@@ -5,25 +5,19 @@ from itertools import pairwise
 from typing import Any
 
 from carsam.errors import UserError
-from carsam.families.base import Role, Site, Stage, State, sites_of_stages
+from carsam.families.base import ENCODER_ROLES, Role, Site, Stage, State, sites_of_stages
 from carsam.methods.recipe import Bits, Recipe
+from carsam.methods.steps.jcar import joint_unit
 
-DECODER_BLOCK = (
-    Role.SELF_ATTENTION,
-    Role.TOKEN_TO_IMAGE,
-    Role.DECODER_MLP,
-    Role.IMAGE_TO_TOKEN,
-)
 MERGES: dict[str, tuple[Role, ...]] = {
-    "encoder-block": (Role.ENCODER_ATTENTION, Role.ENCODER_MLP),
-    "self+cross": DECODER_BLOCK[:2],
-    "cross+cross": DECODER_BLOCK[1:],
-    "two-way-block": DECODER_BLOCK,
+    "encoder-block": ENCODER_ROLES,
+    "self+cross": (Role.SELF_ATTENTION, Role.TOKEN_TO_IMAGE),
+    joint_unit.NAME: joint_unit.JOINT_CROSS_ATTENTION,
+    "two-way-block": (Role.SELF_ATTENTION, *joint_unit.JOINT_CROSS_ATTENTION),
 }
 """Which consecutive roles of a block become one unit; without a merge every stage is its own.
 
-`cross+cross` is the joint unit of CAR-SAM (JCAR): token-to-image attention, MLP and image-to-token
-attention; `two-way-block` is that of AHCQ-SAM.
+`cross+cross` is the joint unit of CAR-SAM (JCAR), `two-way-block` that of AHCQ-SAM.
 """
 
 

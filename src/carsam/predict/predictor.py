@@ -5,10 +5,11 @@ from typing import Any
 
 import numpy as np
 
-from carsam.engines.base import Embedding, Engine, Prompts
+from carsam.engines.base import Embedding, Engine
 from carsam.engines.load import load
 from carsam.errors import UserError
 from carsam.images.preprocess import Frame, preprocess, upscale_masks
+from carsam.images.prompts import Prompts
 from carsam.images.read import ImageSource, read_image
 from carsam.predict.embeddings import EmbeddingCache
 

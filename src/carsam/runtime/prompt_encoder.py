@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from carsam.engines.base import Prompts
+from carsam.images.prompts import Prompts
 from carsam.runtime.layers import Linear, Norm
 from carsam.runtime.patches import patches
 from carsam.runtime.weights import Weights, activation_name

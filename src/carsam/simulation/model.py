@@ -20,6 +20,8 @@ from carsam.grids.base import Grid, UniformGrid
 from carsam.grids.registry import describe_grid, load_grid, store_grid
 from carsam.simulation import slots
 from carsam.simulation.layers import rows_to_weight, weight_to_rows
+from carsam.simulation.stored import as_stored
+from carsam.simulation.wrap import wrap_
 
 
 @dataclass(frozen=True)
@@ -95,11 +97,11 @@ def prepare(family: Family, model: nn.Module) -> Any:
     prepared = copy.deepcopy(model).float()
     for name, parameter in prepared.named_parameters():
         parameter.requires_grad_(False)
-        rounded = parameter.half().float()
+        rounded = as_stored(parameter)
         if not bool(torch.isfinite(rounded).all()):
             raise UserError(f"{name} holds values beyond fp16's range (65504); it cannot be kept.")
         parameter.copy_(rounded)
-    family.wrap_(prepared)
+    wrap_(family, prepared)
     return prepared
 
 
@@ -111,7 +113,7 @@ def from_checkpoint(checkpoint: Checkpoint) -> QuantizedModel:
     """
     manifest, tensors = checkpoint.manifest, checkpoint.tensors
     family, module = build_model(manifest["family"], manifest["model_config"])
-    family.wrap_(module)
+    wrap_(family, module)
     sites = {site.path: site for site in family.sites(module)}
     parameters: dict[str, Tensor] = {}
     for path, description in manifest["sites"].items():

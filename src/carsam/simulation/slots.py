@@ -31,6 +31,21 @@ def multiplier(model: Any, site: Site) -> QuantizedLayer | AttentionProduct:
     return _product(model, site) if site.type is SiteType.ATTENTION else layer(model, site)
 
 
+def projections(model: Any, site: Site) -> dict[str, QuantizedLayer]:
+    """Return the layers that make an attention's query, key and value, by operand.
+
+    The dictionary is empty where one layer makes all three.
+    """
+    around = site.attention
+    if around is None or around.fused:
+        return {}
+    names = ("query", "key", "value")
+    return {
+        name: model.get_submodule(path)
+        for name, path in zip(names, around.projections, strict=True)
+    }
+
+
 def quantizer(model: Any, site: Site, operand: str) -> nn.Module:
     """Return what stands in the slot of an operand: an identity, an observer, or a grid."""
     if site.type is SiteType.ATTENTION:

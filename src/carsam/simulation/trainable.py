@@ -20,17 +20,16 @@ STRETCH_LOW, STRETCH_HIGH = -0.1, 1.1
 class SoftRounding(nn.Module):
     """AdaRound: each weight is rounded down plus a trained share h(alpha) of one step.
 
-    Starts at the float weight where that lies within the grid's range, or nearer its rounding.
+    Starts at the float weight where that lies within the grid's range.
 
     Args:
         layer: whose weight is parametrized.
         grid: of the weight's rows.
-        sharpness: share of the way from the float weight to its nearest value, where it starts.
     """
 
     floor: Tensor
 
-    def __init__(self, layer: Layer, grid: UniformGrid, sharpness: float = 0.0) -> None:
+    def __init__(self, layer: Layer, grid: UniformGrid) -> None:
         super().__init__()
         self._layer = [layer]  # in a list: not a child of this module
         self.grid = grid
@@ -38,7 +37,6 @@ class SoftRounding(nn.Module):
         steps = rows / grid.scale
         self.register_buffer("floor", torch.floor(steps))
         share = (steps - steps.floor()).clamp(0.0, 1.0)
-        share = torch.lerp(share, (share >= 0.5).float(), sharpness)
         span = STRETCH_HIGH - STRETCH_LOW
         self.alpha = nn.Parameter(-torch.log(span / (share - STRETCH_LOW) - 1))
         self.hard = False
@@ -173,7 +171,6 @@ def trainable(
     keep: float,
     generator: torch.Generator,
     weights: bool = True,
-    sharpness: float = 0.0,
 ) -> Iterator[tuple[list[SoftRounding], list[LearnedGrid]]]:
     """Train rounding and scales of some sites; on leaving everything is hard, fixed, undropped.
 
@@ -185,7 +182,7 @@ def trainable(
         for site in sites:
             layer = slots.weight_layer(model, site)
             if weights and layer is not None and layer.weight_grid is not None:
-                roundings[site] = SoftRounding(layer.layer, layer.weight_grid, sharpness)
+                roundings[site] = SoftRounding(layer.layer, layer.weight_grid)
                 parametrize.register_parametrization(
                     layer.layer, "weight", roundings[site], unsafe=True
                 )

@@ -5,7 +5,8 @@ from pathlib import Path
 
 import numpy as np
 
-from carsam.engines.base import Embedding, Prompts
+from carsam.engines.base import Embedding
+from carsam.images.prompts import Prompts
 
 Run = Callable[[list[np.ndarray]], list[np.ndarray]]
 """Runs an encoder or a decoder: inputs in, outputs out, both in the model's order."""

@@ -8,7 +8,10 @@ from collections.abc import Iterator
 from functools import partial
 from typing import Any
 
+from torch import Tensor
+
 from carsam.families.base import NormBefore, Role, SharedOffset, Stage, State
+from carsam.families.sam.modules import Attention, TwoWayBlock, TwoWayTransformer, VisionBlock
 
 
 def encoder_stages(model: Any) -> Iterator[Stage]:
@@ -52,7 +55,7 @@ def image_offset() -> SharedOffset:
 
 
 def _shared_by_norms(index: int, last: bool) -> tuple[SharedOffset | None, ...]:
-    """Return the offsets of a two-way block's norms, each behind its part of the block."""
+    """Return the offsets of a two-way block's norms, each after its part of the block."""
     block, after = (f"mask_decoder.transformer.layers.{n}" for n in (index, index + 1))
     to_image, to_tokens = (f"{block}.cross_attn_{n}" for n in ("token_to_image", "image_to_token"))
     readers: tuple[str, ...] = (f"{to_tokens}.v_proj", f"{to_tokens}.k_proj")
@@ -82,10 +85,11 @@ def _image_offset(names: tuple[str, ...], index: int) -> SharedOffset:
 
 
 def _run_encoder_attention(model: Any, state: State, block: str) -> State:
-    layer, hidden = model.get_submodule(block), state["hidden"]
+    layer: VisionBlock = model.get_submodule(block)
+    hidden = state["hidden"]
     attended = layer.layer_norm1(hidden)
     if layer.window_size > 0:
-        size = attended.shape[1:3]
+        size = attended.shape[1], attended.shape[2]
         attended, padded = layer.window_partition(attended, layer.window_size)
         attended, _ = layer.attn(hidden_states=attended)
         attended = layer.window_unpartition(attended, layer.window_size, padded, size)
@@ -95,12 +99,14 @@ def _run_encoder_attention(model: Any, state: State, block: str) -> State:
 
 
 def _run_encoder_mlp(model: Any, state: State, block: str) -> State:
-    layer, hidden = model.get_submodule(block), state["hidden"]
+    layer: VisionBlock = model.get_submodule(block)
+    hidden = state["hidden"]
     return {**state, "hidden": hidden + layer.mlp(layer.layer_norm2(hidden))}
 
 
 def _run_self_attention(model: Any, state: State, block: str) -> State:
-    layer, tokens = model.get_submodule(block), state["tokens"]
+    layer: TwoWayBlock = model.get_submodule(block)
+    tokens = state["tokens"]
     if layer.skip_first_layer_pe:  # the first block replaces the tokens, without a residual
         tokens, _ = layer.self_attn(query=tokens, key=tokens, value=tokens)
     else:
@@ -111,18 +117,20 @@ def _run_self_attention(model: Any, state: State, block: str) -> State:
 
 
 def _run_token_to_image(model: Any, state: State, block: str) -> State:
-    layer = model.get_submodule(block)
+    layer: TwoWayBlock = model.get_submodule(block)
     attended = _attend_to_image(layer.cross_attn_token_to_image, state)
     return {**state, "tokens": layer.layer_norm2(state["tokens"] + attended)}
 
 
 def _run_decoder_mlp(model: Any, state: State, block: str) -> State:
-    layer, tokens = model.get_submodule(block), state["tokens"]
+    layer: TwoWayBlock = model.get_submodule(block)
+    tokens = state["tokens"]
     return {**state, "tokens": layer.layer_norm3(tokens + layer.mlp(tokens))}
 
 
 def _run_image_to_token(model: Any, state: State, block: str) -> State:
-    layer, image = model.get_submodule(block), state["image"]
+    layer: TwoWayBlock = model.get_submodule(block)
+    image = state["image"]
     attended, _ = layer.cross_attn_image_to_token(
         query=image + state["image_positions"],
         key=state["tokens"] + state["token_positions"],
@@ -132,13 +140,13 @@ def _run_image_to_token(model: Any, state: State, block: str) -> State:
 
 
 def _run_final_attention(model: Any, state: State) -> State:
-    transformer = model.mask_decoder.transformer
+    transformer: TwoWayTransformer = model.mask_decoder.transformer
     attended = _attend_to_image(transformer.final_attn_token_to_image, state)
     tokens = transformer.layer_norm_final_attn(state["tokens"] + attended)
     return {**state, "tokens": tokens}
 
 
-def _attend_to_image(attention: Any, state: State) -> Any:
+def _attend_to_image(attention: Attention, state: State) -> Tensor:
     attended, _ = attention(
         query=state["tokens"] + state["token_positions"],
         key=state["image"] + state["image_positions"],

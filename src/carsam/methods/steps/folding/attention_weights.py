@@ -6,9 +6,9 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from carsam.families.base import Site, SiteType
+from carsam.families.base import AttentionLayers, Site
 from carsam.methods.base import Unit
-from carsam.methods.steps.mac.samples import projections
+from carsam.simulation import slots
 
 OPERANDS = ("query", "key", "value")
 
@@ -20,7 +20,7 @@ class AttentionWeights:
     Args:
         rows: weight (heads * d, channels) and bias (heads * d) of each projection, by the operand
             it makes.
-        output: the layer behind the products; its weight has heads * d columns.
+        output: the layer after the products; its weight has heads * d columns.
         output_site: where that layer is.
         tables: relative positions (places, d) that the queries are multiplied with, for all heads.
         heads: how many.
@@ -37,26 +37,25 @@ def attentions(unit: Unit) -> Iterator[tuple[Site, AttentionWeights]]:
     """Yield the attentions of a unit that are quantized, with their weights."""
     sites = {site.path: site for site, _ in unit.sites}
     for site, bits in unit.sites:
-        if site.type is SiteType.ATTENTION and bits.activations is not None:
-            module: Any = unit.model.get_submodule(site.path)
-            output = f"{site.path}.{'proj' if hasattr(module, 'proj') else 'out_proj'}"
-            if output in sites:
-                yield site, _weights(module, sites[output])
+        around = site.attention
+        if around is not None and bits.activations is not None and around.output in sites:
+            yield site, _weights(unit.model, site, around, sites[around.output])
 
 
-def _weights(module: Any, output_site: Site) -> AttentionWeights:
-    layers = projections(module)
-    if layers:
-        rows = {operand: (_data(layer.layer)) for operand, layer in layers.items()}
-        heads = module.num_attention_heads
-        return AttentionWeights(rows, module.out_proj.layer, output_site, (), heads)
-    weight, bias = _data(module.qkv.layer)
+def _weights(
+    model: Any, site: Site, around: AttentionLayers, output_site: Site
+) -> AttentionWeights:
+    heads = model.get_submodule(site.path).num_attention_heads
+    output = model.get_submodule(around.output).layer
+    tables = tuple(model.get_parameter(path).data for path in around.positions)
+    if not around.fused:
+        layers = slots.projections(model, site)
+        rows = {operand: _data(layer.layer) for operand, layer in layers.items()}
+        return AttentionWeights(rows, output, output_site, tables, heads)
+    weight, bias = _data(model.get_submodule(around.projections[0]).layer)
     biases = [None] * 3 if bias is None else bias.chunk(3)
     rows = dict(zip(OPERANDS, zip(weight.chunk(3), biases, strict=True), strict=True))
-    tables = (module.rel_pos_h.data, module.rel_pos_w.data) if module.use_rel_pos else ()
-    return AttentionWeights(
-        rows, module.proj.layer, output_site, tables, module.num_attention_heads
-    )
+    return AttentionWeights(rows, output, output_site, tables, heads)
 
 
 def _data(layer: nn.Module) -> tuple[Tensor, Tensor | None]:

@@ -10,6 +10,7 @@ from carsam.families.base import Site
 from carsam.methods.base import Unit
 from carsam.methods.steps.folding.attention_weights import AttentionWeights, attentions
 from carsam.methods.watching.watch import in_float, observe_again_, run, watched
+from carsam.simulation.stored import as_stored, store_
 
 
 @dataclass(frozen=True)
@@ -135,7 +136,7 @@ def shift_(weights: AttentionWeights, moments: AttentionMoments) -> None:
     if key is not None:
         key -= moments.key_mean.to(key)
     if value is not None and output.bias is not None:
-        mean = value - (value - moments.value_mean.to(value)).half().float()
+        mean = value - as_stored(value - moments.value_mean.to(value))
         value -= mean
         output.bias += output.weight @ mean
 
@@ -178,7 +179,7 @@ def rotation(size: int) -> Tensor:
 
 
 def round_to_stored_(unit: Unit, weights: AttentionWeights) -> None:
-    """Round to fp16 what a checkpoint keeps in fp16: biases, tables, and weights left in float."""
+    """Store what stays float as a checkpoint keeps it: biases, tables, weights left in float."""
     stored = [bias for _, bias in weights.rows.values()]
     stored += [weights.output.bias, *weights.tables]
     rounded = {site.path for site, bits in unit.sites if bits.weights is not None}
@@ -186,7 +187,7 @@ def round_to_stored_(unit: Unit, weights: AttentionWeights) -> None:
         stored += [weights.output.weight, *(weight for weight, _ in weights.rows.values())]
     for tensor in stored:
         if tensor is not None:
-            tensor.data.copy_(tensor.data.half())
+            store_(tensor, tensor)
 
 
 def _mix_rows_(rows: tuple[Tensor, Tensor | None], left: Tensor) -> None:

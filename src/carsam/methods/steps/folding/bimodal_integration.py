@@ -7,8 +7,8 @@ from torch import Tensor
 
 from carsam.families.base import Role, Site
 from carsam.methods.base import Unit
-from carsam.methods.steps.mac.samples import projections
 from carsam.methods.watching.watch import in_float, observe_again_, run, watched
+from carsam.simulation import slots
 
 BINS = 1024
 
@@ -28,13 +28,11 @@ class BimodalIntegration:
         points: places where the density is looked at.
         height: of a peak, relative to the sum of the density over the points.
         distance: points between two peaks.
-        always: flip signs without looking for two peaks.
     """
 
     points: int = 128
     height: float = 0.01
     distance: int = 32
-    always: bool = False
     needs_histograms = False
     needs_quantized_path = False
 
@@ -46,7 +44,7 @@ class BimodalIntegration:
                 keys = _first_keys(unit, site)
                 peaks = count_peaks(keys, self.points, self.height, self.distance)
                 flipped = 0
-                if peaks == 2 or self.always:
+                if peaks == 2:
                     signs = torch.where(keys.mean(0) < 0, -1.0, 1.0)
                     _flip_(unit, site, signs)
                     flipped = int((signs < 0).sum())
@@ -93,7 +91,7 @@ def _first_keys(unit: Unit, site: Site) -> Tensor:
 
 
 def _flip_(unit: Unit, site: Site, signs: Tensor) -> None:
-    layers = projections(unit.model.get_submodule(site.path))
+    layers = slots.projections(unit.model, site)
     for operand in ("query", "key"):
         layer = layers[operand].layer
         layer.weight.mul_(signs[:, None])

@@ -12,6 +12,7 @@ from carsam.families.base import SharedOffset
 from carsam.methods.base import Whole
 from carsam.methods.steps.training.mask_loss import run_stages
 from carsam.simulation.layers import QuantizedLayer
+from carsam.simulation.stored import as_stored, store_
 
 
 @dataclass(frozen=True)
@@ -39,7 +40,7 @@ class CentreInputs:
             for path in (*offset.readers, offset.adder):
                 bias = whole.model.get_submodule(path).layer.bias
                 if bias is not None:
-                    bias.data.copy_(bias.data.half())  # as a checkpoint keeps it
+                    store_(bias, bias)
 
 
 def move_(model: Any, offset: SharedOffset, mean: Tensor) -> None:
@@ -49,11 +50,11 @@ def move_(model: Any, offset: SharedOffset, mean: Tensor) -> None:
     if any(layer.bias is None for layer in (*readers, adder)):
         return
     first, *others = (_parameter(model, name) for name in offset.offsets)
-    reduced = (first - mean).half().float()
+    reduced = as_stored(first - mean)
     moved = (first - reduced).flatten()
     first.copy_(reduced)
     for other in others:
-        other.copy_((other - moved).half())
+        store_(other, other - moved)
     for layer in readers:
         layer.bias.data += layer.weight @ moved
     adder.bias.data += moved

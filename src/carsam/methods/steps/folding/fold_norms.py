@@ -10,6 +10,7 @@ from carsam.methods.base import Unit
 from carsam.methods.steps.ranges.channel_grouping import channel_ranges
 from carsam.methods.watching.watch import observe_again_
 from carsam.simulation import slots
+from carsam.simulation.stored import as_stored, store_
 
 
 @dataclass(frozen=True)
@@ -26,13 +27,7 @@ class FoldNorms:
     makes up for; then s_c is that of a range around 0, [-max |x_c|, max |x_c|]. In the decoder the
     norms' outputs have other readers, so nothing is folded there. Ranges are means of the images'
     extremes.
-
-    Args:
-        strength: exponent of r; 1 is the paper's. Less leaves some of the spread in the inputs,
-            and puts less of it into the linear's weight, which is rounded too.
     """
-
-    strength: float = 1.0
 
     needs_histograms = False
     needs_quantized_path = False
@@ -48,7 +43,6 @@ class FoldNorms:
                 ranges = channel_ranges(unit, [site])[site]
                 shifts = norm.shifts and slots.layer(unit.model, site).layer.bias is not None
                 ratio, offset = ratio_and_offset(ranges, shifts, bits[norm.layer].activations)
-                ratio = ratio**self.strength
                 _fold_(unit, norm, site, ratio, offset, bits[norm.layer].weights is None)
                 observe_again_(unit, [(site, "input")])
 
@@ -75,16 +69,16 @@ def ratio_and_offset(ranges: Tensor, shifts: bool, bits: int | None) -> tuple[Te
 def _fold_(
     unit: Unit, folded: NormBefore, site: Site, ratio: Tensor, offset: Tensor, stays_float: bool
 ) -> None:
-    """Change the norm first, in fp16 as the checkpoint keeps it, then the linear to fit."""
+    """Change the norm first, as the checkpoint keeps it, then the linear to fit."""
     norm = unit.model.get_submodule(folded.norm)
     layer = slots.layer(unit.model, site).layer
-    weight = (norm.weight / ratio).half().float()
+    weight = as_stored(norm.weight / ratio)
     ratio = torch.where(weight != 0, norm.weight / weight, ratio)
-    bias = ((norm.bias + offset) / ratio).half().float()
+    bias = as_stored((norm.bias + offset) / ratio)
     offset = bias * ratio - norm.bias
     norm.weight.copy_(weight)
     norm.bias.copy_(bias)
     if layer.bias is not None and layer.weight.ndim == 2:
-        layer.bias.copy_((layer.bias - layer.weight @ offset).half().float())
+        store_(layer.bias, layer.bias - layer.weight @ offset)
     rows = layer.weight * ratio.view(-1, *[1] * (layer.weight.ndim - 2))
-    layer.weight.copy_(rows.half().float() if stays_float else rows)
+    layer.weight.copy_(as_stored(rows) if stays_float else rows)

@@ -7,7 +7,6 @@ CAR-SAM (Wen et al., CVPR 2026, arXiv 2605.16901); the equations are in
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
-from fnmatch import fnmatchcase
 from functools import partial
 from typing import Any
 
@@ -15,9 +14,9 @@ from carsam.errors import UserError
 from carsam.families.base import SiteType
 from carsam.grids.observers import ACTIVATION_OBSERVERS, NEED_HISTOGRAM
 from carsam.methods.base import Unit
-from carsam.methods.steps.mac.compensated_attention import SOFTMAX_GRIDS, CompensatedAttention
+from carsam.methods.steps.mac.compensated_attention import SOFTMAX_STEPS, CompensatedAttention
 from carsam.methods.steps.mac.equations import SOLVERS, cross_validated, solve_exact, solve_ridge
-from carsam.methods.steps.mac.samples import projections
+from carsam.simulation import slots
 
 ROUGH = 1e-3  # residual of solutions that are only compared
 
@@ -45,7 +44,6 @@ class Compensate:
         activations: observer of the grids that the following step will use.
         softmax: grid of the probabilities that the following steps will use: `uniform`, by the
             observer, `row-maximum`, or `logarithmic` of granularity 2.
-        kinds: pattern of the kinds of attentions to change.
         memory: gigabytes of inputs that are remembered; beyond it they are computed anew.
     """
 
@@ -57,7 +55,6 @@ class Compensate:
     sweeps: int = 1
     activations: str = "mse"
     softmax: str = "uniform"
-    kinds: str = "decoder.*"
     memory: float = 2.0
     needs_quantized_path = False
 
@@ -73,10 +70,10 @@ class Compensate:
                 f"Observer {self.activations} is not known; expected one of "
                 f"{', '.join(ACTIVATION_OBSERVERS)}."
             )
-        if self.softmax not in SOFTMAX_GRIDS:
+        if self.softmax not in SOFTMAX_STEPS:
             raise UserError(
                 f"Softmax grid {self.softmax} is not known; expected one of "
-                f"{', '.join(SOFTMAX_GRIDS)}."
+                f"{', '.join(SOFTMAX_STEPS)}."
             )
         if not (math.isfinite(self.strength) and self.strength > 0):
             raise UserError(f"Strength is {self.strength}; expected a positive number.")
@@ -99,12 +96,11 @@ class Compensate:
             if (
                 site.type is SiteType.ATTENTION
                 and bits.activations is not None
-                and fnmatchcase(site.kind, self.kinds)
-                and projections(unit.model.get_submodule(site.path))
+                and slots.projections(unit.model, site)
             ):
                 attention = CompensatedAttention(
                     unit,
-                    site.path,
+                    site,
                     bits.activations,
                     self.activations,
                     self.softmax,

@@ -7,33 +7,27 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from carsam.families.base import Site
 from carsam.grids.base import Grid, UniformGrid
 from carsam.grids.observers import NEED_HISTOGRAM, Observer, Statistics, activation_grid
 from carsam.methods.base import Unit
 from carsam.methods.steps.mac.equations import MatrixEquation, RidgeEquation, product_energy
-from carsam.methods.steps.mac.samples import PROJECTIONS, AttentionSamples, projections
-from carsam.methods.steps.softmax.adaptive_granularity import logarithmic_grids
-from carsam.methods.steps.softmax.row_maximum_softmax import row_maximum_grids
+from carsam.methods.steps.mac.samples import AttentionSamples
+from carsam.methods.steps.softmax.adaptive_granularity import AdaptiveGranularity
+from carsam.methods.steps.softmax.row_maximum_softmax import RowMaximumSoftmax
+from carsam.methods.steps.softmax.searched_softmax import SearchedSoftmax
+from carsam.simulation import slots
 from carsam.simulation.attention import OPERANDS, rounded_probabilities
+from carsam.simulation.stored import as_stored
 
 ROWS_COMPARED = 256
-LOG_SCALES = 24
 
-
-def _row_maximum(statistics: Statistics, bits: int, device: torch.device) -> list[Grid]:
-    return [*row_maximum_grids(bits, device)]
-
-
-def _logarithmic(statistics: Statistics, bits: int, device: torch.device) -> list[Grid]:
-    return [*logarithmic_grids(max(statistics.highs), bits, (2,), LOG_SCALES, device)]
-
-
-SOFTMAX_GRIDS: dict[str, Any] = {
+SOFTMAX_STEPS: dict[str, SearchedSoftmax | None] = {
     "uniform": None,
-    "row-maximum": _row_maximum,
-    "logarithmic": _logarithmic,
+    "row-maximum": RowMaximumSoftmax(),
+    "logarithmic": AdaptiveGranularity(granularities="2"),
 }
-"""Candidates for a grid of probabilities, by name; the observer finds the uniform one."""
+"""The step that offers the candidates for the probabilities; the observer finds a uniform grid."""
 
 BIAS_COLUMN = 10.0  # beside the inputs, in place of 1: penalises a bias 100 times less
 
@@ -50,10 +44,10 @@ class CompensatedAttention:
 
     Args:
         unit: still float.
-        path: of the attention.
+        site: of the attention.
         bits: of its operands.
         observer: of `ACTIVATION_OBSERVERS`, finds the grids.
-        softmax: of `SOFTMAX_GRIDS`, the kind of grid of the probabilities.
+        softmax: of `SOFTMAX_STEPS`, the kind of grid of the probabilities.
         centre: whether scores count only up to a constant per query.
         gigabytes: memory for remembered inputs.
     """
@@ -61,29 +55,32 @@ class CompensatedAttention:
     def __init__(
         self,
         unit: Unit,
-        path: str,
+        site: Site,
         bits: int,
         observer: str,
         softmax: str,
         centre: bool,
         gigabytes: float,
     ) -> None:
-        self.path, self.bits, self.observer, self.centre = path, bits, observer, centre
+        self.site, self.bits, self.observer, self.centre = site, bits, observer, centre
         self.softmax = softmax
-        self._samples = AttentionSamples(unit, path, gigabytes)
-        layers = projections(unit.model.get_submodule(path))
+        self._samples = AttentionSamples(unit, site, gigabytes)
+        layers = slots.projections(unit.model, site)
         self._original: Weights = {
             operand: (module.layer.weight, module.layer.bias) for operand, module in layers.items()
         }
         self._weights = dict(self._original)
-        rounded = {site.path for site, bits in unit.sites if bits.weights is not None}
+        rounded = {each.path for each, bits in unit.sites if bits.weights is not None}
+        assert site.attention is not None
         self._stored_half = {
-            operand for operand, name in PROJECTIONS.items() if f"{path}.{name}" not in rounded
+            operand
+            for operand, path in zip(layers, site.attention.projections, strict=True)
+            if path not in rounded
         }
         self._grids: dict[str, Grid] = {
-            operand: self._grid(unit.statistics[path, operand]) for operand in OPERANDS
+            operand: self._grid(unit.statistics[site.path, operand]) for operand in OPERANDS
         }
-        self._first_probabilities = unit.statistics[path, "probabilities"]
+        self._first_probabilities = unit.statistics[site.path, "probabilities"]
         self._statistics: dict[str, Statistics] = {}  # of changed operands
 
     def channels(self, operand: str) -> int:
@@ -165,11 +162,12 @@ class CompensatedAttention:
             statistics = self._observed("probabilities")
             self._statistics["probabilities"] = statistics
             self._grids["probabilities"] = self._grid(statistics)
-        candidates = SOFTMAX_GRIDS[self.softmax]
-        if candidates is not None:
+        step = SOFTMAX_STEPS[self.softmax]
+        if step is not None:
             statistics = self._statistics.get("probabilities", self._first_probabilities)
-            grids = candidates(statistics, self.bits, self._original["query"][0].device)
-            self._grids["probabilities"] = self._best_for_values(grids)
+            device = self._original["query"][0].device
+            candidates = step.candidates(statistics, self.bits, device)
+            self._grids["probabilities"] = self._best_for_values([grid for grid, _ in candidates])
 
     def forget_inputs(self) -> None:
         """Free their memory, once all legs have been tried."""
@@ -178,13 +176,13 @@ class CompensatedAttention:
     @torch.no_grad()
     def write_(self, unit: Unit) -> None:
         """Write the accepted changes into the model, and the unit's statistics."""
-        for operand, module in projections(unit.model.get_submodule(self.path)).items():
+        for operand, module in slots.projections(unit.model, self.site).items():
             weight, bias = self._weights[operand]
             module.layer.weight.copy_(weight)
             if bias is not None and module.layer.bias is not None:
                 module.layer.bias.copy_(bias)
         for operand, statistics in self._statistics.items():
-            unit.statistics[self.path, operand] = statistics
+            unit.statistics[self.site.path, operand] = statistics
 
     def _score_error(self) -> float:
         """Return ||Q K' - Q^ K^'||^2 over all samples, relative to ||Q K'||^2."""
@@ -245,14 +243,14 @@ class CompensatedAttention:
         rows = change.transpose(1, 2).flatten(0, 1)  # (h * d, columns)
         weight = (weight + rows[:, :channels]).float()
         if operand in self._stored_half:
-            weight = weight.half().float()
+            weight = as_stored(weight)
         if bias is not None and rows.shape[1] > channels:
-            bias = (bias + BIAS_COLUMN * rows[:, channels]).half().float()
+            bias = as_stored(bias + BIAS_COLUMN * rows[:, channels])
         return weight, bias
 
     def _observed(self, operand: str) -> Statistics:
         """Return the statistics of an operand under the present weights."""
-        observer = Observer(self.path, operand)
+        observer = Observer(self.site.path, operand)
         passes = 2 if self.observer in NEED_HISTOGRAM else 1
         for number in range(passes):
             observer.counting = number == 1

@@ -6,11 +6,9 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from carsam.families.base import Site
 from carsam.methods.base import Unit
-from carsam.simulation.layers import QuantizedLayer
-
-PROJECTIONS = {"query": "q_proj", "key": "k_proj", "value": "v_proj"}
-"""Names of an attention's projections, by the operand that they make."""
+from carsam.simulation import slots
 
 
 class AttentionSamples:
@@ -21,15 +19,15 @@ class AttentionSamples:
 
     Args:
         unit: still float.
-        path: of the attention.
+        site: of the attention.
         gigabytes: memory for remembered inputs.
 
     Iterating yields, for each image, (batch, tokens, channels) by operand; a batch of 1 is shared
     by all boxes.
     """
 
-    def __init__(self, unit: Unit, path: str, gigabytes: float) -> None:
-        self._unit, self._path = unit, path
+    def __init__(self, unit: Unit, site: Site, gigabytes: float) -> None:
+        self._unit, self._site = unit, site
         self._room = gigabytes * 1e9
         self._kept: list[dict[str, Tensor]] = []
         self._full = False
@@ -61,20 +59,20 @@ class AttentionSamples:
                 self._unit.plan.run(self._unit.model, self._unit.inputs[index])
             except _Reached:
                 return inputs
-        raise RuntimeError(f"{self._path} was not reached when its unit ran.")
+        raise RuntimeError(f"{self._site.path} was not reached when its unit ran.")
 
     @contextmanager
     def _caught(self, inputs: dict[str, Tensor]) -> Iterator[None]:
         """Put the projections' inputs into `inputs`, and stop the run at the product."""
-        attention: Any = self._unit.model.get_submodule(self._path)
+        product = slots.multiplier(self._unit.model, self._site)
 
         def reached(product: nn.Module, arguments: tuple[Any, ...]) -> None:
             query, _, _, self.scaling = arguments
             self.heads = query.shape[1]
             raise _Reached
 
-        handles = [attention.product.register_forward_pre_hook(reached)]
-        for operand, layer in projections(attention).items():
+        handles = [product.register_forward_pre_hook(reached)]
+        for operand, layer in slots.projections(self._unit.model, self._site).items():
 
             def catch(_: nn.Module, arguments: tuple[Tensor], operand: str = operand) -> None:
                 inputs[operand] = arguments[0].flatten(0, -3)  # (images * boxes, tokens, channels)
@@ -85,12 +83,6 @@ class AttentionSamples:
         finally:
             for handle in handles:
                 handle.remove()
-
-
-def projections(attention: nn.Module) -> dict[str, QuantizedLayer]:
-    """Return the projections of an attention by operand; empty where one layer makes all three."""
-    found = {operand: getattr(attention, name, None) for operand, name in PROJECTIONS.items()}
-    return {operand: layer for operand, layer in found.items() if layer is not None}
 
 
 class _Reached(Exception):

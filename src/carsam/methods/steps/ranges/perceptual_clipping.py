@@ -11,7 +11,6 @@ from carsam.families.base import Site, SiteType
 from carsam.grids.base import UniformGrid
 from carsam.grids.observers import percentile
 from carsam.methods.base import Unit
-from carsam.methods.steps.mac.samples import projections
 from carsam.methods.watching.watch import Key, in_float, replaced, value_at
 from carsam.simulation import slots
 
@@ -82,7 +81,7 @@ class PerceptualClipping:
 def _operands(unit: Unit, site: Site) -> Iterator[Key]:
     """Yield the inputs of the query and key projections, then queries and keys."""
     sites = {slots.weight_layer(unit.model, each): each for each, _ in unit.sites}
-    layers = projections(unit.model.get_submodule(site.path))
+    layers = slots.projections(unit.model, site)
     for operand in ("query", "key"):
         if layers.get(operand) in sites:
             yield sites[layers[operand]], "input"

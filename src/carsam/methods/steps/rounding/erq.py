@@ -13,6 +13,7 @@ from carsam.methods.steps.ranges.round_to_nearest import check_observer
 from carsam.methods.watching.layer_inputs import InputMoments, float_layers, has_rows, input_moments
 from carsam.simulation import slots
 from carsam.simulation.layers import rows_to_weight, weight_to_rows
+from carsam.simulation.stored import store_
 
 
 @dataclass(frozen=True)
@@ -58,7 +59,7 @@ class ReduceErrors:
             if moments is not None:
                 rows, added = correct_inputs(rows, moments, self.penalty, bias is not None)
                 if bias is not None:
-                    bias.copy_((bias + added).half().float())  # as the checkpoint keeps it
+                    store_(bias, bias + added)
             low, high = WEIGHT_OBSERVERS[self.weights](rows, bits.weights)
             layer.weight_grid = UniformGrid.from_range(low, high, bits.weights)
             if moments is not None:

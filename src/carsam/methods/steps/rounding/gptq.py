@@ -34,15 +34,12 @@ class FeedBackErrors:
             released code.
         ordered: round columns with large inputs first.
         weights: observer of the weights' grids, which are set anew for the float weights.
-        rounds: False leaves every weight as it was just before it was rounded, so that rounding
-            to nearest gives the same result: a start for `reconstruct`.
     """
 
     damping: float = 0.01
     asymmetry: float = 0.0
     ordered: bool = True
     weights: str = "mse"
-    rounds: bool = True
     needs_histograms = False
     needs_quantized_path = True
 
@@ -54,7 +51,6 @@ class FeedBackErrors:
     def run_(self, unit: Unit) -> None:
         """Round the weights of the unit's layers."""
         originals = float_layers(unit) if self.asymmetry else {}  # GPTQ never looks back
-        starts: dict[Site, Tensor] = {}
         for site, bits in unit.sites:
             layer = slots.weight_layer(unit.model, site)
             if bits.weights is None or layer is None:
@@ -67,11 +63,7 @@ class FeedBackErrors:
                 gram, shift = self._moments(unit, site, originals)
                 rows = compensated(rows, layer.weight_grid, gram, shift, self.damping, self.ordered)
                 weight.copy_(rows_to_weight(layer.layer, rows, weight.shape))
-            starts[site] = weight.clone()
-            layer.round_weight_()  # layers behind it see it rounded
-        if not self.rounds:
-            for site, start in starts.items():
-                slots.layer(unit.model, site).layer.weight.copy_(start)
+            layer.round_weight_()  # the layers after it see it rounded
 
     def _moments(
         self, unit: Unit, site: Site, originals: dict[Site, Layer]

@@ -1,23 +1,22 @@
-"""Adaptive granularity: a logarithmic grid for every softmax, as fine as its attention needs."""
+"""Adaptive granularity (AGQ): a logarithmic grid for every softmax, as fine as it needs."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 
 from carsam.errors import UserError
-from carsam.families.base import Site
+from carsam.grids.observers import Statistics
 from carsam.grids.tables import LogGrid
-from carsam.methods.base import Unit
-from carsam.methods.steps.softmax.grid_search import searched_probabilities
+from carsam.methods.steps.softmax.searched_softmax import Candidate, SearchedSoftmax
 
 
 @dataclass(frozen=True)
-class AdaptiveGranularity:
+class AdaptiveGranularity(SearchedSoftmax):
     """PTQ4SAM's adaptive granularity quantization (AGQ; Lv et al., CVPR 2024, arXiv 2405.03144).
 
-    Probabilities a go to s 2^(-c / t) or 0. Granularity t and scale s are those of the least
-    |A^ V - A V|^power over all images, with float values V.
+    Probabilities a go to s 2^(-c / t) or 0. Granularity t and scale s are searched
+    (`SearchedSoftmax`).
 
     Where we differ: s is searched over the images together instead of averaged over each one's
     best, on a list of candidates, on at most `queries` rows of each piece of attention; 0 is one
@@ -25,17 +24,12 @@ class AdaptiveGranularity:
 
     Args:
         granularities: choices of t, separated by commas; `2` alone is RepQ-ViT's log-sqrt2.
-        power: of the error.
-        candidates: scales to try, from the largest probability down by factors of 2^(1/4).
-        queries: rows that are compared.
+        scales: how many s to try, from the largest probability down by factors of 2^(1/4).
     """
 
     granularities: str = "1,2,4"
-    power: float = 2.4
-    candidates: int = 24
-    queries: int = 256
-    needs_histograms = False
-    needs_quantized_path = False
+    scales: int = 24
+    name: ClassVar[str] = "adaptive-granularity"
 
     def __post_init__(self) -> None:
         try:
@@ -45,31 +39,16 @@ class AdaptiveGranularity:
                 f'Granularities "{self.granularities}" are not understood; write for example 1,2,4.'
             ) from None
 
-    def run_(self, unit: Unit) -> None:
-        """Give every attention of the unit a logarithmic grid for its probabilities."""
-        device = next(unit.model.parameters()).device
-
-        def candidates(site: Site, bits: int) -> list[LogGrid]:
-            largest = max(unit.statistics[site.path, "probabilities"].highs)
-            return logarithmic_grids(largest, bits, self._choices(), self.candidates, device)
-
-        for site, grid in searched_probabilities(unit, candidates, self.power, self.queries):
-            unit.notes.append(
-                {
-                    "step": "adaptive-granularity",
-                    "site": site.path,
-                    "granularity": grid.granularity,
-                    "scale": float(grid.scale),
-                }
-            )
+    def candidates(
+        self, statistics: Statistics, bits: int, device: torch.device
+    ) -> list[Candidate]:
+        """Return the grids of every granularity and scale."""
+        scales = max(statistics.highs) * torch.exp2(-torch.arange(self.scales, device=device) / 4)
+        return [
+            (LogGrid(scale[None], t, bits), {"granularity": t, "scale": float(scale)})
+            for t in self._choices()
+            for scale in scales
+        ]
 
     def _choices(self) -> list[int]:
         return [int(choice) for choice in str(self.granularities).split(",")]
-
-
-def logarithmic_grids(
-    largest: float, bits: int, granularities: Sequence[int], scales: int, device: torch.device
-) -> list[LogGrid]:
-    """Return the grids of some granularities, with scales from `largest` down by 2^(1/4)."""
-    candidates = largest * torch.exp2(-torch.arange(scales, device=device) / 4)
-    return [LogGrid(scale[None], t, bits) for t in granularities for scale in candidates]

@@ -1,13 +1,13 @@
 """The best of several grids for one operand, by the error of the float product that it enters."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Sequence
 from typing import TypeVar
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from carsam.families.base import Site, SiteType
+from carsam.families.base import Site
 from carsam.grids.base import Grid
 from carsam.methods.base import Unit
 from carsam.methods.watching.watch import in_float, run, run_products, watched
@@ -31,36 +31,15 @@ def best_for_input(unit: Unit, site: Site, grids: Sequence[G]) -> G:
     return grids[int(errors.argmin())]
 
 
-def searched_probabilities(
-    unit: Unit,
-    candidates: Callable[[Site, int], Sequence[G]],
-    power: float,
-    queries: int,
-    images: int | None = None,
-) -> Iterator[tuple[Site, G]]:
-    """Give every attention's probabilities the best of its candidates; yield it with the site.
-
-    Args:
-        candidates: grids for a site and its bits.
-        power, queries, images: of `best_for_probabilities`.
-    """
-    for site, bits in unit.sites:
-        if site.type is SiteType.ATTENTION and bits.activations is not None:
-            grids = candidates(site, bits.activations)
-            best = best_for_probabilities(unit, site, grids, power, queries, images)
-            slots.set_quantizer_(unit.model, site, "probabilities", best)
-            yield site, best
-
-
 def best_for_probabilities(
     unit: Unit,
     site: Site,
-    grids: Sequence[G],
+    grids: Sequence[Grid],
     power: float,
     queries: int,
     images: int | None = None,
-) -> G:
-    """Return the grid of an attention's probabilities A with the least |A^ V - A V|**power.
+) -> int:
+    """Return which grid of an attention's probabilities A has the least |A^ V - A V|**power.
 
     Args:
         queries: rows of A that are compared, in each piece.
@@ -80,4 +59,4 @@ def best_for_probabilities(
 
     with in_float(unit):
         run_products(unit, unit.inputs[:images], site, compare)
-    return grids[int(errors.argmin())]
+    return int(errors.argmin())

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from carsam.errors import UserError
-from carsam.families.base import Site, Stage, State, sites_of_stages, split_behind_encoder
+from carsam.families.base import Site, Stage, State, sites_of_stages, split_after_encoder
 from carsam.images.moved_boxes import moved_boxes
 from carsam.methods.base import Whole
 from carsam.methods.steps.training.mask_loss import mask_loss, run_stages
@@ -61,7 +61,7 @@ class Polish:
         if whole.teacher is None or not whole.sites:
             whole.progress.warn("Nothing to polish: no quantized unit leads to masks.")
             return
-        first, trained = split_behind_encoder(whole.stages)
+        first, trained = split_after_encoder(whole.stages)
         if self.encoder:
             first, trained = (), whole.stages
         starts = [run_stages(whole.model, first, state) for state in whole.states]

@@ -11,7 +11,7 @@ from torch import Tensor
 from carsam.errors import UserError
 from carsam.families.base import ENCODER_ROLES, Site, State
 from carsam.methods.base import Unit, Whole
-from carsam.methods.steps.jcar.joint_loss import UnitLoss
+from carsam.methods.steps.jcar.joint_loss import JointLoss
 from carsam.methods.steps.training.interaction import interaction_loss, interaction_stages
 from carsam.methods.units import UnitPlan
 from carsam.simulation import slots
@@ -27,7 +27,7 @@ RECORDS = 20
 class Reconstruct:
     """QDrop's joint pass (Wei et al. 2022): AdaRound, learned scales, quantization at random.
 
-    The loss of a unit is `UnitLoss`. One step takes one image with all its boxes.
+    The loss of a unit is `JointLoss`. One step takes one image with all its boxes.
 
     Args:
         steps: optimiser steps; 20000 in the papers.
@@ -41,12 +41,8 @@ class Reconstruct:
             dropping off, 0 leaves all activations in float.
         keep_inputs: probability that an element of the unit's input comes from the quantized
             path during training, not from the float model.
-        interaction: weight of the error behind the two-way blocks, run in float on the unit's
+        interaction: weight of the error after the two-way blocks, run in float on the unit's
             outputs (SAQ-SAM), beside that of the outputs themselves; 0 saves these runs.
-        effect_images: images on which the effect of the unit's outputs on the masks is measured,
-            by which their errors are then weighted; 0 weights all alike.
-        sharpness: how far each weight starts on its way from the float value to the nearest one of
-            its grid; behind `feed-back-errors` that one is worth starting from.
         rounding_weight: weight of AdaRound's regulariser.
         warm_up: share of the steps before the regulariser sets in.
         first_exponent, last_exponent: of the regulariser, linear over the steps after warm-up.
@@ -61,8 +57,6 @@ class Reconstruct:
     keep: float = 0.5
     keep_inputs: float = 0.5
     interaction: float = 0.0
-    effect_images: int = 0
-    sharpness: float = 0.0
     rounding_weight: float = 0.01
     warm_up: float = 0.2
     first_exponent: float = 20.0
@@ -77,13 +71,13 @@ class Reconstruct:
         """
         if not unit.sites:
             return
-        unit_loss = UnitLoss(unit, self.effect_images)
+        joint_loss = JointLoss(unit)
         start = UnitWeights(unit)
         start.round_to_nearest_()
-        loss_before = final_loss(unit, unit_loss)
+        loss_before = final_loss(unit, joint_loss)
         start.restore_()
-        losses = replace(self, steps=self.steps_of(unit.plan))._train_(unit, unit_loss)
-        loss_after = final_loss(unit, unit_loss)
+        losses = replace(self, steps=self.steps_of(unit.plan))._train_(unit, joint_loss)
+        loss_after = final_loss(unit, joint_loss)
         if loss_after > loss_before:
             start.restore_()
             start.round_to_nearest_()
@@ -107,7 +101,7 @@ class Reconstruct:
         share = self.encoder_share if plan.stages[0].role in ENCODER_ROLES else 1.0
         return max(1, round(share * self.steps))
 
-    def _train_(self, unit: Unit, unit_loss: UnitLoss) -> list[float]:
+    def _train_(self, unit: Unit, joint_loss: JointLoss) -> list[float]:
         """Optimise rounding and scales; return the loss of every step."""
         generator = torch.Generator(_device(unit)).manual_seed(unit.seed)
         losses = []
@@ -120,7 +114,7 @@ class Reconstruct:
                 mixed = self._mixed(unit.inputs[index], unit.quantized_inputs[index], generator)
                 outputs = unit.plan.run(unit.model, mixed)
                 target = unit.targets[index]
-                loss = unit_loss(outputs, target)
+                loss = joint_loss(outputs, target)
                 if meeting:
                     interaction = interaction_loss(unit, meeting, outputs, target)
                     loss = loss + self.interaction * interaction
@@ -139,9 +133,7 @@ class Reconstruct:
     def _trainable(self, unit: Unit, generator: torch.Generator) -> Training:
         """Return the context in which the unit trains; it finishes the unit when it ends."""
         sites = [site for site, _ in unit.sites]
-        return trainable(
-            unit.model, sites, self.keep, generator, self.trains_weights, self.sharpness
-        )
+        return trainable(unit.model, sites, self.keep, generator, self.trains_weights)
 
     def _scale_rate_after(self, step: int) -> float:
         return self.scale_rate * 0.5 * (1 + math.cos(math.pi * step / self.steps))
@@ -210,11 +202,11 @@ class UnitWeights:
                 yield site, layer
 
 
-def final_loss(unit: Unit, unit_loss: UnitLoss) -> float:
+def final_loss(unit: Unit, joint_loss: JointLoss) -> float:
     """Return the unit's loss over all images along the quantized path, as it is now."""
     with torch.no_grad():
         losses = [
-            float(unit_loss(unit.plan.run(unit.model, state), target))
+            float(joint_loss(unit.plan.run(unit.model, state), target))
             for state, target in zip(unit.quantized_inputs, unit.targets, strict=True)
         ]
     return sum(losses) / len(losses)

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from carsam.families.base import Stage, State, split_behind_encoder
+from carsam.families.base import Stage, State, split_after_encoder
 from carsam.methods.steps.training.mask_loss import run_stages, stages_to_masks
 
 
@@ -28,7 +28,7 @@ class Teacher:
         states: Sequence[State],
         keep: Callable[[Iterable[State]], Sequence[State]] = tuple,
     ) -> None:
-        encoder, self._stages = split_behind_encoder(stages_to_masks(stages))
+        encoder, self._stages = split_after_encoder(stages_to_masks(stages))
         blocks = (model.get_submodule(stage.block or stage.path) for stage in encoder)
         self._model = copy.deepcopy(model, {id(block): block for block in blocks})
         self._states = keep(run_stages(model, encoder, state) for state in states)

@@ -1,0 +1,40 @@
+"""Prompts in pixels of the model's input frame, as every engine takes them."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+
+@dataclass(frozen=True)
+class Prompts:
+    """Prompts for P masks of one image, in pixels of the model's S x S input frame.
+
+    At least one of `points` and `boxes` is given.
+
+    Args:
+        points: (P, N, 2) float32, x then y.
+        labels: (P, N) int64: 1 foreground, 0 background, -1 not a point. Given with `points`.
+        boxes: (P, 4) float32, x0 y0 x1 y1.
+        masks: (P, 4h, 4w) float32 logits of an earlier prediction.
+    """
+
+    points: np.ndarray | None = None
+    labels: np.ndarray | None = None
+    boxes: np.ndarray | None = None
+    masks: np.ndarray | None = None
+
+    def __post_init__(self) -> None:
+        if self.points is None and self.boxes is None:
+            raise ValueError("Prompts without points and boxes; give at least one of them.")
+        if (self.points is None) != (self.labels is None):
+            raise ValueError("Points and labels belong together; give both or neither.")
+
+    def __len__(self) -> int:
+        given = self.points if self.points is not None else self.boxes
+        assert given is not None
+        return len(given)
+
+    def __getitem__(self, chosen: slice) -> "Prompts":
+        """Prompts of some of the masks, to decode in chunks."""
+        fields = (self.points, self.labels, self.boxes, self.masks)
+        return Prompts(*(None if field is None else field[chosen] for field in fields))

@@ -1,0 +1,58 @@
+"""What all steps that search a grid for every softmax share: the search; they offer candidates."""
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+
+from carsam.families.base import SiteType
+from carsam.grids.base import Grid
+from carsam.grids.observers import Statistics
+from carsam.methods.base import Unit
+from carsam.methods.steps.softmax.grid_search import best_for_probabilities
+from carsam.simulation import slots
+
+Candidate = tuple[Grid, dict[str, float]]
+"""A grid, and the parameters that tell it from the other candidates, for the notes."""
+
+
+@dataclass(frozen=True)
+class SearchedSoftmax(ABC):
+    """Give every attention's probabilities A the candidate with the least |A^ V - A V|^power.
+
+    The values V are those of the float model.
+
+    Args:
+        power: of the error.
+        queries: rows of A that are compared, in each piece of attention.
+        images: the unit's first images, on which they are compared; 0 for all.
+    """
+
+    power: float = 2.4
+    queries: int = 256
+    images: int = 0
+    name: ClassVar[str]
+    needs_histograms = False
+    needs_quantized_path = False
+
+    @abstractmethod
+    def candidates(
+        self, statistics: Statistics, bits: int, device: torch.device
+    ) -> list[Candidate]:
+        """Return the grids to choose from for probabilities with these statistics."""
+
+    def run_(self, unit: Unit) -> None:
+        """Search a grid for every quantized attention of the unit."""
+        device = next(unit.model.parameters()).device
+        for site, bits in unit.sites:
+            if site.type is not SiteType.ATTENTION or bits.activations is None:
+                continue
+            statistics = unit.statistics[site.path, "probabilities"]
+            candidates = self.candidates(statistics, bits.activations, device)
+            grids = [grid for grid, _ in candidates]
+            best = best_for_probabilities(
+                unit, site, grids, self.power, self.queries, self.images or None
+            )
+            slots.set_quantizer_(unit.model, site, "probabilities", grids[best])
+            unit.notes.append({"step": self.name, "site": site.path, **candidates[best][1]})

@@ -1,0 +1,31 @@
+"""Give a float model quantizable layers and attention products; all of them stay float at first."""
+
+from typing import Any
+
+from torch import nn
+from transformers.models.sam.modeling_sam import SamVisionAttention
+from transformers.models.sam_hq.modeling_sam_hq import SamHQVisionAttention
+
+from carsam.families.base import Family, SiteType
+from carsam.simulation.attention import INTERFACE, AttentionProduct, QuantizedVisionAttention
+from carsam.simulation.float_parts import reproduce_
+from carsam.simulation.layers import QuantizedLayer
+
+VISION_ATTENTIONS: tuple[type[nn.Module], ...] = (SamVisionAttention, SamHQVisionAttention)
+"""Attentions that never ask transformers' registry how to multiply, so they are replaced whole."""
+
+
+def wrap_(family: Family, model: Any) -> None:
+    """Wrap every site of a model, and reproduce the float parts between them to the bit."""
+    for site in family.sites(model):
+        module = model.get_submodule(site.path)
+        if site.type is not SiteType.ATTENTION:
+            rounds_once = site.kind in family.exact_kinds
+            model.set_submodule(site.path, QuantizedLayer(module, rounds_once))
+        elif isinstance(module, VISION_ATTENTIONS):
+            model.set_submodule(site.path, QuantizedVisionAttention(module))
+        else:
+            module.product = AttentionProduct()
+    reproduce_(model)
+    for config in family.attention_configs(model):
+        config._attn_implementation = INTERFACE
