@@ -13,6 +13,7 @@ ROOT = Path(carsam.__file__).parent
 ORDER = (
     "errors",
     "extras",
+    "threads",
     "progress",
     "formats",
     "images",

@@ -21,8 +21,8 @@ SetThreads = Callable[[int], object]
 
 _pools: list[SetThreads] = []
 _chosen: int | None = None
-_environment: str | None = None
-"""What the user's environment says, once `set_threads` has put its own number there."""
+_replaced: tuple[str, str] | None = None
+"""The user's variable and the number that `set_threads` has put in its place."""
 
 
 def current_threads() -> int:
@@ -42,18 +42,17 @@ def set_threads(count: int | None = None) -> int:
     Raises:
         UserError: there are no such numbers of threads.
     """
-    global _chosen, _environment
+    global _chosen
     if count is None:
         count = default_threads()
     if not 1 <= count <= MOST_THREADS:
         raise UserError(f"{count} threads asked for; expected 1 to {MOST_THREADS}.")
-    if _chosen is None or os.environ.get(VARIABLE) != str(_chosen):
-        _environment = os.environ.get(VARIABLE)
     _chosen = count
-    os.environ[VARIABLE] = str(count)  # for what is imported later, and for processes
     threadpool_limits(count)
     if "torch" in sys.modules:
         sys.modules["torch"].set_num_threads(count)
+    else:
+        _replace_variable(str(count))  # torch reads it when it is imported
     for set_pool in _pools:
         set_pool(count)
     return count
@@ -124,8 +123,14 @@ def _container_processors() -> int | None:
 
 def _variable() -> str:
     """Return the user's $OMP_NUM_THREADS, whatever `set_threads` has put in its place."""
-    found = os.environ.get(VARIABLE)
-    return (_environment if _chosen is not None and found == str(_chosen) else found) or ""
+    found = os.environ.get(VARIABLE, "")
+    return _replaced[0] if _replaced is not None and found == _replaced[1] else found
+
+
+def _replace_variable(text: str) -> None:
+    global _replaced
+    _replaced = _variable(), text
+    os.environ[VARIABLE] = text
 
 
 def _groups(root: Path, path: str) -> Iterator[Path]:

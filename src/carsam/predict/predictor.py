@@ -8,10 +8,11 @@ import numpy as np
 from carsam.engines.base import Embedding, Engine
 from carsam.engines.load import load
 from carsam.errors import UserError
-from carsam.images.preprocess import Frame, preprocess, upscale_masks
+from carsam.images.preprocess import Frame, preprocess
 from carsam.images.prompts import Prompts
 from carsam.images.read import ImageSource, read_image
 from carsam.predict.embeddings import EmbeddingCache
+from carsam.predict.upscale import upscale_masks
 
 Prediction = tuple[np.ndarray, np.ndarray, np.ndarray]
 """Masks, predicted IoUs and low-resolution logits."""
