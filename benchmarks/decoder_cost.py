@@ -36,8 +36,9 @@ from carsam.families.sam.family import SamFamily
 from carsam.methods.registry import make_recipe, make_steps
 from carsam.methods.steps.training.reconstruct import Reconstruct
 from carsam.methods.units import plan_units
-from carsam.progress import make_progress, peak_memory
+from carsam.progress import make_progress
 from carsam.simulation.model import prepare
+from carsam.system import peak_memory
 from carsam.threads import set_threads
 
 RESULT = Path(__file__).parent / "results" / "decoder_cost.json"

@@ -21,7 +21,8 @@ from random_runs import random_model
 from carsam.calibration.quantize import quantize
 from carsam.formats.inventory import bytes_on_disk
 from carsam.images.scenes import write_scenes
-from carsam.progress import make_progress, peak_memory
+from carsam.progress import make_progress
+from carsam.system import peak_memory
 from carsam.threads import set_threads
 
 RESULT = Path(__file__).parent / "results" / "quantize_cost.json"

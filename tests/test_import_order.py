@@ -14,6 +14,7 @@ ORDER = (
     "errors",
     "extras",
     "threads",
+    "system",
     "progress",
     "formats",
     "images",

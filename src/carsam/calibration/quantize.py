@@ -17,12 +17,13 @@ from carsam.calibration.prompts import annotated_boxes
 from carsam.calibration.unit_log import UnitLog
 from carsam.engines.load import resolve_device
 from carsam.engines.torch_engine import TorchEngine
-from carsam.families import load_model
+from carsam.families import load_model, source_name
 from carsam.images.read import sample_images
 from carsam.methods.recipe import Recipe
 from carsam.methods.registry import make_recipe
-from carsam.progress import Progress, Silent, peak_memory
+from carsam.progress import Progress, Silent
 from carsam.simulation.model import QuantizedModel, prepare
+from carsam.system import peak_memory
 
 
 def quantize(
@@ -110,7 +111,7 @@ def quantize(
             progress=progress,
         )
     provenance = {
-        "source": source if isinstance(source, str) else str(getattr(source, "name", "model")),
+        "source": source_name(source),
         "recipe": recipe.to_dict(),
         "seed": seed,
         "calibration": {

@@ -11,6 +11,7 @@ from cyclopts import Parameter
 
 from carsam.cli.options import Common
 from carsam.errors import UserError
+from carsam.formats.files import write_text
 from carsam.threads import current_threads
 
 Repeated = Annotated[list[Path] | None, Parameter(negative="")]
@@ -75,8 +76,7 @@ def bench(
     text = table(document)
     for path, content in ((json, json_format.dumps(document, indent=1) + "\n"), (markdown, text)):
         if path is not None:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_text(content, encoding="utf-8")
+            write_text(path, content)
     print(text, end="")
 
 

@@ -9,6 +9,7 @@ from cyclopts import Parameter
 from carsam.cli.options import Common
 from carsam.errors import UserError
 from carsam.extras import require
+from carsam.formats.files import write_text
 from carsam.threads import current_threads
 
 
@@ -86,8 +87,8 @@ def compare(
         results = run_plan(plan, out / "cells", progress)
     table = rows(results)
     text = f"{caption(plan, results)}\n{markdown(table)}"
-    (out / "table.json").write_text(json.dumps(document(plan, results), indent=1) + "\n")
-    (out / "table.md").write_text(text)
+    write_text(out / "table.json", json.dumps(document(plan, results), indent=1) + "\n")
+    write_text(out / "table.md", text)
     save_plot(table, out / "table.svg")
     save_cost_plot(table, out / "cost.svg")
     print(text, end="")

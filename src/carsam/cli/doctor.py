@@ -4,11 +4,12 @@ import math
 from pathlib import Path
 from typing import Literal
 
-from rich.console import Console
 from rich.table import Table
 
 from carsam.cli.options import Common
+from carsam.cli.terminal import Terminal
 from carsam.extras import require
+from carsam.formats.files import write_text
 
 
 def doctor(
@@ -65,7 +66,7 @@ def doctor(
     for alone, until in zip(found.alone, found.cumulative, strict=True):
         cells = (f"{alone.lost_iou:.2f}", f"{alone.logit_error:.4f}", f"{until.lost_iou:.2f}")
         table.add_row(alone.name, *cells)
-    Console().print(table)
+    Terminal().print(table)
     if found.weights_stay:
         print(
             "The recipe changed more than weights: they stay those of RUN, and their damage is in "
@@ -89,6 +90,6 @@ def doctor(
     print(found.advice())
     if mixed is not None:
         lines = rules(report.costs, choose_bits(report.costs, mixed, budget))
-        (out / "rules.txt").write_text("\n".join(lines) + "\n")
+        write_text(out / "rules.txt", "\n".join(lines) + "\n")
         print(f"{out / 'rules.txt'}:")
         print("\n".join(lines))

@@ -5,10 +5,10 @@ from pathlib import Path
 from typing import Annotated, Any
 
 from cyclopts import Parameter
-from rich.console import Console
 from rich.table import Table
 
 from carsam.cli.options import Common
+from carsam.cli.terminal import Terminal
 from carsam.extras import require
 from carsam.formats.checkpoint import Checkpoint, read_checkpoint
 from carsam.formats.inventory import bits_by_kind, bytes_on_disk, float32_bytes
@@ -36,7 +36,7 @@ def info(
     checkpoint = read_checkpoint(run)
     for label, value in _statements(run, checkpoint):
         print(f"{label:<15}{value}")
-    Console().print(_bits_table(checkpoint.manifest["sites"]))
+    Terminal().print(_bits_table(checkpoint.manifest["sites"]))
     print("All other weights are stored in 16 bits, and computed with in float32.")
     for name, value in _leaves(checkpoint.manifest.get("metrics", {})):
         print(f"{name}: {value:.4f}" if isinstance(value, float) else f"{name}: {value}")

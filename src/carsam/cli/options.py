@@ -71,7 +71,7 @@ class Common:
 def embedding_cache(folder: Path | None, progress: Progress) -> EmbeddingCache | None:
     """Return the cache that `--cache` or $CARSAM_CACHE names, or None."""
     named = folder or os.environ.get(CACHE_VARIABLE)
-    return EmbeddingCache(named, progress.warn) if named else None
+    return EmbeddingCache(Path(named).expanduser(), progress.warn) if named else None
 
 
 def parse_box(text: str) -> tuple[float, float, float, float]:

@@ -1,16 +1,13 @@
 """`carsam quickstart`: the whole way once, on the bundled model."""
 
-import os
-import shutil
-import sys
 from pathlib import Path
 from typing import Annotated
 
 from cyclopts import Parameter
-from rich.console import Console
 from rich.table import Table
 
 from carsam.cli.options import Common
+from carsam.cli.terminal import Terminal, program
 from carsam.extras import require
 
 
@@ -42,14 +39,9 @@ def quickstart(
     table = Table(*work.COLUMNS, title=work.title(summary))
     for row in work.rows(summary):
         table.add_row(*row)
-    Console().print(table)
+    Terminal().print(table)
     print(f"Picture:  {out / work.PICTURE}")
     print(f"Numbers:  {out / work.SUMMARY_TEXT}, {out / work.RESULT}")
     print("Next:")
-    for command in work.next_commands(out, _command()):
+    for command in work.next_commands(out, program()):
         print(f"  {command}")
-
-
-def _command() -> str:
-    """Return how to call carsam: by name where it is on the path, else where it was called."""
-    return "carsam" if shutil.which("carsam") else os.path.relpath(sys.argv[0])

@@ -1,7 +1,7 @@
 """One cell of a comparison: quantize with one recipe, bits and seed, prove strictness, evaluate.
 
-Run as a process of its own, `python -m carsam.comparison.cell CELL.json`, so that its peak memory
-is its own and a failure does not take the comparison with it.
+Run as a process of its own, whose argument is the cell's json, so that its peak memory is its own
+and a failure does not take the comparison with it.
 """
 
 import json
@@ -127,7 +127,3 @@ def main() -> None:
     partial = path.with_suffix(".partial")
     partial.write_text(json.dumps(run_cell(Cell(**data)), indent=1) + "\n")
     os.replace(partial, path.with_suffix(".result.json"))
-
-
-if __name__ == "__main__":
-    main()

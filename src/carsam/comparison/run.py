@@ -2,16 +2,18 @@
 
 import json
 import subprocess
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
+from os.path import abspath
 from pathlib import Path
 from typing import Any
 
 from carsam.comparison.cell import Cell
 from carsam.errors import UserError
+from carsam.families import source_name
 from carsam.methods.registry import LEGACY_RECIPES, RECIPES
 from carsam.progress import Progress
+from carsam.system import python_command
 
 
 @dataclass(frozen=True)
@@ -37,7 +39,7 @@ class Plan:
     limit: int | None
 
     def cells(self) -> list[Cell]:
-        """Return the float cell, then all others."""
+        """Return the float cell, then all others; their paths mean the same in every folder."""
         jobs = [
             (recipe, bits, seed)
             for bits in self.bits
@@ -47,14 +49,14 @@ class Plan:
         avoid = evaluated_names(self.coco)
         return [
             Cell(
-                self.model,
+                source_name(self.model),
                 recipe,
                 bits,
                 seed,
-                str(self.coco),
-                str(self.images),
-                str(self.calibration),
-                None if self.calibration_coco is None else str(self.calibration_coco),
+                abspath(self.coco),
+                abspath(self.images),
+                abspath(self.calibration),
+                None if self.calibration_coco is None else abspath(self.calibration_coco),
                 avoid,
                 self.count,
                 self._settings(recipe),
@@ -122,8 +124,8 @@ def _finished(cell: Cell, folder: Path) -> dict[str, Any] | None:
 def _run(cell: Cell, folder: Path) -> dict[str, Any]:
     path = folder / f"{cell.name}.json"
     path.write_text(json.dumps(cell.to_json(), indent=1) + "\n")
-    command = [sys.executable, "-m", "carsam.comparison.cell", str(path)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    command = [*python_command("carsam.comparison.cell"), str(path)]
+    done = subprocess.run(command, capture_output=True, text=True, errors="replace", check=False)
     if done.returncode != 0:
         lines: Sequence[str] = done.stderr.strip().splitlines() or ["no message"]
         return {"cell": cell.to_json(), "error": lines[-1]}

@@ -16,6 +16,7 @@ from carsam.diagnosis.oscillation import LossCurve, loss_curves, swing
 from carsam.diagnosis.switches import SwitchedModel
 from carsam.engines.torch_engine import TorchEngine
 from carsam.families import load_model
+from carsam.formats.files import write_text
 from carsam.images.preprocess import preprocess
 from carsam.images.prompts import Prompts
 from carsam.images.read import sample_images
@@ -98,7 +99,7 @@ def examine(
     losses = loss_curves(quantized.provenance.get("notes", ()))
     report = Report(found, floats, after, losses, costs)
     out.mkdir(parents=True, exist_ok=True)
-    (out / "doctor.json").write_text(json.dumps(report.to_json(), indent=1) + "\n")
+    write_text(out / "doctor.json", json.dumps(report.to_json(), indent=1) + "\n")
     save_damage(found, out / "damage.svg")
     if losses:
         save_losses(losses, out / "losses.svg")

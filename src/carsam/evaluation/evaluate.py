@@ -18,7 +18,8 @@ from carsam.evaluation.stream import run_engines
 from carsam.evaluation.summary import compare, measure
 from carsam.evaluation.warning_log import WarningLog
 from carsam.predict.embeddings import EmbeddingCache
-from carsam.progress import Progress, Silent, peak_memory
+from carsam.progress import Progress, Silent
+from carsam.system import peak_memory
 from carsam.threads import current_threads
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from carsam.evaluation.bootstrap import Interval
-from carsam.formats.files import write_whole
+from carsam.formats.files import write_text
 
 NumbersByName = dict[str, float | None]
 
@@ -90,4 +90,4 @@ class EvaluationResult:
             UserError: The file cannot be written.
         """
         text = json.dumps(self.to_json(), indent=2, allow_nan=False) + "\n"
-        write_whole(Path(path), text.encode(), "Give a file in a folder you may write to.")
+        write_text(Path(path), text)

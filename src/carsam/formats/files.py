@@ -7,6 +7,16 @@ from pathlib import Path
 from carsam.errors import UserError
 
 
+def write_text(path: Path, text: str) -> None:
+    """Write a text whole; a file's name in it that is no proper text is written with escapes.
+
+    Raises:
+        UserError: it cannot be written.
+    """
+    content = text.encode("utf-8", "backslashreplace")
+    write_whole(path, content, "Give a file in a folder you may write to.")
+
+
 def write_whole(path: Path, content: bytes, advice: str) -> None:
     """Write a file through a temporary one beside it; missing folders are made.
 

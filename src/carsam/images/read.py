@@ -129,7 +129,9 @@ def sample_images(
     folder = Path(folder)
     names = [path.relative_to(folder).as_posix() for path in list_images(folder)]
     candidates = [n for n in names if (among is None or n in among) and n not in avoid]
-    candidates.sort(key=lambda name: hashlib.sha256(f"{seed}/{name}".encode()).digest())
+    candidates.sort(
+        key=lambda name: hashlib.sha256(f"{seed}/{name}".encode("utf-8", "surrogatepass")).digest()
+    )
     chosen: list[str] = []
     skipped: list[str] = []
     digest = hashlib.sha256()
