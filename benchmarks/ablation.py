@@ -3,8 +3,8 @@
     python benchmarks/ablation.py DATA [--threads 2]
 
 First the paper's ablation (none, MAC, JCAR, both), then carsam-plus without one part at a time, and
-with MAC added.
-Started again it goes on where it was. The numbers go to benchmarks/results/ablation.json.
+with MAC added. Started again, it continues with the jobs that are left. The numbers go to
+benchmarks/results/ablation.json.
 """
 
 from dataclasses import replace

@@ -1,8 +1,8 @@
-"""Jobs that quantize and evaluate, one process each, their results in one json that grows.
+"""Jobs that quantize and evaluate, one process each, with all results in one json.
 
-A script makes a dictionary of jobs and calls `main`; started again it goes on with those that have
-no result yet. Every job is strict: `assert_strict` runs before the evaluation.
-"""
+A script makes a dictionary of jobs and calls `main`. Each result is written when its job ends; a
+script that is started again continues with the jobs that have no result yet. Every job is strict:
+`assert_strict` runs before the evaluation."""
 
 import argparse
 import json

@@ -4,7 +4,7 @@
 
 Adds the results in the folders CELLS (`cells` of a `carsam compare --out`, same model, images and
 engine) to benchmarks/results/compare.json, draws docs/figures/accuracy.svg and cost.svg anew, and
-prints the table in Markdown. A result that is there already is replaced.
+prints the table in Markdown. A result of the same recipe, bits and seed is replaced.
 """
 
 import argparse

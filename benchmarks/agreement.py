@@ -6,10 +6,9 @@
 
 Quantizes the model with every recipe at all bits, runs both engines on the images with ground-truth
 boxes, and compares the codes that enter every product on the first images. `--recipes all` takes
-all; how well a recipe was trained does not matter here, so --steps may be few. The numbers go to
-benchmarks/results/agreement_<model>.json, one entry per recipe and bits; entries of other recipes
-and bits that the file has already are kept.
-"""
+all recipes; --steps may be small, because it does not matter here how well a recipe was trained.
+The numbers go to benchmarks/results/agreement_<model>.json, one entry per recipe and bits; entries
+of other recipes and bits that the file has already are kept."""
 
 import argparse
 import json
@@ -24,7 +23,8 @@ from carsam.engines.native_engine import NativeEngine
 from carsam.engines.torch_engine import TorchEngine
 from carsam.evaluation import masks
 from carsam.evaluation.coco import coco_metrics
-from carsam.evaluation.coco_data import CocoData, read_coco
+from carsam.evaluation.coco_data import CocoData
+from carsam.evaluation.coco_reading import read_coco
 from carsam.evaluation.prompts import prompt_kind
 from carsam.evaluation.scores import score_rule
 from carsam.evaluation.stream import Run, run_engines

@@ -1,9 +1,9 @@
-"""AP against calibration seconds at W4A4: fewer steps for the same accuracy?
+"""AP against calibration seconds at W4A4: how much accuracy do fewer steps cost?
 
     python benchmarks/calibration_curve.py DATA [--threads 2]
 
 Strict AP on val_dev, one seed, at several numbers of optimiser steps: of every unit, or of the
-polish. Started again it goes on where it was. The numbers go to
+polish. Started again, it continues with the jobs that are left. The numbers go to
 benchmarks/results/calibration_curve.json, the plot to docs/figures/calibration_curve.svg.
 """
 
@@ -23,7 +23,7 @@ STEPS = {
     "carsam": ("reconstruct", (100, 300)),
     "carsam-plus": ("polish", (800, 4000)),
 }
-"""Recipes: the step that trains, and how long it does; last the recipe's own number."""
+"""Recipes: the step that trains, and how long; the recipe's own number comes last."""
 
 JOBS = {
     f"{name}, {steps} steps": Job(

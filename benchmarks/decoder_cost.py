@@ -4,11 +4,11 @@
 
 The recipe `carsam` (compensation, grids, reconstruction of joint cross-attention units) runs on the
 whole two-way transformer at W4A4, with the activations of 32 images and 8 boxes each. The encoder
-does not run: the image embeddings (256 x 64 x 64) are random numbers of variance 1 smoothed over
-3 x 3 tokens, as large as an encoder's, and so are the weights; cost does not depend on them. A few
-steps per unit are trained; the json has seconds of every unit's training step, of everything else,
-and what 300 and 20000 steps per unit come to. CPU seconds are given beside seconds of the wall
-clock, for machines that do other work too.
+does not run: the image embeddings (256 x 64 x 64) are random numbers of variance 1 smoothed over 3
+x 3 tokens, as large as an encoder's, and so are the weights; cost does not depend on them. A few
+steps per unit are trained; the json has the seconds of every unit's training step and of everything
+else, and what 300 and 20000 steps per unit add up to. CPU seconds are given beside wall-clock
+seconds, for machines that do other work too.
 
 With --project, only the projection that `carsam quantize` prints is made, for whole models
 (encoders included) of SAM-B and SAM-L, from one image of 8 boxes counted as 32.
@@ -51,11 +51,11 @@ class Decoder(SamFamily):
     """SAM without its encoder: states begin with the image embedding."""
 
     def sites(self, model: Any) -> tuple[Site, ...]:
-        """Return the sites behind the encoder."""
+        """Return the sites after the encoder."""
         return tuple(s for s in super().sites(model) if not s.path.startswith("vision_encoder"))
 
     def stages(self, model: Any) -> tuple[Stage, ...]:
-        """Return the stages behind the encoder."""
+        """Return the stages after the encoder."""
         return tuple(s for s in super().stages(model) if not s.path.startswith("vision_encoder"))
 
 
@@ -73,8 +73,8 @@ def states(images: int, boxes: int) -> Iterator[State]:
 
 
 @dataclasses.dataclass
-class Watch:
-    """Times every run of the reconstruction step, and its training loop alone."""
+class TrainingTimer:
+    """Times the training loop of every run of the reconstruction step."""
 
     units: list[dict[str, Any]] = dataclasses.field(default_factory=list)
 
@@ -102,8 +102,8 @@ def run_decoder(images: int, boxes: int, steps: int, memory: float) -> dict[str,
     family = Decoder()
     model = prepare(family, random_model("sam-vit-base"))
     recipe = make_recipe("carsam", "w4a4", settings=(f"reconstruct.steps={steps}",))
-    watch = Watch()
-    watch.install_()
+    timer = TrainingTimer()
+    timer.install_()
     wall, cpu = time.perf_counter(), time.process_time()
     with torch.no_grad():
         quantize_units_(
@@ -118,8 +118,8 @@ def run_decoder(images: int, boxes: int, steps: int, memory: float) -> dict[str,
             progress=make_progress("plain"),
         )
     wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
-    step_cpu = sum(unit["cpu_seconds_per_step"] for unit in watch.units)
-    step_wall = sum(unit["seconds_per_step"] for unit in watch.units)
+    step_cpu = sum(unit["cpu_seconds_per_step"] for unit in timer.units)
+    step_wall = sum(unit["seconds_per_step"] for unit in timer.units)
     other = wall - steps * step_wall
     return {
         "images": images,
@@ -130,7 +130,7 @@ def run_decoder(images: int, boxes: int, steps: int, memory: float) -> dict[str,
         "limit_gb": LIMIT_GB,
         "seconds": round(wall, 1),
         "cpu_seconds": round(cpu, 1),
-        "units": watch.units,
+        "units": timer.units,
         "seconds_besides_training": round(other, 1),
         "cpu_seconds_besides_training": round(cpu - steps * step_cpu, 1),
         "projected_minutes": {n: round((other + n * step_wall) / 60, 1) for n in BUDGETS},

@@ -5,7 +5,7 @@
  *     LD_PRELOAD=./hide_avx512.so python ...
  *
  * Linux lets the instruction CPUID fault (arch_prctl, ARCH_SET_CPUID) on processors with the flag
- * cpuid_fault in /proc/cpuinfo. The handler answers what the processor answers, less these bits.
+ * cpuid_fault in /proc/cpuinfo. The handler gives the processor's answer without these bits.
  * Threads and children that are started with the same environment inherit it.
  */
 #define _GNU_SOURCE

@@ -18,7 +18,8 @@ from provenance import provenance
 
 from carsam.evaluation.bootstrap import centred_interval, resample_weights
 from carsam.evaluation.coco import coco_metrics
-from carsam.evaluation.coco_data import CocoData, read_coco
+from carsam.evaluation.coco_data import CocoData
+from carsam.evaluation.coco_reading import read_coco
 from carsam.evaluation.matching import MatchTable, average_precision
 from carsam.evaluation.shapes import inscribed_ellipse, shape_predictions
 

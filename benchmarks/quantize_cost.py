@@ -3,7 +3,7 @@
     python benchmarks/quantize_cost.py [--threads 2]
 
 SAM-B goes through the whole of `quantize` with 4 procedural images at W4A4; SAM-H loads and has its
-weights quantized (W4A32, one image decides nothing there). Weights are random: cost does not depend
+weights quantized (W4A32, where the image plays no part). Weights are random: cost does not depend
 on them. The numbers go to benchmarks/results/quantize_cost.json.
 """
 
@@ -44,6 +44,7 @@ def run_job(name: str) -> dict:
         quantized = quantize(
             model,
             scenes,
+            "rtn",
             bits=job["bits"],
             count=job["images"],
             progress=make_progress("plain"),

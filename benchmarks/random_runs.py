@@ -2,9 +2,8 @@
 
     python benchmarks/random_runs.py sam-vit-huge w4a4 FOLDER
 
-Activations get fixed ranges instead of calibrated ones, which makes SAM-H a matter of a minute: the
-integers have other values then, but speed and memory do not depend on them.
-"""
+Activations get fixed ranges instead of calibrated ones, so that SAM-H takes about a minute. The
+integers then have other values than calibrated ones, but speed and memory do not depend on them."""
 
 import sys
 

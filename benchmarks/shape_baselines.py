@@ -14,7 +14,8 @@ from provenance import provenance
 
 from carsam.evaluation.agreement import mean_by_size
 from carsam.evaluation.coco import coco_metrics
-from carsam.evaluation.coco_data import CocoData, read_coco
+from carsam.evaluation.coco_data import CocoData
+from carsam.evaluation.coco_reading import read_coco
 from carsam.evaluation.shapes import SHAPES, Shape, shape_predictions
 
 RESULTS = Path(__file__).parent / "results"

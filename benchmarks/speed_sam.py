@@ -6,7 +6,7 @@ Needs the extras `quantize` and `bench`. Quantized models are made in RUNS and t
 models in PEERS when they are not there yet. Each model's numbers go to
 benchmarks/results/speed_<model>.json and its table to benchmarks/results/speed_<model>.md.
 
-With `--hide-avx512` every process takes the processor for one that has AVX2 and nothing later
+With `--hide-avx512` every process finds a processor that has AVX2 and nothing newer
 (hide_avx512.c; needs a C compiler and a processor with the flag `cpuid_fault`), and the results'
 names end in `_avx2`.
 """
@@ -28,7 +28,7 @@ MODELS = {
     "sam-vit-large": (["w4a4"], 1, []),
     "sam-vit-huge": (["w4a4"], 1, []),
 }
-"""Models: bits that the native engine runs, rounds, and who else takes part."""
+"""Models: bits that the native engine runs, rounds, and the other contenders."""
 
 
 def main() -> None:
@@ -74,8 +74,8 @@ def _quantize_mini(bits: str, run: Path) -> None:
     with tempfile.TemporaryDirectory() as folder:
         scenes = Path(folder) / "scenes"
         write_scenes(scenes, 1, seed=0, size=512)
-        options = ["--images", str(scenes), "--bits", bits, "--count", "1", "--out", str(run)]
-        _carsam("quantize", "sam-mini", *options)
+        options = ["--images", str(scenes), "--recipe", "rtn", "--bits", bits, "--count", "1"]
+        _carsam("quantize", "sam-mini", *options, "--out", str(run))
 
 
 def _draw(model: str) -> Callable[[str, Path], None]:

@@ -3,7 +3,7 @@
     python benchmarks/time_per_operator.py RUN [--repeats 3]
 
 Encodes one image of noise, then decodes 1 and 64 random boxes. Processor time, not wall time, and
-the smallest of some repeats: other work on the machine disturbs it least.
+the smallest of some repeats, which other work on the machine disturbs least.
 """
 
 import argparse

@@ -10,9 +10,9 @@
 namespace carsam {
 namespace {
 
-constexpr std::size_t PRODUCTS_AT_ONCE = 1 << 20;  // of a part; less is not worth another thread
-constexpr std::size_t OVERHEAD = 1 << 12;          // products that take as long as a part's start
-constexpr std::size_t PREPARED_BYTES = 8 << 20;    // of keys and values that exist at a time
+constexpr std::size_t PRODUCTS_AT_ONCE = 1 << 20;  // of a part; fewer are not worth another thread
+constexpr std::size_t OVERHEAD = 1 << 12;          // products that take as long as starting a part
+constexpr std::size_t PREPARED_BYTES = 8 << 20;    // of keys and values that are prepared at a time
 
 struct HeadLayout {
     std::size_t panel_bytes, fixed_bytes, bytes;

@@ -94,7 +94,7 @@ static void prepare_values(const Attention& op, const PreparedHead& head, const 
                        head.value_constant + channel);
         }
     }
-    // What stands beyond the end of a line was added as `offset`, like a key of signed code 0.
+    // Places beyond the end of a line were added as `offset`, which is the signed code 0.
     const std::int32_t beyond = static_cast<std::int32_t>(keys - op.keys) * offset;
     const std::int32_t zeros = static_cast<std::int32_t>(op.keys) * op.value_grid.zero_point;
     for (std::size_t channel = 0; channel < op.head_dim; ++channel) {

@@ -1,5 +1,5 @@
 // Attention in codes for a block of queries: scores, softmax, quantized probabilities, values.
-// The scores of one block exist at a time; see carsam/runtime/reference_attention.py.
+// Only the scores of one block exist at a time; see carsam/runtime/reference_attention.py.
 #pragma once
 
 #include <math.h>
@@ -24,7 +24,7 @@ struct QueryBlock {
     std::uint8_t* probabilities;          // (QUERY_BLOCK, stride)
     float* by_line;                       // (QUERY_BLOCK, padded_line), of lines of keys
     float* by_column;                     // (QUERY_BLOCK, padded_line)
-    float* numbers;                       // (head_dim) codes of one query less their zero point
+    float* numbers;                       // (head_dim) codes of one query minus their zero point
     std::uint32_t* used_steps;            // (padded_keys / STEP)
     float maxima[QUERY_BLOCK * LANES];
 };
@@ -33,7 +33,8 @@ static QueryBlock make_block(const Attention& op) {
     QueryBlock block{};
     const std::size_t keys = op.padded_keys(), head = op.padded_head();
     const std::size_t widest = keys > head ? keys : head;
-    // Rows a large power of two apart would share the same few places of the cache.
+    // Rows whose distance is a multiple of 4 KB compete for the same few lines of the first-level
+    // cache.
     block.stride = keys % 1024 ? keys : keys + 64;
     block.codes = carsam::scratch_of<std::uint8_t>(
         carsam::Scratch::rows, QUERY_BLOCK * (head + block.stride) + split_bytes(QUERY_BLOCK, widest));
@@ -85,7 +86,7 @@ static void find_positions(const Attention& op, QueryBlock& block) {
     }
 }
 
-// Panels of keys whose sums of products exist at a time.
+// Panels of keys whose sums are made before any of them is finished.
 constexpr std::size_t KEY_PANELS = rounded_up(4, TILE_PANELS);
 
 // Neighbouring keys, whole panels.
@@ -113,7 +114,7 @@ static CARSAM_INLINE void find_logits_of_query(const Attention& op, const Prepar
     const std::int32_t zero = op.key_grid.zero_point - signed_offset(op.key_grid);
     const Ints zeros = broadcast(zero * block.sums[query]);
     const Floats scale = broadcast(op.score_scale);
-    // Copies: the compiler has to expect that a store changes what `op` and `block` hold.
+    // Copied to locals: the compiler must assume that a store may change `op` and `block`.
     const bool is_relative = op.relative_rows != nullptr;
     const std::size_t panels = keys.panels, line_length = op.line_length;
     const std::int32_t* constants = head.key_constant + keys.first;
@@ -171,7 +172,7 @@ static void find_logits(const Attention& op, const PreparedHead& head, QueryBloc
     }
 }
 
-// Zeros in the codes of one query for places beyond the end of a line.
+// Sets the codes of one query to 0 at places beyond the end of a line.
 static void clear_padding(const Attention& op, std::uint8_t* codes) {
     const std::size_t line = op.padded_line();
     if (op.line_length == line) return;
@@ -192,7 +193,7 @@ static CARSAM_INLINE float find_powers(float* logits, std::size_t keys, const fl
     return fold_sum(total);
 }
 
-// Softmax of one query and its codes.
+// The softmax of one query, and its codes.
 static void find_probabilities(const Attention& op, QueryBlock& block, std::size_t query) {
     const std::size_t keys = op.padded_keys();
     float* powers = block.logits + query * block.stride;

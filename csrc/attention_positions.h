@@ -7,8 +7,9 @@ namespace CARSAM_NAMESPACE {
 
 using carsam::Attention;
 
-// BLOCKS * 16 neighbouring entries of both tables at a time, channel after channel. A code has 8 bits and
-// an entry, a float16, 11: their product is exact, so rounding once is rounding as the reference does.
+// BLOCKS * 16 neighbouring entries of both tables at a time, channel after channel. A code has 8 bits
+// and an entry, a float16, has 11: their product is exact, so a fused multiply-add rounds as the
+// reference's two operations do.
 template <int BLOCKS>
 static CARSAM_INLINE void relative_blocks(const Attention& op, const float* numbers,
                                           const float* rows, const float* columns, float* by_line,
@@ -36,8 +37,8 @@ static CARSAM_INLINE void relative_blocks(const Attention& op, const float* numb
     }
 }
 
-// Products of a query, its codes less their zero point, with the entries of reversed tables for every
-// line and every column of keys; `rows` and `columns` are where the query's own entries begin.
+// Products of a query (its codes minus their zero point) with the entries of the reversed tables for
+// every line and every column of keys; `rows` and `columns` point to the query's first entries.
 static void relative_scores(const Attention& op, const float* numbers, const float* rows,
                             const float* columns, float* by_line, float* by_column) {
     constexpr std::size_t TWO = 2 * LANES;  // as many sums as fill the registers of AVX2

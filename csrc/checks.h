@@ -58,13 +58,13 @@ void require_result(const Values& values, const Codes& codes, std::size_t rows,
     if (codes) require_shape(*codes, rows, columns, "codes of the result's shape");
 }
 
-// What is added again and again.
+// Rows that are added repeatedly: their number divides that of the result's rows.
 template <class Array>
 void require_repeated(const std::optional<Array>& array, std::size_t rows, std::size_t columns) {
     if (!array) return;
     const std::size_t period = array->shape(0);
     require(array->shape(1) == columns && (period ? rows % period == 0 : rows == 0),
-            "rows to add that divide those of the result");
+            "rows to add whose number divides that of the result's rows");
 }
 
 inline Activation read_activation(int number) {

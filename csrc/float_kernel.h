@@ -1,5 +1,5 @@
 // Products of floats, summed in float or in double. See float_product in
-// carsam/runtime/reference.py; the order of the sums, so their last bit, is the machine's.
+// carsam/runtime/reference.py; the order of the sums, and so their last bit, depends on the set.
 #pragma once
 
 #include <cstring>

@@ -1,4 +1,4 @@
-// AVX2: vpmaddubsw makes pairs of products, vpaddw adds them in 16 bits for as long as they fit.
+// AVX2: vpmaddubsw adds products in pairs, vpaddw adds these sums in 16 bits as long as they fit.
 
 #define CARSAM_NAMESPACE carsam_avx2
 #define CARSAM_NAME "avx2"
@@ -26,8 +26,8 @@ static inline __m256i broadcast_step(const std::uint8_t* codes) {
     return _mm256_set1_epi32(step);
 }
 
-// Four steps of a whole tile. In assembly, because compilers copy sums between registers, and four at
-// a time, because counting in a loop takes turns with the sums on the same ports.
+// Four steps of a whole tile. In assembly, because compilers copy sums between registers; four at a
+// time, because a loop's counter competes with the sums for the same execution ports.
 template <int ROWS>
 static CARSAM_INLINE void add_four_steps(const std::uint8_t* codes, std::size_t stride,
                                          const std::int8_t* weights, __m256i (&sums)[ROWS][2]) {
@@ -90,7 +90,8 @@ static void multiply_rows(const std::uint8_t* codes, std::size_t stride, const s
                 const __m256i code = broadcast_step(codes + row * stride + 4 * step);
                 sums[row][0] = _mm256_add_epi16(sums[row][0], _mm256_maddubs_epi16(code, left));
                 sums[row][1] = _mm256_add_epi16(sums[row][1], _mm256_maddubs_epi16(code, right));
-                // Row after row: the compiler would gather the products first and spill the sums.
+                // Keeps the rows in order: the compiler would make all products first, and spill
+                // the sums.
                 __asm__ volatile("" : "+x"(sums[row][0]), "+x"(sums[row][1]));
             }
         }

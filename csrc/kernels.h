@@ -1,5 +1,5 @@
-// What one instruction set offers. Drivers (linear.cpp, attention.cpp, rows.cpp) cut the work into
-// parts, spread them over threads and call these; they know no instruction set.
+// What one instruction set offers. The drivers (rows.cpp, attention.cpp) cut the work into parts,
+// spread them over threads and call these functions; they know no instruction set.
 #pragma once
 
 #include <cstddef>
@@ -10,7 +10,7 @@
 namespace carsam {
 
 constexpr std::size_t PANEL = 16;  // output columns that are computed together
-constexpr std::size_t STEP = 4;    // numbers of K that are multiplied together
+constexpr std::size_t STEP = 4;    // neighbouring numbers of K, multiplied and added in one lane
 
 constexpr CARSAM_INLINE std::size_t rounded_up(std::size_t value, std::size_t unit) {
     return (value + unit - 1) / unit * unit;
@@ -52,13 +52,13 @@ struct Linear {
     const std::int8_t* panels;  // [column / 16][k / 4][16][4] signed weight codes
     const float* scale;         // grid.scale * weight scale
     const float* bias;
-    const std::int32_t* weight_zero;  // zero point less 2^(bits - 1)
+    const std::int32_t* weight_zero;  // zero point minus 2^(bits - 1)
     std::int32_t* constant;           // z_a (K z_w - sum of the column); written by `prepare`
     Activation activation;
-    const float* residual;  // (residual_rows, output columns), added again and again
+    const float* residual;  // (residual_rows, output columns), repeated to all rows
     std::size_t residual_rows;
-    float* values;          // result, or
-    std::uint8_t* output;   // result as codes on
+    float* values;          // the result as floats, or
+    std::uint8_t* output;   // the result as codes, on these grids:
     const float* output_inverse_scale;
     const float* output_zero;     // the zero point and
     const float* output_maximum;  // the highest code, as floats
@@ -80,8 +80,8 @@ struct LayerNorm {
     const float* bias;
     float epsilon;
     Activation activation;
-    float* result;         // or
-    std::uint8_t* output;  // codes on
+    float* result;         // the result as floats, or
+    std::uint8_t* output;  // as codes on this grid:
     Grid grid;
 };
 
@@ -91,7 +91,7 @@ struct Activate {
     std::size_t columns;
     const float* bias;  // or null
     Activation activation;
-    const float* residual;  // (residual_rows, columns), added last, again and again; or null
+    const float* residual;  // (residual_rows, columns), repeated to all rows, added last; or null
     std::size_t residual_rows;
     float* result;  // may be the values
 };
@@ -100,7 +100,7 @@ struct Activate {
 struct Quantize {
     const float* values;  // (rows, columns)
     std::size_t columns;
-    const float* addend;  // (addend_rows, columns), added first, again and again; or null
+    const float* addend;  // (addend_rows, columns), repeated to all rows, added first; or null
     std::size_t addend_rows;
     const float* inverse_scale;
     const float* zero;
@@ -109,10 +109,10 @@ struct Quantize {
     std::uint8_t* output;
 };
 
-// A grid of listed values, 2^bits of them with repetitions.
+// A grid of 2^bits listed values; the last one is repeated where there are fewer.
 struct ValueTable {
     const float* values;   // (2^bits), ascending; null where another grid is used
-    const float* middles;  // (2^bits - 1): a number has the code of how many are below it
+    const float* middles;  // (2^bits - 1): the code of a number is how many of them are below it
     int bits;
 };
 
@@ -157,9 +157,9 @@ struct Attention {
     std::size_t groups, queries, keys, heads, head_dim;
     float score_scale;  // query scale * key scale * scaling * log2(e)
     float value_scale;  // probability scale * value scale
-    // Of every 255th of a row's largest probability, null where codes are those of a uniform grid.
-    const std::uint8_t* numerators;
-    ValueTable table;  // of listed probabilities
+    // Row-maximum grids: the numerator (256) of a probability that is i / 255 of its row's largest.
+    const std::uint8_t* numerators;  // null for other grids
+    ValueTable table;                // of listed probabilities; its values are null for other grids
     // Decomposed relative positions, null without: tables (head_dim, relative_stride).
     const float *relative_rows, *relative_columns;
     std::size_t relative_stride;
@@ -167,7 +167,7 @@ struct Attention {
     // Keys form lines (of the image), each padded to whole panels; one line without positions.
     std::size_t lines, line_length;
     float* values;         // (outputs, heads * head_dim), or
-    std::uint8_t* output;  // codes on
+    std::uint8_t* output;  // the same as codes on this grid:
     Grid output_grid;
 
     CARSAM_INLINE std::size_t padded_line() const { return rounded_up(line_length, PANEL); }

@@ -53,8 +53,8 @@ template <class To, class From> To bit_copy(From from) {
 
 constexpr int PARTS = LANES / CARSAM_WIDTH;
 
-// Does `statement` for every part. Written out, not a loop: compilers keep parts in registers only
-// where every index is a constant from the start.
+// Does `statement` for every part. Written out instead of a loop: compilers keep parts in registers
+// only where every index is a constant.
 #define CARSAM_PART(index, statement) \
     {                                 \
         constexpr int i = index;      \
@@ -186,8 +186,8 @@ static CARSAM_INLINE std::uint32_t nonzero_lanes(const Ints& value) {
 #endif
 }
 
-// left * right + addend, rounded once where the instruction set can. Only for products whose
-// rounding is left to the machine, as that of a BLAS is.
+// left * right + addend, rounded once where the instruction set can. Only where the product is
+// exact, or where the last bit may depend on the machine.
 static CARSAM_INLINE FloatVector multiply_add(const FloatVector& left, const FloatVector& right,
                                               const FloatVector& addend) {
 #if defined(__AVX512F__)

@@ -12,14 +12,14 @@ using carsam::Grid;
 using carsam::Linear;
 using carsam::PackedRows;
 
-// Four codes, one per byte, less 2^(bits - 1).
+// Four codes, one per byte, minus 2^(bits - 1).
 static CARSAM_INLINE std::uint32_t signed_codes(std::uint32_t codes, int bits) {
     if (bits == 8) return codes ^ 0x80808080u;
     const std::uint32_t offset = (1u << (bits - 1)) * 0x01010101u;
     return ((codes | 0x80808080u) - offset) ^ 0x80808080u;
 }
 
-// Four codes from bit `4 * step * bits` of a row, one per byte, less 2^(bits - 1).
+// Four codes from bit `4 * step * bits` of a row, one per byte, minus 2^(bits - 1).
 static CARSAM_INLINE std::uint32_t unpack_step(const std::uint8_t* row, std::size_t bytes,
                                                std::size_t step, int bits) {
     const std::size_t first_bit = step * STEP * bits, first = first_bit / 8;
@@ -43,7 +43,7 @@ static CARSAM_INLINE std::uint32_t unpack_step_4bit(const std::uint8_t* row, std
     return signed_codes(codes, 4);
 }
 
-// One panel [k / 4][16][4]; what is beyond the matrix is 0.
+// One panel [k / 4][16][4]; numbers beyond the matrix are 0.
 static void unpack_panel(const PackedRows& weight, std::size_t first_row, std::int8_t* panel) {
     const std::size_t steps = rounded_up(weight.columns, STEP) / STEP;
     const std::size_t whole = weight.columns / STEP;
@@ -90,8 +90,8 @@ static void prepare(const Linear& op, std::int8_t* panels, std::size_t first, st
 
 // Grids of 16 columns.
 struct GridLanes {
-    Floats inverse_scale, low, high;  // low, high: extreme codes less the zero point
-    Ints zero;                        // zero point less ROUNDING_BITS
+    Floats inverse_scale, low, high;  // low, high: the extreme codes minus the zero point
+    Ints zero;                        // the zero point minus ROUNDING_BITS
 };
 
 static CARSAM_INLINE GridLanes grid_lanes(const Floats& inverse_scale, const Floats& zero,
@@ -147,7 +147,8 @@ template <Activation ACTIVATION> static CARSAM_INLINE Floats activated(const Flo
         case Activation::gelu: return function<Activation::gelu>(__VA_ARGS__);              \
     }
 
-// One panel of a tile: integers to results.
+// The epilogue of one panel of a tile: from integers to results. The order of its operations is
+// that of the reference.
 template <Activation ACTIVATION>
 static inline void finish(const Linear& op, const std::int32_t* tile, std::size_t first_row,
                           std::size_t rows, const std::int32_t* row_sums, std::size_t panel) {
@@ -180,8 +181,8 @@ static inline void finish(const Linear& op, const std::int32_t* tile, std::size_
     }
 }
 
-// The floats that `finish` reads and writes: a cache line per row, far from the next one, which a
-// processor does not foresee.
+// Requests the cache lines that `finish` reads and writes. Every row has one, thousands of bytes
+// from the next; the processor's own prefetching does not find them.
 static CARSAM_INLINE void prefetch_floats(const Linear& op, std::size_t first_row, std::size_t rows,
                                           std::size_t panel) {
     const std::size_t columns = op.weight.rows, column = panel * PANEL;
@@ -198,8 +199,8 @@ static CARSAM_INLINE void add(std::int32_t* total, const std::int32_t* part, std
     for (std::size_t i = 0; i < count; ++i) total[i] += part[i];
 }
 
-// Steps of K that rows are multiplied with at a time: so many of a panel stay in the first-level
-// cache while all rows pass.
+// K is multiplied in parts of so many steps: a panel's part then stays in the first-level cache
+// while all rows pass.
 constexpr std::size_t CACHED_STEPS = 192;
 
 template <Activation ACTIVATION>

@@ -18,8 +18,8 @@ namespace {
 constexpr std::size_t ALIGNMENT = 64;
 constexpr std::size_t PAGE = std::size_t(1) << 21;  // a huge page
 constexpr std::size_t HUGE_BLOCK = 2 * PAGE;
-// Blocks start at different places of a page: a processor takes a load for dependent on an earlier
-// store whose address has the same last 12 bits.
+// Blocks start at different offsets within a page: a processor holds a load back if the address of
+// an earlier store ends in the same 12 bits, because the load might depend on it.
 constexpr std::size_t OFFSET = 832, OFFSETS = 5;
 
 struct Block {
@@ -28,7 +28,7 @@ struct Block {
 };
 
 std::mutex* blocks_mutex = new std::mutex;  // never destroyed: arrays may outlive the module
-std::list<Block>& free_blocks = *new std::list<Block>;  // the latest given back first
+std::list<Block>& free_blocks = *new std::list<Block>;  // most recently returned first
 std::map<void*, Block>& taken_blocks = *new std::map<void*, Block>;
 std::size_t free_bytes = 0, offsets_used = 0;
 
@@ -86,7 +86,7 @@ void give_block(void* memory) noexcept {
     taken_blocks.erase(taken);
     free_blocks.push_front(block);
     free_bytes += block.bytes;
-    while (free_bytes > KEPT_BYTES) {  // the longest unused goes
+    while (free_bytes > KEPT_BYTES) {  // the block that has been unused longest goes
         release(free_blocks.back());
         free_bytes -= free_blocks.back().bytes;
         free_blocks.pop_back();

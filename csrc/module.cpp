@@ -24,7 +24,7 @@ template <class Number, int DIMENSIONS>
 using In = nb::ndarray<const Number, nb::ndim<DIMENSIONS>, nb::c_contig, nb::device::cpu>;
 template <class Number, int DIMENSIONS = 2>
 using Out = nb::ndarray<Number, nb::ndim<DIMENSIONS>, nb::c_contig, nb::device::cpu>;
-using Rows = nb::ndarray<const std::uint8_t, nb::ndim<2>, nb::device::cpu>;  // may be apart
+using Rows = nb::ndarray<const std::uint8_t, nb::ndim<2>, nb::device::cpu>;  // of any stride
 using FloatVector = In<float, 1>;
 using FloatMatrix = In<float, 2>;
 using Indices = In<std::int32_t, 2>;

@@ -1,4 +1,4 @@
-// `multiply_tile` of instruction sets with a tile of 6 rows and one panel.
+// `multiply_tile` of the instruction sets whose tile has 6 rows and one panel.
 //
 // The including file defines, in CARSAM_NAMESPACE,
 //   multiply_rows<ROWS, LISTED>(codes, stride, panel, steps, code_bits, weight_bits, result).

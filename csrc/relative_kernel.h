@@ -6,8 +6,8 @@
 
 namespace CARSAM_NAMESPACE {
 
-// 2^(logit - highest) of one query as numerators: first its `factor`-th part rounded to a byte, then
-// the numerator of that byte.
+// The numerators of one query: 2^(logit - highest) times `factor`, rounded to a byte, then the
+// numerator of that byte.
 static void find_numerators(const float* logits, std::size_t keys, float highest, float factor,
                             const std::uint8_t* numerators, std::uint8_t* result) {
     const Floats factors = broadcast(factor), limit = broadcast(255.0f);

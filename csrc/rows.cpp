@@ -15,7 +15,7 @@ constexpr std::size_t TILE = 12;            // a multiple of the rows that any t
 constexpr std::size_t COLUMN_BLOCK = 256;   // of a product of floats
 constexpr std::size_t NUMBERS_AT_ONCE = 1 << 15;  // of a row-wise operator's part
 constexpr std::size_t PARTS_PER_THREAD = 4;
-constexpr std::size_t PRODUCTS_AT_ONCE = 1 << 21;  // of a part; less is not worth another thread
+constexpr std::size_t PRODUCTS_AT_ONCE = 1 << 21;  // of a part; fewer are not worth another thread
 constexpr std::size_t UPSCALE_BLOCK = 96;  // image tokens of a part
 constexpr std::size_t UNPACKING = 16;  // products that take as long as unpacking one weight
 
@@ -26,7 +26,7 @@ void for_row_blocks(std::size_t rows, std::size_t block,
     });
 }
 
-// Parts of much the same size, as many for each thread: at most `block` rows, whole tiles.
+// Parts of nearly equal size, at most `block` rows and whole tiles, equally many for each thread.
 void for_even_row_blocks(std::size_t rows, std::size_t block,
                          const std::function<void(std::size_t, std::size_t)>& part) {
     const std::size_t tiles = (rows + TILE - 1) / TILE;
@@ -54,7 +54,7 @@ void run_linear(Linear op) {
     const std::size_t parts = std::min(
         {panels, PARTS_PER_THREAD * threads(), products / PRODUCTS_AT_ONCE + 1});
     const std::size_t panels_at_once = (panels + parts - 1) / parts;
-    const bool one_block = op.rows <= ROW_BLOCK;  // then multiply what was just unpacked
+    const bool one_block = op.rows <= ROW_BLOCK;  // each part multiplies what it has unpacked
     for_row_blocks(panels, panels_at_once, [&](std::size_t first, std::size_t last) {
         set.prepare(op, unpacked, first, last);
         if (one_block) set.multiply(op, 0, op.rows, first, last);

@@ -16,7 +16,7 @@
 namespace carsam {
 namespace {
 
-constexpr int SPINS = 2000;  // looks for the next job before sleeping; some microseconds
+constexpr int SPINS = 2000;  // looks for the next job before a thread sleeps; some microseconds
 
 class Pool {
   public:
@@ -53,7 +53,7 @@ class Pool {
         do_parts();
         {
             std::lock_guard<std::mutex> lock(mutex_);
-            open_ = false;  // who wakes only now is not waited for
+            open_ = false;  // a thread that wakes after this neither joins nor is waited for
         }
         while (busy_.load(std::memory_order_acquire) != 0) std::this_thread::yield();
         if (error_) std::rethrow_exception(error_);

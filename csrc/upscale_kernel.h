@@ -1,5 +1,5 @@
-// Mask upscaling in float: an image token becomes 4 x 4 pixels of every mask, without storing
-// what lies between. See upscaled_masks in carsam/runtime/reference.py.
+// Mask upscaling in float: an image token becomes 4 x 4 pixels of every mask; the channels in
+// between are never stored for the whole image. See upscaled_masks in carsam/runtime/reference.py.
 #pragma once
 
 #include "rows_kernel.h"

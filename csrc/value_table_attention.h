@@ -1,6 +1,6 @@
 // Attention whose probabilities lie on a grid of listed values. Sums of the value codes, one for each
 // code of the probabilities, are exact integers; the listed values weigh them at the end, in double
-// precision, so that the order in which they are added up does not show. See
+// precision, so that the order of these additions does not change the result. See
 // _listed_product of carsam/runtime/reference_attention.py.
 #pragma once
 
@@ -9,7 +9,7 @@
 
 namespace CARSAM_NAMESPACE {
 
-// Value codes less their zero point, a row per key; zeros beyond the end of a line.
+// Value codes minus their zero point, a row per key; zeros beyond the end of a line.
 static void prepare_value_rows(const Attention& op, const PreparedHead& prepared,
                                std::size_t group, std::size_t head) {
     const std::int32_t* rows = op.key_rows + group * op.keys;
@@ -26,7 +26,7 @@ static void prepare_value_rows(const Attention& op, const PreparedHead& prepared
     }
 }
 
-// Softmax of one query and its codes.
+// The softmax of one query, and its codes.
 static void find_listed_codes(const Attention& op, QueryBlock& block, std::size_t query) {
     const std::size_t keys = op.padded_keys();
     float* powers = block.logits + query * block.stride;
@@ -45,15 +45,15 @@ static void find_listed_codes(const Attention& op, QueryBlock& block, std::size_
     }
 }
 
-constexpr std::size_t KEYS_AT_ONCE = 64;    // whose values stay in the nearest cache
-constexpr std::size_t QUERIES_AT_ONCE = 4;  // in turn, so that no sum waits for itself
+constexpr std::size_t KEYS_AT_ONCE = 64;    // whose values stay in the first-level cache
+constexpr std::size_t QUERIES_AT_ONCE = 4;  // in turn: neighbouring additions go to different sums
 
 // Adds up the rows of values by code: sums (queries, 2^bits, width).
 static void sum_by_code(const Attention& op, const PreparedHead& head, const QueryBlock& block,
                         std::int32_t* sums) {
     const std::size_t width = op.padded_head(), keys = op.padded_keys();
     const std::size_t numbers = width << op.table.bits;
-    const bool is_zero_first = op.table.values[0] == 0.0f;  // then its sum does not matter
+    const bool is_zero_first = op.table.values[0] == 0.0f;  // what has this code adds nothing
     const auto add = [&](std::size_t query, std::size_t place) {
         const std::uint8_t code = block.probabilities[query * block.stride + place];
         if (code == 0 && is_zero_first) return;

@@ -27,7 +27,7 @@ static CARSAM_INLINE std::uint32_t table_code(const ValueTable& table, float num
     return code;
 }
 
-constexpr int FEW_BITS = 5;  // so few middles are compared faster than searched
+constexpr int FEW_BITS = 5;  // up to here comparing with every middle is faster than searching
 
 // The same for every lane.
 static CARSAM_INLINE Ints table_codes(const ValueTable& table, const Floats& numbers) {

@@ -3,7 +3,7 @@
 A window of 128 or 256 pixels stands at a random place of the model's canvas of 768 x 768 and uses
 that part of the position tables, so that nothing must be interpolated when the windows grow. All
 four masks of the decoder are returned (transformers returns one or three), and the arithmetic is
-bfloat16 where that is fast, with float32 weights behind it.
+bfloat16 where that is fast; the float32 weights are kept beside it.
 """
 
 import torch

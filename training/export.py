@@ -12,7 +12,7 @@ from state import averaged_weights
 
 from carsam.families.mini import sam_mini_config
 
-PACKAGED = Path(__file__).resolve().parents[1] / "src" / "carsam" / "families" / "sam_mini"
+PACKAGED = Path(__file__).resolve().parents[1] / "src" / "carsam" / "models" / "sam-mini"
 
 
 def export(state: Path, folder: Path = PACKAGED) -> None:

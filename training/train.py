@@ -85,7 +85,7 @@ def train(data: Path, out: Path, device: torch.device, recipe: Recipe = SAM_MINI
 
 
 def initialise_(model: SamModel, recipe: Recipe) -> None:
-    """Weights of unit gain behind the encoder, and a sense of place.
+    """Give the parts after the encoder weights of unit gain, and all parts a sense of position.
 
     With the default weights of 0.02 masks start, and stay long, at zero. With the default position
     table of zeros the image embedding does not know where it is; it starts as the decoder's

@@ -15,7 +15,7 @@ KEYS = {"load_seconds", "encode_seconds", "decode_seconds", "decode_64_seconds",
 
 @pytest.fixture
 def run(tiny_sam, image_folder, tmp_path):
-    quantize(tiny_sam, image_folder, count=1).save(tmp_path / "run")
+    quantize(tiny_sam, image_folder, "rtn", count=1).save(tmp_path / "run")
     return tmp_path / "run"
 
 

@@ -44,7 +44,7 @@ def test_an_image_without_objects_gets_boxes_of_every_size(photo):
 def test_a_unit_that_computes_infinity_is_named_without_observers(tiny_sam, image_folder):
     tiny_sam.vision_encoder.layers[1].mlp.register_forward_hook(lambda *given: given[2] / 0)
     with pytest.raises(ValueError, match=r"layers\.1\.mlp: its output hidden holds NaN"):
-        quantize(tiny_sam, image_folder, bits="w4a32", count=1)
+        quantize(tiny_sam, image_folder, "rtn", bits="w4a32", count=1)
 
 
 class SameDevice(TorchFunctionMode):

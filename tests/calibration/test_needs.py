@@ -66,7 +66,7 @@ def test_a_run_without_room_stops_before_its_first_unit(tiny_sam, image_folder, 
     units = []
     monkeypatch.setattr("carsam.calibration.loop.run_observed", lambda *_: units.append(1))
     with pytest.raises(ValueError, match="would stay in memory"):
-        quantize(tiny_sam, image_folder, count=1)
+        quantize(tiny_sam, image_folder, "rtn", count=1)
     assert not units
 
 

@@ -68,7 +68,7 @@ def test_it_is_said_before_the_first_unit(tiny_sam, image_folder):
         def info(self, message: str) -> None:
             heard.append(message)
 
-    quantize(tiny_sam, image_folder, count=1, projects=True, progress=Ear())
+    quantize(tiny_sam, image_folder, "rtn", count=1, projects=True, progress=Ear())
     assert [line.split(":")[0] for line in heard[-3:]] == ["Projected", "Memory", "Quantizing"]
     settings = ["polish.steps=1"]
     quantize(

@@ -25,14 +25,14 @@ def bits_by_kind(model):
 
 
 def test_everything_but_the_papers_exceptions_is_quantized(tiny_sam, image_folder):
-    model = quantize(tiny_sam, image_folder, count=2)
+    model = quantize(tiny_sam, image_folder, "rtn", count=2)
     kinds = {site.kind for site in model.sites}
     assert set(bits_by_kind(model)) == kinds - set(FLOAT_KINDS)
 
 
 def test_rules_change_the_bits_of_kinds_and_paths(tiny_sam, image_folder):
     rules = ["encoder.mlp=w8a8", "vision_encoder.layers.0.*=w3a5", "decoder.mlp=float"]
-    model = quantize(tiny_sam, image_folder, count=1, rules=rules)
+    model = quantize(tiny_sam, image_folder, "rtn", count=1, rules=rules)
     sites = model.to_checkpoint().manifest["sites"]
     assert sites["vision_encoder.layers.1.mlp.lin1"]["weight"]["bits"] == 8
     assert sites["vision_encoder.layers.0.mlp.lin1"]["weight"]["bits"] == 3
@@ -41,7 +41,7 @@ def test_rules_change_the_bits_of_kinds_and_paths(tiny_sam, image_folder):
 
 
 def test_weights_and_activations_are_apart(tiny_sam, image_folder):
-    model = quantize(tiny_sam, image_folder, bits="w3a32", count=1)
+    model = quantize(tiny_sam, image_folder, "rtn", bits="w3a32", count=1)
     for site in model.to_checkpoint().manifest["sites"].values():
         assert site["weight"]["bits"] == 3
         assert site["operands"] == {}
@@ -49,25 +49,25 @@ def test_weights_and_activations_are_apart(tiny_sam, image_folder):
 
 @pytest.mark.parametrize("kind", FLOAT_KINDS)
 def test_every_float_kind_can_be_switched_on(tiny_sam, image_folder, photo, kind):
-    model = quantize(tiny_sam, image_folder, count=1, rules=[f"{kind}=w4a4"])
+    model = quantize(tiny_sam, image_folder, "rtn", count=1, rules=[f"{kind}=w4a4"])
     assert kind in bits_by_kind(model)
     assert_strict(model, [photo])
 
 
 def test_a_rule_that_fits_nothing_is_refused(tiny_sam, image_folder):
     with pytest.raises(ValueError, match=r'Rule "encoder.mpl=w8a8" fits no site'):
-        quantize(tiny_sam, image_folder, count=1, rules=["encoder.mpl=w8a8"])
+        quantize(tiny_sam, image_folder, "rtn", count=1, rules=["encoder.mpl=w8a8"])
 
 
 def test_the_model_given_is_not_changed(tiny_sam, image_folder):
     before = {name: tensor.clone() for name, tensor in tiny_sam.state_dict().items()}
-    quantize(tiny_sam, image_folder, count=1)
+    quantize(tiny_sam, image_folder, "rtn", count=1)
     after = tiny_sam.state_dict()
     assert all(torch.equal(after[name], before[name]) for name in before)
 
 
 def test_the_same_seed_gives_the_same_bits(tiny_sam, image_folder):
-    first, second = (quantize(tiny_sam, image_folder, count=2, seed=3) for _ in range(2))
+    first, second = (quantize(tiny_sam, image_folder, "rtn", count=2, seed=3) for _ in range(2))
     tensors = first.to_checkpoint().tensors, second.to_checkpoint().tensors
     assert tensors[0].keys() == tensors[1].keys()
     for name, tensor in tensors[0].items():
@@ -76,7 +76,7 @@ def test_the_same_seed_gives_the_same_bits(tiny_sam, image_folder):
 
 def test_minmax_grids_span_what_the_float_model_computes(tiny_sam, image_folder):
     settings = ["round-to-nearest.activations=minmax"]
-    model = quantize(tiny_sam, image_folder, count=4, settings=settings)
+    model = quantize(tiny_sam, image_folder, "rtn", count=4, settings=settings)
     grid = model.module.vision_encoder.layers[0].attn.qkv.input_quantizer
     assert isinstance(grid, UniformGrid)
     span = grid.values(torch.tensor([0.0, grid.levels]))
@@ -112,7 +112,7 @@ def test_annotated_boxes_limit_the_images(tiny_sam, image_folder, tmp_path):
     }
     path = tmp_path / "instances.json"
     path.write_text(json.dumps(document))
-    model = quantize(tiny_sam, image_folder, coco=path, count=1)
+    model = quantize(tiny_sam, image_folder, "rtn", coco=path, count=1)
     assert model.provenance["calibration"]["images"] == ["2.jpg"]
     assert model.provenance["calibration"]["boxes"] == 16  # the one, and moved copies of it
 
@@ -126,19 +126,24 @@ def test_a_set_without_boxes_is_refused(tiny_sam, image_folder, tmp_path):
     path = tmp_path / "instances.json"
     path.write_text(json.dumps(document))
     with pytest.raises(ValueError, match="calibration needs prompts"):
-        quantize(tiny_sam, image_folder, coco=path)
+        quantize(tiny_sam, image_folder, "rtn", coco=path)
 
 
 def test_an_activation_that_is_not_finite_is_named(tiny_sam, image_folder):
     layer = tiny_sam.vision_encoder.layers[1].mlp.lin1
     layer.register_forward_hook(lambda module, inputs, output: output / 0)
     with pytest.raises(ValueError, match=r"vision_encoder\.layers\.1\.mlp\.lin2: input holds NaN"):
-        quantize(tiny_sam, image_folder, count=1)
+        quantize(tiny_sam, image_folder, "rtn", count=1)
 
 
 def test_quantizers_stand_in_every_slot_of_a_quantized_site(tiny_sam, image_folder):
-    model = quantize(tiny_sam, image_folder, count=1)
+    model = quantize(tiny_sam, image_folder, "rtn", count=1)
     for site in model.sites:
         if site.kind not in FLOAT_KINDS:
             for operand in slots.operands(site):
                 assert isinstance(slots.quantizer(model.module, site, operand), UniformGrid)
+
+
+def test_the_best_recipe_is_taken_unless_another_is_named(tiny_sam, image_folder):
+    model = quantize(tiny_sam, image_folder, count=1, settings=["polish.steps=1"])
+    assert model.provenance["recipe"]["name"] == "carsam-plus"

@@ -48,26 +48,26 @@ def test_a_killed_run_goes_on_with_the_same_bits(tiny_sam, image_folder, tmp_pat
 
 
 def test_logs_go_when_the_run_is_saved(tiny_sam, image_folder, tmp_path):
-    quantize(tiny_sam, image_folder, count=1, resume=tmp_path / "run")
-    quantize(tiny_sam, image_folder, count=1, resume=tmp_path / "runner")
+    quantize(tiny_sam, image_folder, "rtn", count=1, resume=tmp_path / "run")
+    quantize(tiny_sam, image_folder, "rtn", count=1, resume=tmp_path / "runner")
     remove_logs(tmp_path / "run")
     (left,) = tmp_path.glob("*.units")
     assert left.name.startswith(".runner-")
 
 
 def test_other_settings_do_not_resume(tiny_sam, image_folder, tmp_path):
-    quantize(tiny_sam, image_folder, count=1, resume=tmp_path / "run")
-    quantize(tiny_sam, image_folder, count=1, seed=1, resume=tmp_path / "run")
+    quantize(tiny_sam, image_folder, "rtn", count=1, resume=tmp_path / "run")
+    quantize(tiny_sam, image_folder, "rtn", count=1, seed=1, resume=tmp_path / "run")
     assert len(list(tmp_path.glob(".run-*.units"))) == 2
 
 
 def test_a_half_written_unit_is_done_again(tiny_sam, image_folder, tmp_path):
-    first = quantize(tiny_sam, image_folder, count=1, resume=tmp_path / "run")
+    first = quantize(tiny_sam, image_folder, "rtn", count=1, resume=tmp_path / "run")
     (log,) = tmp_path.glob(".run-*.units")
     path = sorted(log.glob("*.safetensors"))[2]
     path.write_bytes(path.read_bytes()[:50])
     assert_same(
-        bits(quantize(tiny_sam, image_folder, count=1, resume=tmp_path / "run")), bits(first)
+        bits(quantize(tiny_sam, image_folder, "rtn", count=1, resume=tmp_path / "run")), bits(first)
     )
 
 

@@ -2,6 +2,7 @@
 
 import errno
 import json
+import shutil
 import signal
 import subprocess
 import sys
@@ -15,6 +16,8 @@ from without_torch import run_without_torch
 from carsam.cli import main
 from carsam.cli.options import Common, parse_box, parse_gigabytes, parse_point
 from carsam.errors import UserError
+from carsam.formats.checkpoint import read_checkpoint, update_manifest
+from carsam.formats.manifest import read_manifest
 from carsam.images.scenes import write_scenes
 from carsam.runtime import kernels
 from carsam.threads import set_threads
@@ -63,10 +66,13 @@ def run(model: str, scenes: Path, tmp_path_factory) -> Path:
     return out
 
 
-def quantize_options(scenes: Path, out: Path, progress: str = "--quiet") -> list[str]:
+def quantize_options(
+    scenes: Path, out: Path, progress: str = "--quiet", recipe: str = "rtn"
+) -> list[str]:
     quick = ["weights=minmax", "activations=minmax"]
     settings = [part for choice in quick for part in ("--set", f"round-to-nearest.{choice}")]
-    return ["--images", str(scenes / "images"), "--out", str(out), *settings, progress]
+    options = ["--images", str(scenes / "images"), "--out", str(out), "--recipe", recipe]
+    return [*options, *settings, progress]
 
 
 def photo_of(scenes: Path) -> str:
@@ -144,6 +150,44 @@ def test_info_check_proves_the_run_strict(run, capsys) -> None:
 
 
 @pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"bits": "w8a8"}, "has a grid of 4 bits, but the recipe says 8 bits"),
+        ({"rules": ["decoder.mlp=w4a32"]}, "but the recipe leaves it in float"),
+        ({"rules": ["decoder.iou_head=w4a4"]}, "is in float, but the recipe says 4 bits"),
+    ],
+)
+def test_info_check_finds_a_run_that_is_not_what_its_recipe_says(
+    run, tmp_path, changes, said
+) -> None:
+    other = shutil.copytree(run, tmp_path / "other")
+    recipe = read_manifest(other / "carsam.json")["recipe"]
+    update_manifest(other, {"recipe": {**recipe, **changes}})
+    with pytest.raises(SystemExit) as ended:  # a message as code: printed, and the code is 1
+        main(["info", str(other), "--check"])
+    assert str(ended.value).startswith("carsam: The strict check failed: ")
+    assert said in str(ended.value)
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (lambda manifest: manifest.pop("recipe"), "lacks recipe"),
+        (lambda manifest: manifest["recipe"].pop("bits"), "recipe is damaged (KeyError: 'bits')"),
+        (lambda manifest: manifest["recipe"].update(bits=4), "recipe is damaged"),
+        (lambda manifest: manifest["recipe"].update(bits="w9a9"), "9 bits for weights"),
+    ],
+)
+def test_info_names_what_a_manifest_does_not_say(run, tmp_path, capsys, change, said) -> None:
+    other = shutil.copytree(run, tmp_path / "other")
+    manifest = json.loads((other / "carsam.json").read_text())
+    change(manifest)
+    (other / "carsam.json").write_text(json.dumps(manifest))
+    assert main(["info", str(other), "--check"]) == 2
+    assert said in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
     "arguments",
     [["info", "{run}"], ["predict", "{run}", "{photo}", "--box", "1,1,40,40", "--out", "{out}"]],
 )
@@ -182,7 +226,6 @@ def test_force_replaces_an_earlier_run(model, scenes, tmp_path) -> None:
     ("change", "complaint"),
     [
         (["--bits", "w1a4"], "1 bits"),
-        (["--recipe", "magic"], "magic"),
         (["--rule", "decoder.nothing=w8a8"], "decoder.nothing"),
         (["--set", "round-to-nearest.speed=9"], "speed"),
         (["--count", "9", "--exact"], "asked for 9"),
@@ -199,6 +242,19 @@ def test_wrong_input_to_quantize_writes_nothing(
     last_line = capsys.readouterr().err.splitlines()[-1]
     assert complaint in last_line and last_line.startswith("carsam: ")
     assert [path.name for path in tmp_path.iterdir()] == ["empty"]
+
+
+def test_the_best_recipe_is_taken_unless_another_is_named(model, scenes, tmp_path) -> None:
+    options = ["--images", str(scenes / "images"), "--count", "1", "--set", "polish.steps=1"]
+    assert main(["quantize", model, *options, "--out", str(tmp_path / "run"), "--quiet"]) == 0
+    assert read_checkpoint(tmp_path / "run").manifest["recipe"]["name"] == "carsam-plus"
+
+
+def test_an_unknown_recipe_is_named(model, scenes, tmp_path, capsys) -> None:
+    options = quantize_options(scenes, tmp_path / "run", recipe="magic")
+    assert main(["quantize", model, *options]) == 2
+    assert "magic" in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize(
@@ -225,8 +281,8 @@ def heed_interrupts() -> None:
     [(signal.SIGINT, 130, "Interrupted"), (signal.SIGTERM, 143, "Terminated")],
 )
 def test_an_interrupt_leaves_nothing(model, scenes, tmp_path, sent, code, word) -> None:
-    long = ("--recipe", "qdrop", "--set", "reconstruct.steps=1000000")
-    options = [*quantize_options(scenes, tmp_path / "run", "--json-progress"), *long]
+    options = quantize_options(scenes, tmp_path / "run", "--json-progress", "qdrop")
+    options += ["--set", "reconstruct.steps=1000000"]
     command = [sys.executable, "-c", RUN_CLI, "quantize", model, *options]
     with subprocess.Popen(
         command,

@@ -1,6 +1,6 @@
 import json
 import xml.etree.ElementTree as ElementTree
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pytest
@@ -9,7 +9,10 @@ from PIL import Image
 from carsam.comparison.plot import save_cost_plot, save_plot
 from carsam.comparison.run import Plan, run_plan
 from carsam.comparison.table import Row, about, caption, document, markdown, rows
+from carsam.errors import UserError
 from carsam.images.scenes import write_scenes
+from carsam.methods.registry import OPENING_STEPS
+from carsam.methods.steps.folding.centre_inputs import CentreInputs
 from carsam.progress import Silent
 
 
@@ -40,6 +43,9 @@ def plan(tiny_sam, tmp_path):
     )
 
 
+SETTING = "round-to-nearest.weights=minmax"
+
+
 def result(recipe, bits, seed, ap):
     return {
         "cell": {"recipe": recipe, "bits": bits, "seed": seed},
@@ -49,8 +55,11 @@ def result(recipe, bits, seed, ap):
 
 
 def test_every_cell_runs_by_itself_and_is_kept(plan, tmp_path):
+    plan = replace(plan, settings=(SETTING,))
     results = run_plan(plan, tmp_path / "cells", Silent())
     assert [r["cell"]["recipe"] for r in results] == ["float", "rtn", "rtn"]
+    assert [r["cell"]["settings"] for r in results] == [[], [SETTING], [SETTING]]
+    assert about(plan, results)["settings"] == [SETTING]
     assert all("error" not in r for r in results)
     assert results[1]["strict"] and results[1]["calibration"]["count"] == 2
     stamps = {p.name: p.stat().st_mtime_ns for p in (tmp_path / "cells").iterdir()}
@@ -66,6 +75,71 @@ def test_a_cell_that_fails_is_named_and_the_others_go_on(plan, tmp_path):
         results = run_plan(replace(plan, bits=("w8a8",)), tmp_path / "cells", Silent())
     assert "evaluation" in results[0]
     assert "error" in results[1]
+
+
+def settings_of(plan, recipes, *settings):
+    cells = replace(plan, recipes=recipes, bits=("w4a4",), settings=settings).cells()
+    return {cell.recipe: cell.settings for cell in cells}
+
+
+@pytest.mark.parametrize(
+    ("setting", "fitting"),
+    [
+        ("polish.steps=8", {"carsam-plus"}),  # after the last unit
+        ("feed-back-errors.damping=0.1", {"carsam-plus"}),
+        ("reconstruct.steps=8", {"qdrop", "carsam"}),
+        (
+            "round-to-nearest.weights=minmax",
+            {"rtn", "qdrop", "qdrop-legacy", "carsam", "carsam-plus"},
+        ),
+        ("reconstruct-unfinished.steps=8", {"qdrop-legacy"}),
+    ],
+)
+def test_a_setting_reaches_every_recipe_that_has_its_step(plan, setting, fitting):
+    recipes = ("rtn", "qdrop", "carsam", "carsam-plus", "qdrop-legacy")
+    found = settings_of(plan, recipes, setting)
+    assert {recipe for recipe, settings in found.items() if settings} == fitting
+
+
+def test_a_setting_reaches_a_step_before_the_first_unit(plan, monkeypatch):
+    @dataclass(frozen=True)
+    class Centre(CentreInputs):
+        images: int = 1
+
+    monkeypatch.setitem(OPENING_STEPS, "centre-inputs", Centre)
+    found = settings_of(plan, ("rtn", "carsam-plus"), "centre-inputs.images=2")
+    assert found == {"float": (), "rtn": (), "carsam-plus": ("centre-inputs.images=2",)}
+
+
+@pytest.mark.parametrize(
+    ("setting", "said"),
+    [
+        ("polsh.steps=8", r"called polsh\. Is polish meant\? Their steps are .*feed-back-errors"),
+        ("reconstruct.steps=8", r"fits none of the recipes rtn, carsam-plus: no step is called"),
+        ("steps=8", "write step.parameter=value"),
+        ("polish.stpes=8", "has no parameter stpes; its parameters are .*steps"),
+        ("polish.steps=few", "expected a whole number"),
+        ("centre-inputs.steps=8", "has no parameter steps; its parameters are none"),
+        ("round-to-nearest.weights=best", "Observer best is not known"),
+    ],
+)
+def test_a_setting_that_fits_no_recipe_is_refused(plan, tmp_path, setting, said):
+    wrong = replace(plan, recipes=("rtn", "carsam-plus"), settings=("polish.boxes=2", setting))
+    with pytest.raises(UserError, match=said):
+        run_plan(wrong, tmp_path / "cells", Silent())
+    assert not list(tmp_path.glob("cells/*"))
+
+
+def test_cells_of_other_settings_are_not_taken_over(plan, tmp_path):
+    """Those of a recipe that has the step; the float model has none and is kept."""
+    folder = tmp_path / "cells"
+    folder.mkdir()
+    for cell in replace(plan, recipes=("rtn", "carsam-plus")).cells():
+        done = {"cell": cell.to_json(), "evaluation": {}}
+        (folder / f"{cell.name}.result.json").write_text(json.dumps(done))
+    asked = replace(plan, recipes=("rtn", "carsam-plus"), settings=("polish.steps=8",))
+    with pytest.raises(UserError, match=r"carsam-plus-w8a8-seed0\.result\.json is the result"):
+        run_plan(asked, folder, Silent())
 
 
 def test_results_of_another_comparison_are_not_mixed_in(plan, tmp_path):

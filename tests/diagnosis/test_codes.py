@@ -24,7 +24,7 @@ def boxes(side: int) -> Prompts:
 @pytest.fixture
 def quantized(tiny_sam, image_folder):
     def quantized(bits: str):
-        return quantize(tiny_sam, image_folder, bits=bits, count=2)
+        return quantize(tiny_sam, image_folder, "rtn", bits=bits, count=2)
 
     return quantized
 
@@ -64,7 +64,7 @@ def test_more_prompts_than_the_native_engine_takes_at_once_are_refused(quantized
 @pytest.mark.parametrize("bits", BITS)
 def test_masks_of_sam_mini_agree(tmp_path, bits) -> None:
     write_scenes(tmp_path, 2, seed=0, size=128)
-    model = quantize("sam-mini", tmp_path / "images", bits=bits, count=1)
+    model = quantize("sam-mini", tmp_path / "images", "rtn", bits=bits, count=1)
     engines = (
         TorchEngine(model.family, model.module, "simulated"),
         NativeEngine(model.to_checkpoint()),

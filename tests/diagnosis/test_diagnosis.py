@@ -30,7 +30,7 @@ def case():
 
 @pytest.fixture
 def quantized(tiny_sam, image_folder):
-    return quantize(tiny_sam, image_folder, bits="w3a3", count=2)
+    return quantize(tiny_sam, image_folder, "rtn", bits="w3a3", count=2)
 
 
 @pytest.fixture
@@ -138,7 +138,7 @@ def test_token_shares_count_covered_pixels():
 
 def test_the_report_is_written_whole(tiny_sam, image_folder, tmp_path):
     tiny_sam.save_pretrained(tmp_path / "model")
-    quantize(str(tmp_path / "model"), image_folder, count=1).save(tmp_path / "run")
+    quantize(str(tmp_path / "model"), image_folder, "rtn", count=1).save(tmp_path / "run")
     report = examine(tmp_path / "run", image_folder, tmp_path / "out", count=1, progress=Silent())
     written = json.loads((tmp_path / "out" / "doctor.json").read_text())
     assert written["advice"] == report.diagnosis.advice()

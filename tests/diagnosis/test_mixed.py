@@ -52,7 +52,7 @@ def test_budgets_that_make_no_sense_are_refused(mean, measure):
 
 
 def test_a_model_is_quantized_by_the_rules(tiny_sam, image_folder):
-    quantized = quantize(tiny_sam, image_folder, bits="w3a3", count=1)
+    quantized = quantize(tiny_sam, image_folder, "rtn", bits="w3a3", count=1)
     model = SwitchedModel(quantized, tiny_sam)
     recipe = make_recipe("rtn", "w3a3")
     plans = plan_units(model.family.stages(model.module), model.family.sites(model.module), recipe)

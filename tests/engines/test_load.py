@@ -10,7 +10,7 @@ from carsam.simulation import slots
 
 @pytest.fixture
 def run(tiny_sam, image_folder, tmp_path):
-    quantize(tiny_sam, image_folder, count=1).save(tmp_path / "run")
+    quantize(tiny_sam, image_folder, "rtn", count=1).save(tmp_path / "run")
     return tmp_path / "run"
 
 
@@ -24,7 +24,7 @@ def test_a_run_is_loaded_with_the_engine_asked_for(run, engine, mode):
 
 
 def test_a_grid_that_native_has_not_falls_back_to_simulated(tiny_sam, image_folder, tmp_path):
-    model = quantize(tiny_sam, image_folder, count=1)
+    model = quantize(tiny_sam, image_folder, "rtn", count=1)
     site = next(site for site in model.sites if site.type == "attention")
     grid = LogGrid(torch.tensor([0.5]), 1, 4)
     slots.set_quantizer_(model.module, site, "key", grid)

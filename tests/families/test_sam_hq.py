@@ -38,7 +38,7 @@ def test_a_prepared_model_computes_what_the_original_does(tiny_sam_hq):
 
 
 def test_it_is_quantized_strictly_and_comes_back(tiny_sam_hq, image_folder, photo):
-    model = quantize(tiny_sam_hq, image_folder, count=2)
+    model = quantize(tiny_sam_hq, image_folder, "rtn", count=2)
     assert_strict(model, [photo])
     again = from_checkpoint(model.to_checkpoint())
     for name, tensor in model.module.state_dict().items():

@@ -98,7 +98,7 @@ def filled_boxes(masks):
 
 
 def test_weights_fit_in_twelve_megabytes():
-    weights = files("carsam.families") / "sam_mini" / "model.safetensors"
+    weights = files("carsam") / "models" / "sam-mini" / "model.safetensors"
     assert len(weights.read_bytes()) <= 12_000_000
 
 

@@ -13,7 +13,7 @@ from carsam.simulation.model import from_checkpoint, load_simulated
 
 @pytest.fixture
 def run(tiny_sam, image_folder, tmp_path):
-    model = quantize(tiny_sam, image_folder, count=1, rules=["encoder.mlp=w3a5"])
+    model = quantize(tiny_sam, image_folder, "rtn", count=1, rules=["encoder.mlp=w3a5"])
     model.save(tmp_path / "run")
     return model, tmp_path / "run"
 

@@ -38,7 +38,7 @@ def sound(tmp_path_factory) -> Path:
 
     folder = tmp_path_factory.mktemp("sound")
     images = write_scenes(folder / "scenes", 1, seed=1, size=64).parent / "images"
-    quantize(SamModel(config).eval(), images, count=1).save(folder / "run")
+    quantize(SamModel(config).eval(), images, "rtn", count=1).save(folder / "run")
     return folder / "run"
 
 

@@ -131,7 +131,7 @@ ATTENTION = "mask_decoder.transformer.layers.0.cross_attn_token_to_image"
 @pytest.fixture
 def mixed_model(tiny_sam, image_folder):
     """A quantized model with a logarithmic grid for probabilities and groups of channels."""
-    model = quantize(tiny_sam, image_folder, count=1)
+    model = quantize(tiny_sam, image_folder, "rtn", count=1)
     sites = {site.path: site for site in model.sites}
     probabilities = LogGrid(torch.tensor([0.9]), 2, 4)
     slots.set_quantizer_(model.module, sites[ATTENTION], "probabilities", probabilities)

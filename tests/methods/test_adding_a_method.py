@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from carsam import methods
 from carsam.calibration.quantize import quantize
 from carsam.evaluation.strict import assert_strict
+from carsam.methods import registry
 from carsam.methods.recipe import Step
 
 PAGE = Path(__file__).parents[2] / "docs" / "adding_a_method.md"
@@ -27,7 +27,7 @@ def examples():
 def test_the_recipe_and_the_step_of_the_page_work(
     examples, monkeypatch, tiny_sam, image_folder, photo
 ):
-    monkeypatch.setitem(methods.STEPS, "shrink-ranges", examples["ShrinkRanges"])
+    monkeypatch.setitem(registry.STEPS, "shrink-ranges", examples["ShrinkRanges"])
     recipe = examples["RECIPE"].with_parameters(["reconstruct.steps=2"])
     grids, *rest = recipe.steps
     recipe = replace(recipe, steps=(grids, Step("shrink-ranges", {"factor": 0.8}), *rest))

@@ -2,6 +2,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from carsam.errors import UserError
 from carsam.methods.recipe import Bits, Recipe, Rule
 from carsam.methods.registry import make_recipe, make_steps, make_whole_steps
 
@@ -61,11 +62,39 @@ def test_a_setting_reaches_the_step():
         ("polish.weights=mse", 'has no step "polish"'),
         ("round-to-nearest.wieghts=mse", "has no parameter wieghts"),
         ("round-to-nearest.weights=best", "Observer best is not known"),
+        ("round-to-nearest.rounds_weights=1", "rounds_weights .* is 1; expected true or false"),
     ],
 )
 def test_settings_that_make_no_sense_are_refused(settings, message):
     with pytest.raises(ValueError, match=message):
         make_recipe("rtn", "w4a4", settings=(settings,))
+
+
+@pytest.mark.parametrize(
+    ("setting", "message"),
+    [
+        ("reconstruct.steps=many", "steps of step reconstruct is many; expected a whole number"),
+        ("reconstruct.steps=2.5", "steps of step reconstruct is 2.5; expected a whole number"),
+        ("reconstruct.steps=true", "steps of step reconstruct is True; expected a whole number"),
+        ("reconstruct.keep=half", "keep of step reconstruct is half; expected a number"),
+    ],
+)
+def test_values_of_another_type_are_refused(setting, message):
+    with pytest.raises(ValueError, match=message):
+        make_recipe("qdrop", "w4a4", settings=(setting,))
+
+
+def test_a_whole_number_is_a_number():
+    (_, reconstruct) = make_steps(make_recipe("qdrop", "w4a4", settings=("reconstruct.keep=1",)))
+    assert reconstruct.keep == 1
+
+
+@pytest.mark.parametrize(
+    "damage", [{"steps": None}, {"steps": [{"nme": "x"}]}, {"bits": 4}, {"rules": [5]}]
+)
+def test_a_damaged_recipe_is_refused(damage):
+    with pytest.raises(UserError, match="The recipe is damaged"):
+        Recipe.from_dict({**make_recipe("rtn", "w4a4").to_dict(), **damage})
 
 
 def test_an_unknown_recipe_is_refused():

@@ -21,7 +21,7 @@ BOX = np.array([10, 10, 80, 70])
 
 @pytest.fixture
 def run(tiny_sam, image_folder, tmp_path) -> Path:
-    quantize(tiny_sam, image_folder, count=1).save(tmp_path / "run")
+    quantize(tiny_sam, image_folder, "rtn", count=1).save(tmp_path / "run")
     return tmp_path / "run"
 
 
@@ -56,7 +56,7 @@ def test_a_folder_is_enough(run, photo, tmp_path) -> None:
 def test_another_image_engine_or_checkpoint_is_encoded_anew(
     run, photo, cache, tiny_sam, image_folder
 ) -> None:
-    other = quantize(tiny_sam, image_folder, count=1, bits="w8a8").to_checkpoint()
+    other = quantize(tiny_sam, image_folder, "rtn", count=1, bits="w8a8").to_checkpoint()
     masks(SamPredictor(run, cache), photo)
     masks(SamPredictor(run, cache), photo[::-1].copy())
     masks(SamPredictor(load(run, "simulated"), cache), photo)

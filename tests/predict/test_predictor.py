@@ -4,9 +4,11 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from carsam.errors import UserError
+from carsam.images.prompts import Prompts
 from carsam.predict.predictor import SamPredictor
 
 SIDE, TOKENS = 64, 8
@@ -220,7 +222,7 @@ POINT = {"point_coords": [[3, 4]], "point_labels": [1]}
         ({**POINT, "point_labels": [2]}, ["[2]", "1 (foreground)"]),
         ({**POINT, "point_labels": [0.5]}, ["[0.5]"]),
         ({**POINT, "point_coords": [3, 4]}, ["points", "(P, N, 2)"]),
-        ({"point_coords": np.empty((0, 2)), "point_labels": []}, ["(1, 0, 2)", "N >= 1"]),
+        ({"point_coords": np.empty((0, 2)), "point_labels": []}, ["neither points nor a box"]),
         ({**POINT, "point_coords": [[np.nan, 4]]}, ["points", "NaN"]),
         ({**POINT, "point_coords": [["a", 4]]}, ["points", "numbers"]),
         ({"box": [0, 0, np.inf, 4]}, ["boxes", "infinite"]),
@@ -228,13 +230,111 @@ POINT = {"point_coords": [[3, 4]], "point_labels": [1]}
         ({"box": [[0, 0, 4, 4]] * 2}, ["(2, 4)", "predict_batch"]),
         ({"box": [9, 0, 4, 4]}, ["[9.0, 0.0, 4.0, 4.0]", "x0 <= x1"]),
         ({"box": [0, 9, 4, 4]}, ["y0 <= y1"]),
+        ({**POINT, "point_labels": ["object"]}, ["labels", "numbers"]),
+        ({**POINT, "point_labels": [[1], [1, 0]]}, ["labels", "numbers"]),
+        ({**POINT, "point_labels": [np.nan]}, ["[nan]"]),
+        ({**POINT, "point_labels": []}, ["points without labels"]),
+        ({"box": [], "point_coords": []}, ["neither points nor a box"]),
+        ({"box": [[0, 0], [4]]}, ["boxes", "numbers"]),
+        ({"box": [None, 0, 4, 4]}, ["boxes", "NaN"]),
+        ({"box": [0, 0, 1e300, 4]}, ["boxes", "infinite"]),
+        ({"box": "0,0,4,4"}, ["boxes", "numbers"]),
+        ({"box": [0.1, 0.2, 0.9, 0.8]}, ["[0.1, 0.2, 0.9, 0.8]", "normalised", "120", "90"]),
+        ({"box": [0, 0, 1, 1]}, ["normalised", "pixels"]),
+        ({"box": [0.5, 0.5, 0.2, 0.2]}, ["normalised"]),
+        ({**POINT, "point_coords": [[0.5, 0.25]]}, ["[0.5, 0.25]", "normalised", "pixels"]),
+        ({"box": [130, 10, 150, 50]}, ["[130.0, 10.0, 150.0, 50.0]", "outside", "120 pixels wide"]),
+        ({"box": [10, 90, 50, 95]}, ["outside", "90 high"]),
+        ({"box": [-20, 10, 0, 50]}, ["outside"]),
+        ({"box": [10, -20, 50, -1]}, ["outside"]),
         ({**POINT, "mask_input": np.zeros((LOW, LOW))}, ["mask input", "(1, 32, 32)"]),
+        ({**POINT, "mask_input": np.zeros((0, LOW, LOW))}, ["mask input", "(1, 0, 32, 32)"]),
+        ({**POINT, "mask_input": "mask.png"}, ["mask input", "numbers"]),
         ({**POINT, "mask_input": np.zeros((1, 256, 256))}, ["(1, 1, 256, 256)"]),
         ({**POINT, "mask_input": np.full((1, LOW, LOW), np.nan)}, ["mask input", "NaN"]),
     ],
 )
 def test_wrong_prompts_are_refused(predictor, prompt, words):
     refused(lambda: predictor.predict(**prompt), *words)
+
+
+@pytest.mark.parametrize("empty", [np.empty((0, 2)), [], np.empty(0), torch.empty(0, 2)])
+def test_points_without_elements_beside_a_box_are_none(predictor, engine, empty):
+    labels = np.empty(0)
+    predictor.predict(point_coords=empty, point_labels=labels, box=BOX)
+    assert engine.decoded[0].points is None and engine.decoded[0].labels is None
+
+
+@pytest.mark.parametrize("empty", [np.empty((0, 4)), []])
+def test_a_box_without_elements_beside_points_is_none(predictor, engine, empty):
+    predictor.predict(**POINT, box=empty)
+    assert engine.decoded[0].boxes is None
+
+
+@pytest.mark.parametrize("points", [np.empty((2, 0, 2)), np.empty((0, 1, 2))])
+def test_points_without_elements_beside_a_batch_of_boxes_are_none(predictor, engine, points):
+    predictor.predict_batch([BOX, BOX], points, np.empty(points.shape[:2]))
+    assert engine.decoded[0].points is None
+
+
+def test_no_boxes_at_all_give_no_masks(predictor):
+    assert predictor.predict_batch([])[0].shape == (0, 1, 90, 120)
+
+
+def test_tensors_with_gradients_are_prompts(predictor, engine):
+    box = torch.tensor([20.0, 15, 100, 80], dtype=torch.bfloat16, requires_grad=True)
+    points = torch.tensor([[60.0, 45]], requires_grad=True)
+    masks = torch.zeros(1, LOW, LOW, requires_grad=True)
+    predictor.predict(points, torch.tensor([True]), box, masks)
+    (prompts,) = engine.decoded
+    predictor.predict([[60, 45]], [1.0], BOX, np.zeros((1, LOW, LOW)))
+    again = engine.decoded[1]
+    for name in ("points", "labels", "boxes", "masks"):
+        np.testing.assert_array_equal(getattr(prompts, name), getattr(again, name))
+
+
+def test_a_box_of_a_pixel_in_a_batch_of_others_is_no_normalised_one(predictor, engine):
+    predictor.predict_batch([[0, 0, 1, 1], BOX])
+    assert len(engine.decoded[0]) == 2
+
+
+def test_the_pixel_of_an_image_of_one_is_a_box(engine):
+    predictor = SamPredictor(engine)
+    predictor.set_image(np.zeros((1, 1, 3), np.uint8))
+    assert predictor.predict(box=[0, 0, 1, 1])[0].shape == (3, 1, 1)
+
+
+def test_a_point_on_the_first_pixels_is_a_point(predictor):
+    assert predictor.predict([[1, 0]], [1])[0].shape == (3, 90, 120)
+
+
+def test_checked_prompts_are_predicted_as_they_are(predictor):
+    prompts = Prompts(boxes=predictor.frame.map_boxes(BOX[None].astype(np.float32)))
+    for found, expected in zip(
+        predictor.predict_prompts(prompts), predictor.predict_batch(BOX[None]), strict=True
+    ):
+        np.testing.assert_array_equal(found, expected)
+
+
+def test_deep_images_are_told_of(predictor, tmp_path):
+    Image.fromarray(np.arange(5000, dtype=np.uint16).reshape(50, 100)).save(tmp_path / "deep.png")
+    said = []
+    predictor.set_image(tmp_path / "deep.png", warn=said.append)
+    assert len(said) == 1 and "0 to 4999" in said[0]
+
+
+def test_a_photo_beyond_the_limit_needs_a_higher_one(predictor, photo, tmp_path, monkeypatch):
+    Image.fromarray(photo).save(tmp_path / "photo.png")
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 1000)
+    refused(lambda: predictor.set_image(tmp_path / "photo.png"), "max_megapixels=1")
+    predictor.set_image(tmp_path / "photo.png", max_megapixels=1)
+    assert predictor.original_size == (90, 120)
+
+
+@pytest.mark.parametrize("image", [None, 3, {}, [[0.5]], b"photo.png", "", ".", "no.png", "\0"])
+def test_what_is_no_image_is_refused(predictor, image):
+    refused(lambda: predictor.set_image(image))
+    assert not predictor.is_image_set
 
 
 def test_prompts_of_different_number_are_refused(predictor):

@@ -5,35 +5,34 @@ from pathlib import Path
 import numpy as np
 
 from carsam.engines.base import Engine
-from carsam.errors import UserError
 from carsam.images.preprocess import preprocess
 from carsam.images.prompts import Prompts
+from carsam.progress import Progress, Silent
 
 GRID_SIDE = 4
 POINTS_AT_ONCE = 8
 OVERLAP_LIMIT = 0.7
 
 
-def annotated_boxes(coco_json: str | Path) -> dict[str, np.ndarray]:
-    """Return the boxes (P, 4), x0 y0 x1 y1, of every image with an object, by file name.
+def annotated_boxes(
+    coco_json: str | Path,
+    image_folder: str | Path | None = None,
+    progress: Progress | None = None,
+) -> dict[str, np.ndarray]:
+    """Return the boxes (P, 4), x0 y0 x1 y1, of every image with an object, by its path.
 
-    Crowds and boxes without an area are left out.
+    Args:
+        coco_json: COCO instances json; crowds and what lies outside its image are left out.
+        image_folder: folder of the images, in which the paths are; None keeps those of the json.
+        progress: hears of what is left out.
 
     Raises:
-        UserError: the file is not a COCO json, or no image has a box.
+        UserError: the file is not a COCO json, no image has a box, or none is in the folder.
     """
-    from carsam.evaluation.coco_data import read_coco
+    from carsam.evaluation.coco_boxes import read_boxes
 
-    data = read_coco(coco_json)
-    boxes: dict[str, np.ndarray] = {}
-    for image in data.images:
-        found = np.array([a.box for a in data.of_image(image.id) if not a.crowd]).reshape(-1, 4)
-        usable = found[(found[:, 2] > found[:, 0]) & (found[:, 3] > found[:, 1])]
-        if len(usable):
-            boxes[image.file_name] = usable
-    if not boxes:
-        raise UserError(f"{coco_json} holds no object with a box; calibration needs prompts.")
-    return boxes
+    boxes = read_boxes(coco_json, image_folder, progress or Silent())
+    return {name: np.array(of_image) for name, of_image in boxes.items()}
 
 
 def found_boxes(engine: Engine, image: np.ndarray, limit: int, seed: int) -> np.ndarray:

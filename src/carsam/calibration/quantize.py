@@ -19,7 +19,7 @@ from carsam.engines.load import resolve_device
 from carsam.engines.torch_engine import TorchEngine
 from carsam.families import load_model, source_name
 from carsam.images.read import sample_images
-from carsam.methods.recipe import Recipe
+from carsam.methods.recipe import DEFAULT_RECIPE, Recipe
 from carsam.methods.registry import make_recipe
 from carsam.progress import Progress, Silent
 from carsam.simulation.model import QuantizedModel, prepare
@@ -29,7 +29,7 @@ from carsam.system import peak_memory
 def quantize(
     source: str | Path | Module,
     images: str | Path,
-    recipe: str | Recipe = "rtn",
+    recipe: str | Recipe = DEFAULT_RECIPE,
     bits: str = "w4a4",
     *,
     rules: Sequence[str] = (),
@@ -82,9 +82,16 @@ def quantize(
     started = time.monotonic()
     if isinstance(recipe, str):
         recipe = make_recipe(recipe, bits, tuple(rules), tuple(settings), budget)
-    boxes = None if coco is None else annotated_boxes(coco)
+    boxes = None if coco is None else annotated_boxes(coco, images, progress)
     sample = sample_images(
-        images, count, seed, exact=exact, among=boxes, avoid=avoid, warn=progress.warn
+        images,
+        count,
+        seed,
+        exact=exact,
+        among=boxes,
+        avoid=avoid,
+        warn=progress.warn,
+        info=progress.info,
     )
     family, model = load_model(source)
     recipe.check_rules((site.path, site.kind) for site in family.sites(model))

@@ -83,10 +83,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
             USER_ERROR,
         )
     except OSError as error:
-        if error.errno != errno.ENOSPC:
-            raise
         where = f" ({error.filename})" if error.filename else ""
-        return _fail(f"The disk is full{where}. Free some space and run again.", USER_ERROR)
+        if error.errno == errno.ENOSPC:
+            return _fail(f"The disk is full{where}. Free some space and run again.", USER_ERROR)
+        if not where:  # no file's fault
+            raise
+        return _fail(f"A file cannot be read or written: {error.strerror}{where}.", USER_ERROR)
     return 0
 
 

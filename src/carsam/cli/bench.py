@@ -11,8 +11,10 @@ from cyclopts import Parameter
 
 from carsam.cli.options import Common
 from carsam.errors import UserError
-from carsam.formats.files import write_text
+from carsam.formats.files import check_writable, write_whole
 from carsam.threads import current_threads
+
+OTHER_FILE = "Name another file, or make room."
 
 Repeated = Annotated[list[Path] | None, Parameter(negative="")]
 
@@ -60,6 +62,9 @@ def bench(
     if repeats < 1:
         raise UserError(f"Found --repeats {repeats}; expected at least 1.")
     runners = runners_named(f"{engine},{against}")
+    for output in (json, markdown):
+        if output is not None:
+            check_writable(output, OTHER_FILE)
     with options.progress() as progress:
         document = benchmark(
             run,
@@ -76,7 +81,7 @@ def bench(
     text = table(document)
     for path, content in ((json, json_format.dumps(document, indent=1) + "\n"), (markdown, text)):
         if path is not None:
-            write_text(path, content)
+            write_whole(path, content, OTHER_FILE)
     print(text, end="")
 
 

@@ -1,6 +1,7 @@
 """`carsam compare`: every method on the same model, images and strict evaluation."""
 
 import json
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -9,8 +10,10 @@ from cyclopts import Parameter
 from carsam.cli.options import Common
 from carsam.errors import UserError
 from carsam.extras import require
-from carsam.formats.files import write_text
+from carsam.formats.files import check_writable, write_if_possible, write_whole
 from carsam.threads import current_threads
+
+OTHER_FOLDER = "Give another folder for the table, or make room."
 
 
 def compare(
@@ -47,7 +50,8 @@ def compare(
             evaluated on never calibrate.
         calibration_coco: their COCO json, whose boxes then prompt the decoder.
         count: calibration images.
-        setting: step.parameter=value, a change to a step of every recipe that has it.
+        setting: step.parameter=value, a change to a step of every recipe that has it; one that fits
+            no recipe is refused. Repeat for more.
         engine: what evaluates; native takes less time.
         limit: evaluate on so many images only.
     """
@@ -55,16 +59,16 @@ def compare(
     options.prepare()
     require("quantize")
     from carsam.comparison.plot import save_cost_plot, save_plot
-    from carsam.comparison.run import Plan, run_plan
+    from carsam.comparison.run import Plan, run_plan, settings_by_recipe
     from carsam.comparison.table import caption, document, markdown, rows
     from carsam.engines.load import resolve_device
     from carsam.methods.registry import make_recipe, recipe_names
 
     names = recipe_names(recipes)
     widths = tuple(bits.split(","))
-    for name in names:
-        for width in widths:
-            make_recipe(name, width)  # refuses what is not understood before hours of work
+    for width in widths:
+        make_recipe(names[0], width)  # refuses what is not understood before hours of work
+    settings_by_recipe(names, setting or ())  # so does this
     if seeds < 1:
         raise UserError(f"Found --seeds {seeds}; expected at least 1.")
     plan = Plan(
@@ -83,13 +87,15 @@ def compare(
         engine,
         limit,
     )
+    check_writable(out / "table.json", OTHER_FOLDER)
     with options.progress() as progress:
         results = run_plan(plan, out / "cells", progress)
-    table = rows(results)
-    text = f"{caption(plan, results)}\n{markdown(table)}"
-    write_text(out / "table.json", json.dumps(document(plan, results), indent=1) + "\n")
-    write_text(out / "table.md", text)
-    save_plot(table, out / "table.svg")
-    save_cost_plot(table, out / "cost.svg")
+        table = rows(results)
+        numbers = json.dumps(document(plan, results), indent=1) + "\n"
+        write_whole(out / "table.json", numbers, OTHER_FOLDER)
+        text = f"{caption(plan, results)}\n{markdown(table)}"
+        write_whole(out / "table.md", text, OTHER_FOLDER)
+        write_if_possible(out / "table.svg", partial(save_plot, table), progress.warn)
+        write_if_possible(out / "cost.svg", partial(save_cost_plot, table), progress.warn)
     print(text, end="")
     print(f"Table: {out / 'table.md'}, plots: {out / 'table.svg'}, {out / 'cost.svg'}")

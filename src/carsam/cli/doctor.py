@@ -9,7 +9,9 @@ from rich.table import Table
 from carsam.cli.options import Common
 from carsam.cli.terminal import Terminal
 from carsam.extras import require
-from carsam.formats.files import write_text
+from carsam.formats.files import write_whole
+
+RULES = "rules.txt"
 
 
 def doctor(
@@ -46,9 +48,11 @@ def doctor(
     options.prepare()
     require("quantize")
     from carsam.diagnosis.mixed import choose_bits, rules
-    from carsam.diagnosis.report import examine
+    from carsam.diagnosis.report import OTHER_FOLDER, examine
     from carsam.engines.load import resolve_device
 
+    if mixed is not None:
+        choose_bits((), mixed, budget)  # refuses what is not understood before the work
     with options.progress() as progress:
         report = examine(
             run,
@@ -62,6 +66,10 @@ def doctor(
             progress=progress,
         )
     found = report.diagnosis
+    lines: tuple[str, ...] = ()
+    if mixed is not None:
+        lines = rules(report.costs, choose_bits(report.costs, mixed, budget))
+        write_whole(out / RULES, ("\n".join(lines) + "\n").encode(), OTHER_FOLDER)
     table = Table("Unit", "Alone: lost IoU %", "logit error", "Up to here: lost IoU %")
     for alone, until in zip(found.alone, found.cumulative, strict=True):
         cells = (f"{alone.lost_iou:.2f}", f"{alone.logit_error:.4f}", f"{until.lost_iou:.2f}")
@@ -88,8 +96,6 @@ def doctor(
             f"changes are rises); {put_back} of {len(report.losses)} trainings were put back."
         )
     print(found.advice())
-    if mixed is not None:
-        lines = rules(report.costs, choose_bits(report.costs, mixed, budget))
-        write_text(out / "rules.txt", "\n".join(lines) + "\n")
-        print(f"{out / 'rules.txt'}:")
+    if lines:
+        print(f"{out / RULES}:")
         print("\n".join(lines))

@@ -2,14 +2,12 @@
 
 from pathlib import Path
 
-import numpy as np
-
 from carsam.cli.options import Common, EngineName, embedding_cache
 from carsam.engines.load import load
 from carsam.errors import UserError
-from carsam.images.preprocess import preprocess
-from carsam.images.read import list_images, read_image
-from carsam.progress import Progress
+from carsam.images.preprocess import normalise_and_pad
+from carsam.images.read import list_images, read_resized
+from carsam.images.remarks import deep_images, skipped_images
 
 
 def embed(
@@ -27,7 +25,7 @@ def embed(
     and extend the same folder; to empty it, delete it.
 
     Args:
-        model: folder of a quantized model, or a float model.
+        model: folder of a quantized model, sam-mini-w4a4 (bundled), or a float model.
         images: folder of images, searched with its subfolders.
         cache: folder of the embeddings; $CARSAM_CACHE unless given.
         engine: the arithmetic to run the model with.
@@ -38,23 +36,26 @@ def embed(
         embeddings = embedding_cache(cache, progress)
         if embeddings is None:
             raise UserError("No place for the embeddings; give --cache DIR, or set CARSAM_CACHE.")
-        paths = list_images(images)
+        embeddings.check()
+        paths = list_images(images, warn=progress.warn, info=progress.info)
         loaded = load(model, engine, options.device)
+        unreadable, deep = skipped_images(progress.warn), deep_images(progress.warn)
+        side = loaded.image_size
         progress.start("Encoding", len(paths))
         for path in paths:
-            image = _read(path, progress)
-            if image is not None:
-                embeddings.encode(loaded, preprocess(image, loaded.image_size)[0])
+            try:
+                image, _ = read_resized(path, side, warn=deep.add)
+            except UserError as error:
+                unreadable.add(f"Skipped an image. {error}")
+            else:
+                embeddings.encode(loaded, normalise_and_pad(image, side))
+            if embeddings.lost:
+                raise UserError(f"The embedding of {path} could not be kept; stopped there.")
             progress.advance(note=path.name)
+        unreadable.finish()
+        deep.finish()
     computed, found = embeddings.computed, embeddings.found
     if not computed + found:
         raise UserError(f"None of the {len(paths)} images in {images} could be read.")
-    print(f"{embeddings.folder}: {computed} embeddings computed, {found} already there")
-
-
-def _read(path: Path, progress: Progress) -> np.ndarray | None:
-    try:
-        return read_image(path)
-    except UserError as error:
-        progress.warn(f"Skipped an image. {error}")
-        return None
+    skipped = f", {unreadable.count} images skipped" if unreadable.count else ""
+    print(f"{embeddings.folder}: {computed} embeddings computed, {found} already there{skipped}")

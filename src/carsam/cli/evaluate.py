@@ -13,7 +13,9 @@ from carsam.engines.base import Engine
 from carsam.engines.load import load
 from carsam.errors import UserError
 from carsam.extras import require
+from carsam.formats.bundled import is_run
 from carsam.formats.checkpoint import MANIFEST_FILE, read_checkpoint, update_manifest
+from carsam.formats.files import check_writable
 from carsam.progress import Progress
 
 
@@ -37,7 +39,7 @@ def evaluate(
     """Measure a model's masks against COCO annotations (needs the extra `quantize`).
 
     Args:
-        model: folder of a quantized model, or a float model.
+        model: folder of a quantized model, sam-mini-w4a4 (bundled), or a float model.
         coco: COCO instances json.
         images: folder of its images.
         json: where the result goes.
@@ -55,10 +57,14 @@ def evaluate(
     require("quantize", "faster_coco_eval")
     from carsam.evaluation.evaluate import evaluate as measure
 
-    if json.is_dir():
-        raise UserError(f"{json} is a folder; give the name of a file for the result.")
-    if record and not (Path(model) / MANIFEST_FILE).exists():
-        raise UserError(f"{model} is no quantized model, so --record has no place to write to.")
+    check_writable(json, "Give a file in a folder you may write to.")
+    if record:
+        manifest = Path(model) / MANIFEST_FILE
+        if not manifest.exists():
+            raise UserError(
+                f"{model} is no folder of a quantized model, so --record has no place to write to."
+            )
+        check_writable(manifest, "Leave --record away, or copy the model to another folder.")
     with options.progress() as progress:
         result = measure(
             load(model, engine, options.device),
@@ -91,7 +97,7 @@ def _float_engine(model: str, compare: str, device: str, progress: Progress) -> 
         return None
     if compare != "auto":
         return load(compare, "float", device)
-    if not (Path(model) / MANIFEST_FILE).exists():
+    if not is_run(model):
         return None
     source = read_checkpoint(model).manifest["source"]
     try:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 from cyclopts import Parameter
+from PIL import Image
 
 from carsam.errors import UserError
 from carsam.predict.embeddings import EmbeddingCache
@@ -35,6 +36,7 @@ class Common:
         device: where torch computes; auto takes CUDA when there is one.
         threads: threads to compute with; unless given, all processors that the process may use, at
             most $OMP_NUM_THREADS.
+        max_megapixels: most million pixels that an image file may have; 89 unless given.
     """
 
     quiet: Annotated[bool, Parameter(negative="")] = False
@@ -42,6 +44,7 @@ class Common:
     seed: int = 0
     device: Device = "auto"
     threads: int | None = None
+    max_megapixels: float | None = None
 
     def prepare(self) -> None:
         """Set up the process, before torch and transformers are imported: they read it then."""
@@ -54,6 +57,12 @@ class Common:
         if self.threads is not None and not 1 <= self.threads <= MOST_THREADS:
             raise UserError(f"Found --threads {self.threads}; expected 1 to {MOST_THREADS}.")
         set_threads(self.threads)
+        if self.max_megapixels is not None:
+            if not self.max_megapixels > 0:
+                raise UserError(
+                    f"Found --max-megapixels {self.max_megapixels}; expected more than 0."
+                )
+            Image.MAX_IMAGE_PIXELS = int(min(self.max_megapixels * 1e6, sys.maxsize))
 
     @contextmanager
     def progress(self) -> Iterator[Progress]:

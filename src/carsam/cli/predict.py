@@ -11,13 +11,14 @@ from carsam.cli.options import Common, EngineName, embedding_cache, parse_box, p
 from carsam.engines.load import load
 from carsam.errors import UserError
 from carsam.images.drawing import (
+    check_mask_path,
     check_picture_path,
     draw_prompt,
-    mask_picture,
     overlay_mask,
+    save_mask,
     save_picture,
 )
-from carsam.images.read import read_image
+from carsam.images.read import check_image, read_image
 from carsam.predict.predictor import SamPredictor
 
 
@@ -27,8 +28,8 @@ def predict(
     /,
     *,
     out: Path,
-    box: str | None = None,
-    point: Annotated[list[str] | None, Parameter(negative="")] = None,
+    box: Annotated[str | None, Parameter(allow_leading_hyphen=True)] = None,
+    point: Annotated[list[str] | None, Parameter(negative="", allow_leading_hyphen=True)] = None,
     overlay: Path | None = None,
     engine: EngineName = "auto",
     cache: Path | None = None,
@@ -40,9 +41,9 @@ def predict(
     IoU is taken.
 
     Args:
-        model: folder of a quantized model, or a float model.
+        model: folder of a quantized model, sam-mini-w4a4 (bundled), or a float model.
         photo: the image file.
-        out: where the mask goes, a picture of 0 and 255 as large as the photo.
+        out: where the mask goes, a lossless picture of 0 and 255 as large as the photo.
         box: x0,y0,x1,y1 in pixels of the photo.
         point: x,y of the object, or x,y,0 of what is not; repeat for more points.
         overlay: where a picture of photo, prompt and mask goes.
@@ -55,14 +56,15 @@ def predict(
     points = [parse_point(text) for text in point or []]
     if corners is None and not points:
         raise UserError("Nothing to look for; give --box x0,y0,x1,y1 or --point x,y.")
-    for path in (out, overlay):
-        if path is not None:
-            _check_output(path, photo)
-    image = read_image(photo)
+    check_mask_path(out)
+    if overlay is not None:
+        check_picture_path(overlay)
+    _check_different(photo, out, overlay)
+    check_image(photo)
     with options.progress() as progress:
         embeddings = embedding_cache(cache, progress)
         predictor = SamPredictor(load(model, engine, options.device), embeddings)
-        predictor.set_image(image)
+        predictor.set_image(photo, warn=progress.warn)
     masks, ious, _ = predictor.predict(
         point_coords=np.array([place[:2] for place in points]) if points else None,
         point_labels=np.array([place[2] for place in points]) if points else None,
@@ -71,14 +73,18 @@ def predict(
     )
     best = int(ious.argmax())
     mask = masks[best]
-    save_picture(mask_picture(mask), out)
+    save_mask(mask, out)
+    print(f"{out}: {mask.mean():.1%} of the photo, predicted IoU {ious[best]:.3f}")
     if overlay is not None:
+        image = read_image(photo, warn=lambda _: None)  # what there is to say has been said
         drawn = draw_prompt(overlay_mask(image, mask), corners, points)
         save_picture(Image.fromarray(drawn), overlay)
-    print(f"{out}: {mask.mean():.1%} of the photo, predicted IoU {ious[best]:.3f}")
 
 
-def _check_output(path: Path, photo: Path) -> None:
-    check_picture_path(path)
-    if path.exists() and photo.exists() and path.samefile(photo):
-        raise UserError(f"{path} is the photo itself; choose another name for the output.")
+def _check_different(photo: Path, out: Path, overlay: Path | None) -> None:
+    """Refuse an output that would overwrite the photo or the other output."""
+    for path in (out, overlay):
+        if path is not None and path.exists() and photo.exists() and path.samefile(photo):
+            raise UserError(f"{path} is the photo itself; choose another name for the output.")
+    if overlay is not None and overlay.resolve() == out.resolve():
+        raise UserError(f"--out and --overlay are both {out}; give them different names.")

@@ -10,6 +10,7 @@ from carsam.errors import UserError
 from carsam.extras import require
 from carsam.formats.checkpoint import check_output_folder, read_checkpoint
 from carsam.formats.inventory import bytes_on_disk, float32_bytes
+from carsam.methods.recipe import DEFAULT_RECIPE
 
 Repeated = Annotated[list[str] | None, Parameter(negative="")]
 
@@ -20,7 +21,7 @@ def quantize(
     *,
     images: Path,
     out: Path,
-    recipe: str = "rtn",
+    recipe: str = DEFAULT_RECIPE,
     bits: str = "w4a4",
     rule: Repeated = None,
     mixed: Path | None = None,

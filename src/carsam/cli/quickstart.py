@@ -19,29 +19,32 @@ def quickstart(
     force: Annotated[bool, Parameter(negative="")] = False,
     common: Common | None = None,
 ) -> None:
-    """Quantize the bundled sam-mini to 4 bits, measure it, draw its masks (about two minutes).
+    """Draw masks of the bundled models, quantize one anew, measure all (about three minutes).
 
-    Without photos it uses procedural scenes. Needs the extra `quantize`.
+    Draws the photos of the extra `photos` where it is installed, procedural scenes otherwise, and
+    measures on procedural scenes. Needs the extra `quantize`.
 
     Args:
         out: folder that gets the quantized model, the numbers and a picture.
-        images: folder of photos, given with their annotations.
+        images: folder of photos of your own for all of this, given with their annotations.
         coco: COCO instances json of the photos.
         force: replace the folder of an earlier quickstart.
     """
     options = common or Common()
     options.prepare()
     require("quantize", "torch", "transformers", "faster_coco_eval")
-    from carsam.quickstart import run as work
+    from carsam.quickstart import run, summary
 
     with options.progress() as progress:
-        summary = work.quickstart(out, progress, images, coco, options.seed, options.device, force)
-    table = Table(*work.COLUMNS, title=work.title(summary))
-    for row in work.rows(summary):
+        found = run.quickstart(out, progress, images, coco, options.seed, options.device, force)
+    table = Table(*summary.columns(found), title=summary.title(found))
+    for row in summary.rows(found):
         table.add_row(*row)
     Terminal().print(table)
-    print(f"Picture:  {out / work.PICTURE}")
-    print(f"Numbers:  {out / work.SUMMARY_TEXT}, {out / work.RESULT}")
+    for label, meaning in summary.MEANINGS:
+        print(f"{label:<15} {meaning}")
+    print(f"\nPicture:  {out / run.PICTURE}")
+    print(f"Numbers:  {out / run.SUMMARY_TEXT}")
     print("Next:")
-    for command in work.next_commands(out, program()):
+    for command in run.next_commands(out, program()):
         print(f"  {command}")

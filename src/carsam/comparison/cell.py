@@ -1,17 +1,19 @@
 """One cell of a comparison: quantize with one recipe, bits and seed, prove strictness, evaluate.
 
-Run as a process of its own, whose argument is the cell's json, so that its peak memory is its own
-and a failure does not take the comparison with it.
+Run as a process of its own, whose arguments are the cell's json and the most pixels of an image, so
+that its peak memory is its own and a failure does not take the comparison with it.
 """
 
 import json
-import os
 import sys
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from PIL import Image
+
 from carsam.engines.base import Engine
+from carsam.formats.files import write_whole
 from carsam.threads import set_threads
 
 STRICT_IMAGES = 2
@@ -124,6 +126,7 @@ def main() -> None:
     path = Path(sys.argv[1])
     data: dict[str, Any] = json.loads(path.read_text())
     data |= {key: tuple(value) for key, value in data.items() if isinstance(value, list)}
-    partial = path.with_suffix(".partial")
-    partial.write_text(json.dumps(run_cell(Cell(**data)), indent=1) + "\n")
-    os.replace(partial, path.with_suffix(".result.json"))
+    if len(sys.argv) > 2:
+        Image.MAX_IMAGE_PIXELS = int(sys.argv[2])
+    content = json.dumps(run_cell(Cell(**data)), indent=1) + "\n"
+    write_whole(path.with_suffix(".result.json"), content, "Make room.")

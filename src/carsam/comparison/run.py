@@ -4,14 +4,19 @@ import json
 import subprocess
 from collections.abc import Sequence
 from dataclasses import dataclass
+from difflib import get_close_matches
 from os.path import abspath
 from pathlib import Path
 from typing import Any
 
+from PIL import Image
+
 from carsam.comparison.cell import Cell
 from carsam.errors import UserError
 from carsam.families import source_name
-from carsam.methods.registry import LEGACY_RECIPES, RECIPES
+from carsam.formats.files import write_whole
+from carsam.methods.recipe import parse_setting
+from carsam.methods.registry import make_recipe
 from carsam.progress import Progress
 from carsam.system import python_command
 
@@ -39,14 +44,21 @@ class Plan:
     limit: int | None
 
     def cells(self) -> list[Cell]:
-        """Return the float cell, then all others; their paths mean the same in every folder."""
+        """Return the float cell, then all others, each with the settings that fit its recipe.
+
+        Their paths mean the same in every folder.
+
+        Raises:
+            UserError: as `settings_by_recipe`.
+        """
         jobs = [
             (recipe, bits, seed)
             for bits in self.bits
             for recipe in self.recipes
             for seed in range(self.seeds)
         ]
-        avoid = evaluated_names(self.coco)
+        settings = settings_by_recipe(self.recipes, self.settings)
+        avoid = evaluated_names(self.coco, self.images)
         return [
             Cell(
                 source_name(self.model),
@@ -59,7 +71,7 @@ class Plan:
                 None if self.calibration_coco is None else abspath(self.calibration_coco),
                 avoid,
                 self.count,
-                self._settings(recipe),
+                settings.get(recipe, ()),
                 self.device,
                 self.threads,
                 self.engine,
@@ -68,18 +80,47 @@ class Plan:
             for recipe, bits, seed in [("float", "float", 0), *jobs]
         ]
 
-    def _settings(self, recipe: str) -> tuple[str, ...]:
-        """Return the settings of steps that the recipe has."""
-        known = {**RECIPES, **LEGACY_RECIPES}
-        steps = {step.name for step in known[recipe].steps} if recipe in known else set()
-        return tuple(setting for setting in self.settings if setting.split(".")[0] in steps)
+
+def settings_by_recipe(
+    recipes: Sequence[str], settings: Sequence[str]
+) -> dict[str, tuple[str, ...]]:
+    """Return the settings of each recipe: those of steps that it has, at its ends included.
+
+    Args:
+        recipes: names.
+        settings: `step.parameter=value`.
+
+    Raises:
+        UserError: a recipe is not known, or a setting is not understood or fits none of them.
+    """
+    steps = {name: {step.name for step in make_recipe(name, "float").all_steps} for name in recipes}
+    wanted = {setting: parse_setting(setting)[0] for setting in settings}
+    known = sorted(set().union(*steps.values()))
+    for setting, step in wanted.items():
+        if step not in known:
+            near = " or ".join(get_close_matches(step, known))
+            raise UserError(
+                f'Setting "{setting}" fits none of the recipes {", ".join(recipes)}: no step is '
+                f"called {step}. {f'Is {near} meant? ' if near else ''}"
+                f"Their steps are {', '.join(known)}."
+            )
+    own = {
+        name: tuple(setting for setting in settings if wanted[setting] in steps[name])
+        for name in recipes
+    }
+    for name, fitting in own.items():
+        make_recipe(name, "float", settings=fitting)  # refuses what a step does not take
+    return own
 
 
-def evaluated_names(coco: Path) -> tuple[str, ...]:
-    """Return the file names of a json's images, sorted."""
-    from carsam.evaluation.coco_data import read_coco
+def evaluated_names(coco: Path, images: Path) -> tuple[str, ...]:
+    """Return the paths in the folder `images` of a json's images, sorted."""
+    from carsam.evaluation.coco_reading import read_coco
+    from carsam.evaluation.image_files import on_disk
+    from carsam.evaluation.warning_log import WarningLog
 
-    return tuple(sorted(image.file_name for image in read_coco(coco).images))
+    found = on_disk(read_coco(coco), images, WarningLog(coco))
+    return tuple(sorted({image.file_name for image in found.images}))
 
 
 def run_plan(plan: Plan, folder: Path, progress: Progress) -> list[dict[str, Any]]:
@@ -112,7 +153,10 @@ def _finished(cell: Cell, folder: Path) -> dict[str, Any] | None:
     path = folder / f"{cell.name}.result.json"
     if not path.exists():
         return None
-    result: dict[str, Any] = json.loads(path.read_text())
+    try:
+        result: dict[str, Any] = json.loads(path.read_bytes())
+    except (OSError, ValueError) as error:
+        raise UserError(f"{path} cannot be read ({error}). Remove it to run it again.") from error
     if result["cell"] != json.loads(json.dumps(cell.to_json())):
         raise UserError(
             f"{path} is the result of another comparison (other images, settings or threads). "
@@ -123,8 +167,9 @@ def _finished(cell: Cell, folder: Path) -> dict[str, Any] | None:
 
 def _run(cell: Cell, folder: Path) -> dict[str, Any]:
     path = folder / f"{cell.name}.json"
-    path.write_text(json.dumps(cell.to_json(), indent=1) + "\n")
+    write_whole(path, json.dumps(cell.to_json(), indent=1) + "\n", "Make room.")
     command = [*python_command("carsam.comparison.cell"), str(path)]
+    command += [] if Image.MAX_IMAGE_PIXELS is None else [str(Image.MAX_IMAGE_PIXELS)]
     done = subprocess.run(command, capture_output=True, text=True, errors="replace", check=False)
     if done.returncode != 0:
         lines: Sequence[str] = done.stderr.strip().splitlines() or ["no message"]

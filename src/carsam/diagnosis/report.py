@@ -1,8 +1,9 @@
 """The diagnosis of a run, from folder to json, pictures and one line of advice."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from carsam.diagnosis.oscillation import LossCurve, loss_curves, swing
 from carsam.diagnosis.switches import SwitchedModel
 from carsam.engines.torch_engine import TorchEngine
 from carsam.families import load_model
-from carsam.formats.files import write_text
+from carsam.formats.files import check_writable, write_if_possible, write_whole
 from carsam.images.preprocess import preprocess
 from carsam.images.prompts import Prompts
 from carsam.images.read import sample_images
@@ -26,6 +27,9 @@ from carsam.progress import Progress
 from carsam.simulation.model import QuantizedModel, load_simulated
 
 BOXES_PER_IMAGE = 4
+
+NUMBERS = "doctor.json"
+OTHER_FOLDER = "Give another folder for the report, or make room."
 
 
 @dataclass(frozen=True)
@@ -71,7 +75,8 @@ def examine(
 ) -> Report:
     """Diagnose a run and write `doctor.json`, `damage.svg` and `attention.png` to `out`.
 
-    Where the run was reconstructed, `losses.svg` is written too.
+    Where the run was reconstructed, `losses.svg` is written too. The numbers are written first; a
+    picture that cannot be made is a warning.
 
     Args:
         run: folder of the quantized model.
@@ -83,10 +88,11 @@ def examine(
         device: where to compute.
 
     Raises:
-        UserError: the run, the float model or the images cannot be read.
+        UserError: the run, the float model or the images cannot be read, or `out` not be written.
     """
     from carsam.diagnosis.pictures import save_attention, save_damage, save_losses
 
+    check_writable(out / NUMBERS, OTHER_FOLDER)
     quantized = load_simulated(run)
     family, float_module = load_model(source or quantized.provenance["source"])
     model = SwitchedModel(quantized, float_module, device)
@@ -98,12 +104,16 @@ def examine(
     floats, after = _focus(model, quantized, cases)
     losses = loss_curves(quantized.provenance.get("notes", ()))
     report = Report(found, floats, after, losses, costs)
-    out.mkdir(parents=True, exist_ok=True)
-    write_text(out / "doctor.json", json.dumps(report.to_json(), indent=1) + "\n")
-    save_damage(found, out / "damage.svg")
+    content = json.dumps(report.to_json(), indent=1) + "\n"
+    write_whole(out / NUMBERS, content.encode(), OTHER_FOLDER)
+    pictures: dict[str, Callable[[Path], None]] = {
+        "damage.svg": partial(save_damage, found),
+        "attention.png": partial(save_attention, model, quantized, cases[0]),
+    }
     if losses:
-        save_losses(losses, out / "losses.svg")
-    save_attention(model, quantized, cases[0], out / "attention.png")
+        pictures["losses.svg"] = partial(save_losses, losses)
+    for name, save in pictures.items():
+        write_if_possible(out / name, save, progress.warn)
     return report
 
 
@@ -115,8 +125,8 @@ def _cases(
     seed: int,
     progress: Progress,
 ) -> list[Case]:
-    boxes = None if coco is None else annotated_boxes(coco)
-    sample = sample_images(images, count, seed, among=boxes, warn=progress.warn)
+    boxes = None if coco is None else annotated_boxes(coco, images, progress)
+    sample = sample_images(images, count, seed, among=boxes, warn=progress.warn, info=progress.info)
     model.switch_(())
     engine = TorchEngine(model.family, model.reference, "float", model.device)
     cases = []

@@ -14,7 +14,8 @@ Embedding = tuple[np.ndarray, ...]
 class Engine(Protocol):
     """Runs one model.
 
-    `mode` names the arithmetic as results report it: `float`, `simulated`, `native` or `legacy`.
+    `mode` names the arithmetic as results report it: `float`, `simulated`, `native`, `legacy` (with
+    the published faults) or `unfinished` (not with the grids that its recipe asks for).
     `image_size` is the side S of the square input, in pixels.
     """
 

@@ -6,6 +6,7 @@ from pathlib import Path
 from carsam.engines.base import Engine
 from carsam.errors import UnsupportedError, UserError
 from carsam.extras import require
+from carsam.formats.bundled import is_run
 from carsam.formats.checkpoint import MANIFEST_FILE, read_checkpoint
 
 
@@ -13,8 +14,8 @@ def load(source: str | Path, engine: str = "auto", device: str = "auto") -> Engi
     """Load a quantized run or a float model, ready to segment.
 
     Args:
-        source: a run folder of `carsam quantize`, or a float model: `sam-mini`, a Hugging Face id
-            or folder, or a `.pth` file of segment-anything.
+        source: a run folder of `carsam quantize`, the bundled run `sam-mini-w4a4`, or a float
+            model: `sam-mini`, a Hugging Face id or folder, or a `.pth` file of segment-anything.
         engine: `native` (integers, without torch) and `simulated` (torch) run a run folder,
             `float` (torch) a float model; `auto` takes `float` for a float model, and for a run
             `native`, or `simulated` where the run has a family or grid that `native` has not.
@@ -23,14 +24,14 @@ def load(source: str | Path, engine: str = "auto", device: str = "auto") -> Engi
     Raises:
         UserError: the engine does not fit the source, or the source cannot be loaded.
     """
-    is_run = (Path(source) / MANIFEST_FILE).exists()
+    quantized = is_run(source)
     if engine == "auto":
-        return _best(source, device) if is_run else _float(source, device)
+        return _best(source, device) if quantized else _float(source, device)
     if engine not in ENGINES:
         raise UserError(f"Engine {engine} is not known; expected auto, {', '.join(ENGINES)}.")
-    if is_run and engine == "float":
+    if quantized and engine == "float":
         raise UserError(f"{source} is quantized; to run it in float give the original model.")
-    if not is_run and engine != "float":
+    if not quantized and engine != "float":
         raise UserError(
             f"{source} is no run folder ({MANIFEST_FILE} is not there), so the {engine} engine "
             "cannot run it. Make one with `carsam quantize`."
@@ -70,7 +71,7 @@ def _simulated(source: str | Path, device: str) -> Engine:
     from carsam.simulation.model import load_simulated
 
     model = load_simulated(source)
-    return TorchEngine(model.family, model.module, "simulated", resolve_device(device))
+    return TorchEngine(model.family, model.module, model.mode, resolve_device(device))
 
 
 def _float(source: str | Path, device: str) -> Engine:

@@ -21,7 +21,7 @@ class TorchEngine:
     Args:
         family: of the model.
         module: the model, float or prepared and quantized.
-        mode: `float`, `simulated` or `legacy`, as results report it.
+        mode: of `QuantizedModel.mode`, as results report it.
         device: where to run; the model is moved there.
     """
 

@@ -9,8 +9,9 @@ from pathlib import Path
 from carsam.engines.base import Engine
 from carsam.errors import UserError
 from carsam.evaluation.bootstrap import LEVEL, resample_weights
-from carsam.evaluation.coco_data import CocoData, read_coco
+from carsam.evaluation.coco_reading import read_coco
 from carsam.evaluation.detections import read_detections
+from carsam.evaluation.image_files import on_disk
 from carsam.evaluation.prompts import PromptKind, prompt_kind
 from carsam.evaluation.result import EvaluationResult
 from carsam.evaluation.scores import score_rule
@@ -51,7 +52,7 @@ def evaluate(
         detections: a detector's result json, for prompts `detections`.
         float_engine: run on the same prompts in the same pass, to compare with.
         model: names the model and run in the result.
-        limit: evaluate only so many images, those of lowest id.
+        limit: evaluate only so many images, the first by file name.
         seed: of the bootstrap's resamples.
         cache: embeddings to use and extend, of both engines.
         progress: hears of every image and warning; silent by default.
@@ -63,12 +64,12 @@ def evaluate(
     """
     started = time.perf_counter()
     progress = progress or Silent()
-    log = WarningLog()
+    log = WarningLog(coco_json, detections)
     kind = prompt_kind(prompts)
     rule = score_rule(score, kind)
     _check_options(kind, detections, limit, bootstrap, chunk)
-    everything = read_coco(coco_json)
-    data = _on_disk(everything, Path(image_folder), limit, log)
+    everything = read_coco(coco_json, log)
+    data = on_disk(everything, image_folder, log, limit)
     found = {} if detections is None else read_detections(detections, everything, log)
     log.tell(progress)
 
@@ -126,24 +127,6 @@ def _check_options(
     ):
         if value is not None and value < least:
             raise UserError(f"{name} is {value}, expected {least} or more.")
-
-
-def _on_disk(data: CocoData, folder: Path, limit: int | None, log: WarningLog) -> CocoData:
-    """Return the images that are in the folder, at most `limit`."""
-    if not folder.is_dir():
-        raise UserError(f"{folder} is not a folder. Give the folder of the json's images.")
-    present = []
-    for image in data.images:
-        if (folder / image.file_name).is_file():
-            present.append(image.id)
-        else:
-            log.add("missing-image", image.file_name)
-    if not present:
-        raise UserError(
-            f"None of the json's {len(data.images)} images is in {folder}. "
-            "Give the folder of the json's images."
-        )
-    return data.restricted(set(present[:limit]))
 
 
 def _versions() -> dict[str, str]:

@@ -6,6 +6,8 @@ import numpy as np
 from faster_coco_eval.core import mask as coco_mask
 
 from carsam.evaluation.coco_data import Annotation, CocoImage
+from carsam.evaluation.ids import Id
+from carsam.evaluation.json_reading import Box
 
 Rle = dict
 """{"size": [height, width], "counts": compressed runs}, as pycocotools writes it."""
@@ -15,10 +17,10 @@ class ScoredMask(Protocol):
     """A predicted mask, as AP needs it."""
 
     @property
-    def image_id(self) -> int: ...
+    def image_id(self) -> Id: ...
 
     @property
-    def category_id(self) -> int: ...
+    def category_id(self) -> Id: ...
 
     @property
     def score(self) -> float: ...
@@ -44,12 +46,22 @@ def area(rle: Rle) -> int:
 
 def annotation_rle(annotation: Annotation, image: CocoImage) -> Rle:
     """Return the annotation's mask; several polygons are joined, as COCO does."""
-    segmentation = annotation.segmentation
+    return segmentation_rle(annotation.segmentation, image)
+
+
+def segmentation_rle(segmentation: list | dict, image: CocoImage) -> Rle:
+    """Return the mask of usable polygons or run lengths, as `usable_segmentation` gives them."""
     if isinstance(segmentation, list):
         return coco_mask.merge(coco_mask.frPyObjects(segmentation, image.height, image.width))
     if isinstance(segmentation["counts"], list):
         return coco_mask.frPyObjects(segmentation, image.height, image.width)
     return segmentation
+
+
+def box(rle: Rle) -> Box:
+    """Return the smallest box around the mask's pixels."""
+    x, y, width, height = (float(value) for value in coco_mask.toBbox(rle))
+    return x, y, x + width, y + height
 
 
 def iou(first: Rle, second: Rle) -> float:

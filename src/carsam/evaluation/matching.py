@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from carsam.evaluation.coco_data import CocoData
+from carsam.evaluation.ids import count_from_one
 from carsam.evaluation.masks import ScoredMask
 
 THRESHOLDS = np.linspace(0.5, 0.95, 10)
@@ -56,31 +57,34 @@ def match_table(
     Args:
         data: the images.
         predictions: in the order in which they were given to COCO's evaluation.
-        ious: its IoUs by (image id, category id): rows are predictions by falling score, columns
-            are annotations by id.
+        ious: its IoUs by the numbers of image and category, counted from one in the order of
+            `data`: rows are predictions by falling score, columns are annotations.
     """
-    positions = {image.id: position for position, image in enumerate(data.images)}
+    images = count_from_one(image.id for image in data.images)
+    categories = count_from_one(data.category_ids)
     scores = defaultdict(list)
     crowds = defaultdict(list)
     for prediction in predictions:
-        scores[prediction.category_id, prediction.image_id].append(prediction.score)
+        key = images[prediction.image_id], categories[prediction.category_id]
+        scores[key].append(prediction.score)
     for annotation in data.annotations:
-        crowds[annotation.category_id, annotation.image_id].append(annotation.crowd)
+        key = images[annotation.image_id], categories[annotation.category_id]
+        crowds[key].append(annotation.crowd)
     pairs = defaultdict(set)
-    for category, image in [*scores, *crowds]:
+    for image, category in [*scores, *crowds]:
         pairs[category].add(image)
     return tuple(
         _category_matches(
             [
                 (
-                    positions[image],
-                    np.array(scores[category, image]),
-                    np.array(crowds[category, image], bool),
+                    image - 1,
+                    np.array(scores[image, category]),
+                    np.array(crowds[image, category], bool),
                     ious[image, category],
                 )
                 for image in sorted(pairs[category])
             ],
-            len(positions),
+            len(images),
         )
         for category in sorted(pairs)
     )

@@ -1,5 +1,6 @@
 """What an engine is asked on each image: ground-truth boxes, a detector's boxes, or clicks."""
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -7,8 +8,10 @@ import numpy as np
 
 from carsam.errors import UserError
 from carsam.evaluation import masks
-from carsam.evaluation.coco_data import Annotation, Box, CocoImage
+from carsam.evaluation.coco_data import Annotation, CocoImage
 from carsam.evaluation.detections import Detection
+from carsam.evaluation.ids import Id
+from carsam.evaluation.json_reading import Box
 from carsam.evaluation.warning_log import WarningLog
 
 
@@ -26,8 +29,8 @@ class Request:
         detector_score: where a detector made the box.
     """
 
-    image_id: int
-    category_id: int
+    image_id: Id
+    category_id: Id
     box: Box | None = None
     point: tuple[float, float] | None = None
     annotation: Annotation | None = None
@@ -73,7 +76,7 @@ def box_requests(
 ) -> list[Request]:
     """Ask for every object by its ground-truth box; crowds are left out."""
     requests = []
-    for annotation, truth in _objects(image, annotations, log):
+    for annotation, truth in _objects(image, annotations):
         box = usable_box(annotation.box, image, annotation.id, log)
         if box is not None:
             requests.append(
@@ -99,7 +102,7 @@ def click_requests(
             annotation=annotation,
             truth=truth,
         )
-        for annotation, truth in _objects(image, annotations, log)
+        for annotation, truth in _objects(image, annotations)
     ]
 
 
@@ -130,16 +133,20 @@ PROMPT_KINDS = {
 }
 
 
-def usable_box(box: Box, image: CocoImage, name: int | str, log: WarningLog) -> Box | None:
-    """Return the part of a box inside the image; None, with a named warning, if there is none."""
+def usable_box(box: Box, image: CocoImage, name: Id, log: WarningLog) -> Box | None:
+    """Return the part of a box inside the image; None, with a named warning, if there is none.
+
+    An image of unknown size, 0, has only the edges on the left and above.
+    """
     x0, y0, x1, y1 = box
+    width, height = image.width or math.inf, image.height or math.inf
     if x1 <= x0 or y1 <= y0:
         log.add("zero-area-box", name)
         return None
-    if x1 <= 0 or y1 <= 0 or x0 >= image.width or y0 >= image.height:
+    if x1 <= 0 or y1 <= 0 or x0 >= width or y0 >= height:
         log.add("box-outside-image", name)
         return None
-    clipped = max(x0, 0.0), max(y0, 0.0), min(x1, image.width), min(y1, image.height)
+    clipped = max(x0, 0.0), max(y0, 0.0), min(x1, width), min(y1, height)
     if max(abs(new - old) for new, old in zip(clipped, box, strict=True)) > 1:
         log.add("box-clipped", name)
     return clipped
@@ -179,16 +186,11 @@ def squared_distances(mask: np.ndarray) -> np.ndarray:
 
 
 def _objects(
-    image: CocoImage, annotations: Sequence[Annotation], log: WarningLog
+    image: CocoImage, annotations: Sequence[Annotation]
 ) -> list[tuple[Annotation, masks.Rle]]:
     """Return the annotations that can be prompted, with their masks."""
-    found = []
-    for annotation in annotations:
-        if annotation.crowd:
-            continue
-        truth = masks.annotation_rle(annotation, image)
-        if masks.area(truth) == 0:
-            log.add("empty-mask", annotation.id)
-        else:
-            found.append((annotation, truth))
-    return found
+    return [
+        (annotation, masks.annotation_rle(annotation, image))
+        for annotation in annotations
+        if not annotation.crowd
+    ]

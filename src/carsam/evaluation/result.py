@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from carsam.evaluation.bootstrap import Interval
-from carsam.formats.files import write_text
+from carsam.formats.files import write_whole
 
 NumbersByName = dict[str, float | None]
 
@@ -17,7 +17,7 @@ class Accuracy:
 
     Args:
         engine: class of the engine.
-        mode: `float`, `simulated`, `native` or `legacy`.
+        mode: of the engine: `float`, `simulated`, `native`, `legacy` or `unfinished`.
         coco: COCO's twelve numbers.
         mean_iou: of the used masks with the objects meant, over instances.
         mean_iou_by_size: the same for small, medium and large objects.
@@ -90,4 +90,4 @@ class EvaluationResult:
             UserError: The file cannot be written.
         """
         text = json.dumps(self.to_json(), indent=2, allow_nan=False) + "\n"
-        write_text(Path(path), text)
+        write_whole(Path(path), text, "Give a file in a folder you may write to.")

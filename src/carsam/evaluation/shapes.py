@@ -5,7 +5,8 @@ from collections.abc import Callable
 import numpy as np
 
 from carsam.evaluation import masks
-from carsam.evaluation.coco_data import Box, CocoData
+from carsam.evaluation.coco_data import CocoData
+from carsam.evaluation.json_reading import Box
 from carsam.evaluation.prompts import box_requests
 from carsam.evaluation.stream import Prediction
 from carsam.evaluation.warning_log import WarningLog

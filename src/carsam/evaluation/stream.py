@@ -4,18 +4,20 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from carsam.engines.base import Engine
-from carsam.errors import UserError
+from carsam.errors import TooManyPixelsError, UserError
 from carsam.evaluation import masks
 from carsam.evaluation.coco_data import Annotation, CocoData, CocoImage
 from carsam.evaluation.detections import Detection
+from carsam.evaluation.ids import Id
 from carsam.evaluation.prompts import PromptKind, Request
 from carsam.evaluation.scores import ScoreRule
 from carsam.evaluation.warning_log import WarningLog
+from carsam.images.preprocess import Frame
+from carsam.images.prompts import Prompts
 from carsam.images.read import read_image
 from carsam.predict.embeddings import EmbeddingCache
 from carsam.predict.predictor import SamPredictor
@@ -30,8 +32,8 @@ class Prediction:
     the prompt; both are None, like `annotation`, where a detector made the prompt.
     """
 
-    image_id: int
-    category_id: int
+    image_id: Id
+    category_id: Id
     annotation: Annotation | None
     rle: masks.Rle
     predicted_iou: float
@@ -56,7 +58,7 @@ def run_engines(
     kind: PromptKind,
     rule: ScoreRule,
     *,
-    detections: Mapping[int, Sequence[Detection]],
+    detections: Mapping[Id, Sequence[Detection]],
     log: WarningLog,
     cache: EmbeddingCache | None,
     progress: Progress,
@@ -101,7 +103,12 @@ def run_engines(
 def _read(image: CocoImage, folder: Path, log: WarningLog) -> np.ndarray | None:
     """Return the image (H, W, 3) uint8, or None with a named warning."""
     try:
-        pixels = read_image(folder / image.file_name)
+        pixels = read_image(
+            folder / image.file_name, warn=lambda _: log.add("deep-image", image.file_name)
+        )
+    except TooManyPixelsError:
+        log.add("too-large-image", image.file_name)
+        return None
     except UserError:
         log.add("unreadable-image", image.file_name)
         return None
@@ -127,8 +134,8 @@ def _run_image(
     run.seconds += time.perf_counter() - started
     for part in _chunks(requests, chunk):
         started = time.perf_counter()
-        candidates, predicted_ious, _ = predictor.predict_batch(
-            **_arrays(part), multimask_output=kind.multimask_output, chunk=chunk
+        candidates, predicted_ious, _ = predictor.predict_prompts(
+            _prompts(part, predictor.frame), kind.multimask_output, chunk=chunk
         )
         run.seconds += time.perf_counter() - started
         if not np.isfinite(predicted_ious).all():
@@ -148,15 +155,13 @@ def _chunks(requests: Sequence[Request], chunk: int) -> Iterator[Sequence[Reques
     return (requests[start : start + chunk] for start in range(0, len(requests), chunk))
 
 
-def _arrays(requests: Sequence[Request]) -> dict[str, Any]:
-    """Return the prompts of requests of one kind as the predictor's arguments."""
+def _prompts(requests: Sequence[Request], frame: Frame) -> Prompts:
+    """Return requests of one kind as prompts in the frame; objects of a pixel are meant as such."""
     if requests[0].box is not None:
-        return {"boxes": np.array([request.box for request in requests], np.float32)}
-    points = np.array([request.point for request in requests], np.float32)
-    return {
-        "point_coords": points[:, None],  # (P, 1, 2)
-        "point_labels": np.ones((len(points), 1), np.int64),
-    }
+        boxes = np.array([request.box for request in requests], np.float32)
+        return Prompts(boxes=frame.map_boxes(boxes))
+    points = np.array([request.point for request in requests], np.float32)[:, None]  # (P, 1, 2)
+    return Prompts(frame.map_points(points), np.ones(points.shape[:2], np.int64))
 
 
 def _prediction(

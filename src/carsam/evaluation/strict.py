@@ -1,8 +1,9 @@
 """Strict evaluation: prove that a quantized model multiplies nothing but codes of its grids.
 
 Released code of this field left half of the inputs in float at evaluation and most weights
-unrounded. Here the operands are caught where they are multiplied, not where a quantizer claims to
-have been, and their distinct values are counted.
+unrounded. Here the recipe says what must be quantized, not the model; the operands are caught where
+they are multiplied, not where a quantizer claims to have been, and their distinct values are
+counted, whatever a grid says of itself.
 """
 
 from collections.abc import Callable, Iterable, Mapping
@@ -15,12 +16,15 @@ from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
 from carsam.engines.torch_engine import TorchEngine
-from carsam.families.base import Site, SiteType
+from carsam.errors import UserError
+from carsam.families.base import Site
 from carsam.grids.base import Grid
 from carsam.images.preprocess import preprocess
 from carsam.images.prompts import Prompts
 from carsam.images.read import ImageSource, read_image
+from carsam.methods.recipe import Recipe
 from carsam.simulation import slots
+from carsam.simulation.expected import Expected, is_float, mismatches
 from carsam.simulation.layers import weight_to_rows
 from carsam.simulation.model import QuantizedModel
 
@@ -32,25 +36,32 @@ class StrictError(AssertionError):
     """A quantized model computes with values that are not on its grids."""
 
 
-def assert_strict(model: QuantizedModel, images: Iterable[ImageSource]) -> None:
+def assert_strict(
+    model: QuantizedModel, images: Iterable[ImageSource], recipe: Recipe | None = None
+) -> None:
     """Check a quantized model on some images.
 
-    1. Every quantized weight channel has at most 2**bits distinct values, all on its grid.
-    2. Every quantized activation, as it enters a multiplication, has at most 2**bits distinct
-       values over all images, all on its grid (per group of channels, where groups of the
-       channels have grids of their own).
-    3. Running twice gives identical bits.
+    1. Exactly the operands and weights that the recipe quantizes have grids, of its bits.
+    2. Every quantized weight channel has at most 2**bits distinct values, all on its grid.
+    3. Every quantized activation, as it enters a multiplication, has at most 2**bits distinct
+       values in every call, all on its grid (per group of channels, where groups of the channels
+       have grids of their own).
+    4. Running twice gives identical bits.
 
     Args:
         model: as `quantize` or `from_checkpoint` return it.
         images: at least one.
+        recipe: says what must be quantized, with how many bits; the one that the model's
+            provenance names unless given.
 
     Raises:
         StrictError: naming the site, the operand and what was found.
+        UserError: there is no image, or neither argument nor provenance names a recipe.
     """
+    _check_grids(model, recipe)
+    _check_weights(model)
     engine = TorchEngine(model.family, model.module, "simulated")
     grids = _activation_grids(model)
-    _check_weights(model)
     ran = False
     for image in images:
         pixels, frame = preprocess(read_image(image), engine.image_size)
@@ -64,7 +75,7 @@ def assert_strict(model: QuantizedModel, images: Iterable[ImageSource]) -> None:
             raise StrictError("Two runs on the same image differ; something random is left on.")
         ran = True
     if not ran:
-        raise ValueError("No image to check with; give at least one.")
+        raise UserError("No image to check with; give at least one.")
 
 
 def _run(engine: TorchEngine, pixels: np.ndarray, height: int, width: int) -> list[np.ndarray]:
@@ -81,34 +92,45 @@ def _run(engine: TorchEngine, pixels: np.ndarray, height: int, width: int) -> li
 Key = tuple[str, str]
 
 
+def _check_grids(model: QuantizedModel, recipe: Recipe | None) -> None:
+    expected = model.expected if recipe is None else Expected.of(recipe.to_dict())
+    if expected is None:
+        raise UserError(
+            "The model's provenance names no recipe, so nothing says which bits it should have. "
+            "Give the recipe to assert_strict."
+        )
+    found = list(mismatches(model.module, model.sites, expected))
+    if found:
+        others = f" ({len(found) - 1} more are not as it says)" if found[1:] else ""
+        raise StrictError(f"{found[0]}{others}.")
+    if expected.legacy:
+        raise StrictError(f"Recipe {expected.name} leaves the published faults in the model.")
+    if is_float(model.module, model.sites):
+        raise StrictError("Nothing is quantized, as the recipe says; there is nothing to prove.")
+
+
 def _activation_grids(model: QuantizedModel) -> dict[Key, Grid]:
-    grids = {}
-    for site in model.sites:
-        for operand in slots.operands(site):
-            grid = slots.quantizer(model.module, site, operand)
-            if isinstance(grid, Grid):
-                grids[site.path, operand] = grid
-            elif not isinstance(grid, torch.nn.Identity):
-                raise StrictError(
-                    f"{site.path}: a {type(grid).__name__} is left in the slot of {operand}."
-                )
-    return grids
+    return {
+        (site.path, operand): filling
+        for site in model.sites
+        for operand, filling in slots.fillings(model.module, site).items()
+        if operand in slots.operands(site) and isinstance(filling, Grid)
+    }
 
 
 def _check_weights(model: QuantizedModel) -> None:
     for site in model.sites:
-        if site.type is SiteType.ATTENTION:
+        grid = slots.fillings(model.module, site).get("weight")
+        if not isinstance(grid, Grid):
             continue
-        layer = slots.layer(model.module, site)
-        if layer.weight_grid is None:
-            continue
-        rows = weight_to_rows(layer.layer, layer.layer.weight)
-        off_grid = int((layer.weight_grid(rows) != rows).any(1).sum())
+        layer = slots.layer(model.module, site).layer
+        rows = weight_to_rows(layer, layer.weight)
+        off_grid = int((grid(rows) != rows).any(1).sum())
         if off_grid:
             raise StrictError(f"{site.path}: {off_grid} weight channels are off their grid.")
         ordered = rows.sort(dim=1).values
         distinct = int((ordered.diff(dim=1) != 0).sum(1).max()) + 1
-        if distinct > 2**layer.weight_grid.bits:
+        if distinct > 2**grid.bits:
             raise StrictError(f"{site.path}: a weight channel has {distinct} distinct values.")
 
 
@@ -125,7 +147,8 @@ class _Watcher(TorchFunctionMode):
         self._hooks: list[Any] = []
 
     def __enter__(self) -> "_Watcher":
-        for site in self._model.sites:
+        watched = {path for path, _ in self._grids}
+        for site in (site for site in self._model.sites if site.path in watched):
             module = slots.multiplier(self._model.module, site)
             self._hooks.append(module.register_forward_pre_hook(self._entering(site)))
             self._hooks.append(module.register_forward_hook(self._leaving))

@@ -12,7 +12,7 @@ DECODER_WIDTH = 128
 
 def load_sam_mini() -> SamModel:
     """Build sam-mini with its packaged weights, in float32 and evaluation mode."""
-    packaged = files("carsam.families") / "sam_mini"
+    packaged = files("carsam") / "models" / "sam-mini"
     with as_file(packaged / "config.json") as path:
         config = SamConfig.from_json_file(path)
     with as_file(packaged / "model.safetensors") as path:

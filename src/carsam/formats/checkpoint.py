@@ -20,6 +20,8 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
 from carsam.errors import UserError
+from carsam.formats.bundled import run_folder
+from carsam.formats.files import check_writable, write_whole
 from carsam.formats.grid_layouts import site_tensors
 from carsam.formats.manifest import (
     FORMAT,
@@ -54,13 +56,16 @@ class Checkpoint:
         return digest.hexdigest()
 
 
-def read_checkpoint(folder: str | Path) -> Checkpoint:
-    """Read a checkpoint folder; the tensors are views of the memory-mapped file.
+def read_checkpoint(source: str | Path) -> Checkpoint:
+    """Read a checkpoint; the tensors are views of the memory-mapped file.
+
+    Args:
+        source: its folder, or the name of a bundled run.
 
     Raises:
         UserError: a file is missing, damaged, truncated, or not a carsam checkpoint.
     """
-    folder = Path(folder)
+    folder = run_folder(source)
     manifest = read_manifest(folder / MANIFEST_FILE)
     weights = folder / WEIGHTS_FILE
     _check_weights_file(weights, manifest)
@@ -89,7 +94,7 @@ def write_checkpoint(
         force: replace an existing folder.
 
     Raises:
-        UserError: the folder exists and `force` is not set, or the disk is full.
+        UserError: the folder exists and `force` is not set, or it cannot be written.
     """
     folder = Path(folder)
     check_output_folder(folder, force)
@@ -114,18 +119,21 @@ def write_checkpoint(
                 f"No space left on the disk of {folder.parent}; the checkpoint takes "
                 f"{size / 1e6:.0f} MB. Free some space or choose another output folder."
             ) from error
-        raise
+        raise UserError(f"Cannot write {folder}: {error}. Choose another folder.") from error
     finally:
         shutil.rmtree(partial, ignore_errors=True)
 
 
 def update_manifest(folder: str | Path, changes: Mapping[str, Any]) -> None:
-    """Replace top-level keys of `carsam.json`, for example `metrics`, atomically."""
+    """Replace top-level keys of `carsam.json`, for example `metrics`, atomically.
+
+    Raises:
+        UserError: it cannot be read, or not be written.
+    """
     path = Path(folder) / MANIFEST_FILE
     manifest = {**read_manifest(path), **changes}
-    partial = path.with_suffix(".partial")
-    partial.write_text(json.dumps(manifest, indent=1) + "\n", encoding="utf-8")
-    os.replace(partial, path)
+    content = json.dumps(manifest, indent=1) + "\n"
+    write_whole(path, content.encode(), "Make room, or copy the model to another folder.")
 
 
 def check_output_folder(folder: Path, force: bool) -> None:
@@ -133,7 +141,11 @@ def check_output_folder(folder: Path, force: bool) -> None:
 
     With `force` a checkpoint, or an empty folder, may be replaced, and nothing else: a mistyped
     `--out` must not delete photos.
+
+    Raises:
+        UserError: the folder exists or could not be made.
     """
+    check_writable(folder.parent / f".{folder.name}", "Choose another folder.")
     if not folder.exists():
         return
     if not force:

@@ -6,13 +6,14 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from carsam.formats.bundled import run_folder
 from carsam.formats.checkpoint import MANIFEST_FILE, WEIGHTS_FILE, Checkpoint
 from carsam.formats.grid_layouts import site_tensors
 
 
 def bytes_on_disk(run: str | Path) -> int:
-    """Return the size of a run folder's two files."""
-    return sum((Path(run) / name).stat().st_size for name in (WEIGHTS_FILE, MANIFEST_FILE))
+    """Return the size of a run's two files."""
+    return sum((run_folder(run) / name).stat().st_size for name in (WEIGHTS_FILE, MANIFEST_FILE))
 
 
 def float32_bytes(checkpoint: Checkpoint) -> int:

@@ -57,6 +57,8 @@ def read_manifest(path: Path) -> dict[str, Any]:
             f"{path.parent} is not a carsam checkpoint: it holds no {MANIFEST_FILE}. "
             "Make one with `carsam quantize`."
         ) from None
+    except OSError as error:
+        raise UserError(f"{path} cannot be read: {error.strerror or error}.") from error
     except ValueError as error:
         raise UserError(f"{path} is damaged: it is not valid JSON ({error}).") from error
     if not isinstance(manifest, dict) or manifest.get("format") != FORMAT:

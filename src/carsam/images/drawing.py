@@ -1,23 +1,32 @@
 """Pictures for people: masks over photos, prompts, rows of panels with captions."""
 
-import os
-import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
+from io import BytesIO
 from pathlib import Path
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont, ImageOps
 
 from carsam.errors import UserError
+from carsam.formats.files import check_writable, whole_file
 
+Colour = tuple[int, int, int]
+"""Red, green and blue, from 0 to 255."""
+
+WHITE = (255, 255, 255)
 MASK_COLOUR = (30, 144, 255)
 BOX_COLOUR = (255, 196, 0)
 POINT_COLOURS = {1: (0, 220, 90), 0: (230, 40, 40)}
 """Point label -> colour: foreground, background."""
 
+LOSSLESS = (".png", ".bmp", ".pgm", ".pnm", ".ppm", ".sgi", ".tga", ".tif", ".tiff")
+"""Endings of formats that keep a mask's 0 and 255; GIF keeps them as numbers of a palette."""
+
 CAPTION_HEIGHT = 22
 GAP = 6
+
+WHERE_TO = "Name a file in a folder that you may write to and that has room."
 
 
 @dataclass(frozen=True)
@@ -33,25 +42,34 @@ class Panel:
     caption: str
 
 
-def overlay_mask(image: np.ndarray, mask: np.ndarray, opacity: float = 0.55) -> np.ndarray:
+def overlay_mask(
+    image: np.ndarray,
+    mask: np.ndarray,
+    opacity: float = 0.55,
+    colour: Colour = MASK_COLOUR,
+    outline: Colour = WHITE,
+) -> np.ndarray:
     """Return `image` (H, W, 3) uint8 with the bool `mask` (H, W) tinted and outlined."""
-    tinted = image.astype(np.float32)
-    tinted[mask] += opacity * (np.array(MASK_COLOUR, np.float32) - tinted[mask])
-    tinted[_outline(mask)] = 255
-    return tinted.round().astype(np.uint8)
+    tinted = image.copy()
+    inside = image[mask].astype(np.float32)
+    inside += opacity * (np.array(colour, np.float32) - inside)
+    tinted[mask] = inside.round()
+    tinted[_outline(mask)] = outline
+    return tinted
 
 
 def draw_prompt(
     image: np.ndarray,
     box: Sequence[float] | None = None,
     points: Sequence[tuple[float, float, int]] = (),
+    colour: Colour = BOX_COLOUR,
 ) -> np.ndarray:
     """Return a copy of `image` with the box (x0 y0 x1 y1) and points (x, y, label), in pixels."""
     canvas = Image.fromarray(image)
     draw = ImageDraw.Draw(canvas)
     width = max(2, round(max(canvas.size) / 200))
     if box is not None:
-        draw.rectangle(tuple(box), outline=BOX_COLOUR, width=width)
+        draw.rectangle(tuple(box), outline=colour, width=width)
     for x, y, label in points:
         draw.circle((x, y), 2 * width, fill=POINT_COLOURS[label], outline="white", width=width // 2)
     return np.array(canvas)
@@ -86,31 +104,68 @@ def mask_picture(mask: np.ndarray) -> Image.Image:
     return Image.fromarray(mask.astype(np.uint8) * 255)
 
 
-def save_picture(picture: Image.Image, path: str | Path) -> None:
-    """Write a picture to `path` in the format of its extension; never half of one.
+def save_mask(mask: np.ndarray, path: str | Path) -> None:
+    """Write a bool mask (H, W) as `mask_picture`, in a format that keeps it.
 
     Raises:
-        UserError: the extension names no format, or the folder does not exist.
+        UserError: as `save_picture`, or the format is not one of `LOSSLESS`.
+    """
+    check_mask_path(Path(path))
+    save_picture(mask_picture(mask), path)
+
+
+def save_picture(picture: Image.Image, path: str | Path) -> None:
+    """Write a picture to `path` in the format of its ending; never half of one.
+
+    Missing folders are made.
+
+    Raises:
+        UserError: the ending names no format that holds the picture, or it cannot be written.
     """
     path = Path(path)
-    check_picture_path(path)
-    handle, partial = tempfile.mkstemp(suffix=path.suffix, prefix=f".{path.stem}-", dir=path.parent)
-    os.close(handle)
-    try:
-        picture.save(partial)
-        os.chmod(partial, 0o644)
-        os.replace(partial, path)
-    finally:
-        Path(partial).unlink(missing_ok=True)
+    kind = _format(path, picture.mode)
+    with whole_file(path, WHERE_TO) as file:
+        try:
+            picture.save(file, kind)
+        except OSError as error:
+            if error.errno is not None:
+                raise
+            raise _not_held(path, error) from error
+        except Exception as error:  # such as more pixels along a side than the format can count
+            raise _not_held(path, error) from error
 
 
-def check_picture_path(path: Path) -> None:
-    """Refuse, before any work, a path that `save_picture` could not write."""
-    known = Image.registered_extensions()
-    if path.suffix.lower() not in known or known[path.suffix.lower()] not in Image.SAVE:
+def check_mask_path(path: Path) -> None:
+    """Refuse, before any work, a path to which `save_mask` could not write."""
+    if path.suffix.lower() not in LOSSLESS:
+        raise UserError(
+            f"Cannot write the mask to {path}: only lossless formats keep its 0 and 255. End its "
+            f"name in one of {' '.join(LOSSLESS)}."
+        )
+    check_picture_path(path, "L")
+
+
+def check_picture_path(path: Path, mode: str = "RGB") -> None:
+    """Refuse, before any work, a path to which `save_picture` could not write such a picture."""
+    _format(path, mode)
+    check_writable(path, WHERE_TO)
+
+
+def _format(path: Path, mode: str) -> str:
+    """Return the format that a path's ending names, after a try with a picture of one pixel."""
+    kind = Image.registered_extensions().get(path.suffix.lower())
+    if kind is None or kind not in Image.SAVE:
         raise UserError(f"Cannot tell the format of picture {path}; end its name in .png or .jpg.")
-    if not path.parent.is_dir():
-        raise UserError(f"There is no folder {path.parent} for {path.name}; make it first.")
+    try:
+        Image.new(mode, (1, 1)).save(BytesIO(), kind)
+    except Exception as error:  # a format without colours, or without its encoder
+        raise _not_held(path, error) from error
+    return kind
+
+
+def _not_held(path: Path, error: Exception) -> UserError:
+    reason = str(error) or type(error).__name__
+    return UserError(f"Cannot write picture {path}: {reason}. End its name in .png.")
 
 
 def _outline(mask: np.ndarray) -> np.ndarray:

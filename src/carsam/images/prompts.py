@@ -4,12 +4,14 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from carsam.errors import UserError
+
 
 @dataclass(frozen=True)
 class Prompts:
     """Prompts for P masks of one image, in pixels of the model's S x S input frame.
 
-    At least one of `points` and `boxes` is given.
+    At least one of `points` and `boxes` is given, otherwise a UserError is raised.
 
     Args:
         points: (P, N, 2) float32, x then y.
@@ -24,10 +26,11 @@ class Prompts:
     masks: np.ndarray | None = None
 
     def __post_init__(self) -> None:
-        if self.points is None and self.boxes is None:
-            raise ValueError("Prompts without points and boxes; give at least one of them.")
         if (self.points is None) != (self.labels is None):
-            raise ValueError("Points and labels belong together; give both or neither.")
+            names = ("labels", "points") if self.points is None else ("points", "labels")
+            raise UserError("Found {} without {}; give one label for every point.".format(*names))
+        if self.points is None and self.boxes is None:
+            raise UserError("Found neither points nor a box; give at least one of them.")
 
     def __len__(self) -> int:
         given = self.points if self.points is not None else self.boxes

@@ -1,23 +1,28 @@
 """Reading images of any common kind as RGB uint8, and choosing some of a folder."""
 
 import hashlib
+import os
 import warnings
-from collections.abc import Callable, Container, Iterator
-from contextlib import contextmanager
+from collections.abc import Collection, Container, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image
 
 from carsam.errors import UserError
+from carsam.images.decode import as_array, decode, opened
+from carsam.images.given_arrays import given_array
+from carsam.images.listing import HARMLESS, UNUSABLE, Listing
+from carsam.images.preprocess import Frame, resize_longest_side
+from carsam.images.remarks import Tell, deep_images, skipped_images
 
-EXTENSIONS = frozenset(
-    (".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp")
-)
-"""Lower-case file extensions that `list_images` takes for images."""
 
-ImageSource = str | Path | Image.Image | np.ndarray
+def _unheard(_: str) -> None:
+    """Drop a sentence."""
+
+
+ImageSource = str | os.PathLike[str] | Image.Image | np.ndarray
 
 
 @dataclass(frozen=True)
@@ -41,59 +46,103 @@ class ImageSample:
 
     def __getitem__(self, index: int) -> np.ndarray:
         """Read one image as RGB uint8 (H, W, 3)."""
-        return read_image(self.folder / self.names[index])
+        return read_image(self.folder / self.names[index], warn=_unheard)  # told when it was chosen
 
     def __iter__(self) -> Iterator[np.ndarray]:
         """Read one image after the other."""
         return (self[index] for index in range(len(self)))
 
 
-def read_image(source: ImageSource) -> np.ndarray:
+def read_image(
+    source: ImageSource, *, warn: Tell = warnings.warn, max_megapixels: float | None = None
+) -> np.ndarray:
     """Return an image as RGB uint8 (H, W, 3).
 
     The EXIF orientation is applied, transparency is dropped, of animations the first frame is
-    taken. Depths above 8 bits keep their upper 8 bits (value >> 8), as Pillow does for 16-bit
-    colour; integers beyond 16 bits and floats are scaled so that their range becomes 0..255.
+    taken. More than 8 bits become 8 as `carsam.images.depth.to_eight_bits` says: where only a
+    part of the values is used, that part becomes 0..255.
 
     Args:
-        source: a file, a Pillow image, or an array, which must be RGB uint8 (H, W, 3) already.
+        source: a file, a Pillow image, or an array or tensor, RGB uint8 (H, W, 3) already.
+        warn: called with a sentence where a part of the values became 0..255.
+        max_megapixels: most million pixels that a file may have; Pillow's limit unless given.
 
     Raises:
         UserError: naming the file, if it is missing, damaged, empty, too large or not an image.
     """
+    source = _checked_source(source)
     if isinstance(source, np.ndarray):
-        return _check_array(source)
-    if isinstance(source, Image.Image):
-        with _failures_named("given by Pillow"):
-            return _to_rgb(source, "given by Pillow")
-    return _read_file(Path(source))
+        return source
+    return as_array(decode(source, warn=warn, max_megapixels=_checked_limit(max_megapixels))[0])
 
 
-def list_images(folder: str | Path) -> list[Path]:
-    """Return the image files in a folder and its subfolders, by extension, hidden ones left out.
+def read_resized(
+    source: ImageSource,
+    side: int,
+    *,
+    warn: Tell = warnings.warn,
+    max_megapixels: float | None = None,
+) -> tuple[np.ndarray, tuple[int, int]]:
+    """Return an image as RGB uint8, its longer side resized to `side` pixels, and its true size.
 
-    They are sorted by their path relative to the folder, the same way on every system.
+    The same as `resize_longest_side(read_image(source), side)`, in less memory: 4 bytes for each
+    pixel of the file. JPEGs of more than 89 million pixels are decoded at a half, a quarter or an
+    eighth, still twice as large as `side` or more, in about 30 MB (progressive ones in 3 bytes for
+    each pixel beside that); their pixels differ a little.
+
+    Args: as `read_image`.
+
+    Returns:
+        (h, w, 3), and height and width of the image.
+
+    Raises:
+        UserError: as `read_image`.
+    """
+    source = _checked_source(source)
+    if isinstance(source, np.ndarray):
+        return resize_longest_side(source, side), (source.shape[0], source.shape[1])
+    limit = _checked_limit(max_megapixels)
+    image, size = decode(source, warn=warn, max_megapixels=limit, side=side)
+    height, width = Frame(size, side).input_size
+    return np.asarray(image.resize((width, height), Image.Resampling.BILINEAR)), size
+
+
+def check_image(path: str | Path, max_megapixels: float | None = None) -> None:
+    """Refuse, before any work, a file that is no image or too large; damage may show later."""
+    with opened(Path(path), _checked_limit(max_megapixels)):
+        pass
+
+
+def list_images(
+    folder: str | Path, *, warn: Tell = warnings.warn, info: Tell = _unheard
+) -> list[Path]:
+    """Return the image files in a folder and its subfolders, linked ones included.
+
+    An image has the ending of a format that Pillow opens, in upper or lower case. Hidden files are
+    left out. The images are sorted by their path relative to the folder, the same way on every
+    system; a folder that several links lead to is searched once.
+
+    Args:
+        folder: where to search.
+        warn: called with what cannot be read, counted and with a few names.
+        info: called likewise with what is no image.
 
     Raises:
         UserError: if the folder is missing, or holds no image.
     """
-    folder = Path(folder)
-    if not folder.is_dir():
-        found = "is a file" if folder.exists() else "does not exist"
-        raise UserError(f"Image folder {folder} {found}; give a folder that holds images.")
-    relative = (path.relative_to(folder) for path in folder.rglob("*") if path.is_file())
-    images = [
-        path
-        for path in relative
-        if path.suffix.lower() in EXTENSIONS
-        and not any(part.startswith(".") for part in path.parts)
-    ]
-    if not images:
+    folder = _checked_folder(folder)
+    listing = Listing(folder)
+    if not listing.images:
+        passed_over = f" Passed over: {listing}." if listing.passed_over else ""
         raise UserError(
-            f"Found no image in {folder} or its subfolders; expected files ending in "
-            f"{' '.join(sorted(EXTENSIONS))}."
+            f"Found no image in {folder} or its subfolders; expected files that Pillow reads, with "
+            f"an ending such as .bmp .gif .jpeg .jpg .png .tif .webp.{passed_over}"
         )
-    return [folder / path for path in sorted(images, key=Path.as_posix)]
+    for tell, reasons in ((warn, UNUSABLE), (info, HARMLESS)):
+        passed_over = listing.told(reasons)
+        if passed_over:
+            tell(f"Passed over in {folder}: {passed_over}.")
+    return [folder / name for name in listing.images]
 
 
 def sample_images(
@@ -102,9 +151,10 @@ def sample_images(
     seed: int = 0,
     *,
     exact: bool = False,
-    among: Container[str] | None = None,
+    among: Collection[str] | None = None,
     avoid: Container[str] = (),
-    warn: Callable[[str], None],
+    warn: Tell,
+    info: Tell = _unheard,
 ) -> ImageSample:
     """Choose `count` different images of a folder, at random but repeatably.
 
@@ -117,42 +167,60 @@ def sample_images(
         count: images asked for, at least 1.
         seed: another seed chooses others.
         exact: refuse fewer than `count`, instead of warning.
-        among: relative names, with forward slashes, of the files to choose from; None for all.
+        among: relative names, with forward slashes, of the files to choose from; None for all that
+            `list_images` finds.
         avoid: relative names not to choose.
         warn: called with each warning.
+        info: called with what the folder holds beside images.
 
     Raises:
         UserError: if no image is left, or fewer than `count` with `exact`.
     """
     if count < 1:
         raise UserError(f"Asked for {count} images; ask for at least 1.")
-    folder = Path(folder)
-    names = [path.relative_to(folder).as_posix() for path in list_images(folder)]
-    candidates = [n for n in names if (among is None or n in among) and n not in avoid]
-    candidates.sort(
-        key=lambda name: hashlib.sha256(f"{seed}/{name}".encode("utf-8", "surrogatepass")).digest()
-    )
+    folder = _checked_folder(folder)
+    if among is None:
+        found = list_images(folder, warn=warn, info=info)
+        names = [path.relative_to(folder).as_posix() for path in found]
+    else:
+        names = [name for name in among if (folder / name).is_file()]
+    candidates = sorted((n for n in names if n not in avoid), key=lambda n: _seeded(seed, n))
     chosen: list[str] = []
     skipped: list[str] = []
+    unreadable, deep = skipped_images(warn), deep_images(warn)
     digest = hashlib.sha256()
     for name in candidates:
         if len(chosen) == count:
             break
         try:
-            read_image(folder / name)
+            read_image(folder / name, warn=deep.add)
         except UserError as error:
             skipped.append(name)
-            warn(f"Skipped an image. {error}")
+            unreadable.add(f"Skipped an image. {error}")
             continue
         chosen.append(name)
         digest.update(hashlib.sha256((folder / name).read_bytes()).digest())
+    unreadable.finish()
+    deep.finish()
     if len(chosen) < count:
         _report_missing(folder, len(chosen), len(skipped), count, exact, warn)
     return ImageSample(folder, tuple(chosen), tuple(skipped), digest.hexdigest())
 
 
+def _checked_folder(folder: str | Path) -> Path:
+    folder = Path(folder)
+    if not folder.is_dir():
+        found = "is a file" if folder.exists() else "does not exist"
+        raise UserError(f"Image folder {folder} {found}; give a folder that holds images.")
+    return folder
+
+
+def _seeded(seed: int, name: str) -> bytes:
+    return hashlib.sha256(f"{seed}/{name}".encode(errors="surrogateescape")).digest()
+
+
 def _report_missing(
-    folder: Path, found: int, skipped: int, count: int, exact: bool, warn: Callable[[str], None]
+    folder: Path, found: int, skipped: int, count: int, exact: bool, warn: Tell
 ) -> None:
     """Warn of fewer images than asked for, or refuse them."""
     message = f"Found {found} readable images in {folder} ({skipped} skipped), asked for {count}"
@@ -161,6 +229,17 @@ def _report_missing(
     if exact:
         raise UserError(f"{message}; add images or ask for at most {found}.")
     warn(f"{message}; going on with {found}.")
+
+
+def _checked_source(source: object) -> Path | Image.Image | np.ndarray:
+    """Return a path, a Pillow image, or a checked array; refuse everything else."""
+    if isinstance(source, str | os.PathLike):
+        return Path(source)
+    if isinstance(source, Image.Image):
+        return source
+    if source is None:
+        raise UserError("Found no image but None; give a file, a Pillow image or an RGB array.")
+    return _check_array(given_array(source, "pixels"))
 
 
 def _check_array(array: np.ndarray) -> np.ndarray:
@@ -173,54 +252,7 @@ def _check_array(array: np.ndarray) -> np.ndarray:
     return np.ascontiguousarray(array)
 
 
-def _read_file(path: Path) -> np.ndarray:
-    if not path.is_file():
-        found = "it is a folder" if path.is_dir() else "there is no such file"
-        raise UserError(f"Cannot read image {path}: {found}.")
-    if path.stat().st_size == 0:
-        raise UserError(f"Cannot read image {path}: the file is empty (0 bytes).")
-    with _failures_named(str(path)), warnings.catch_warnings():
-        # Up to twice its limit of pixels, Pillow only warns.
-        warnings.simplefilter("error", Image.DecompressionBombWarning)
-        with Image.open(path) as image:
-            return _to_rgb(image, str(path))
-
-
-@contextmanager
-def _failures_named(name: str) -> Iterator[None]:
-    """Turn what Pillow raises into a UserError that names the image."""
-    try:
-        yield
-    except UserError:
-        raise
-    except (Image.DecompressionBombWarning, Image.DecompressionBombError) as error:
-        raise UserError(
-            f"Cannot read image {name}: it has more than {Image.MAX_IMAGE_PIXELS} pixels. "
-            "Shrink it, or raise PIL.Image.MAX_IMAGE_PIXELS if you trust it."
-        ) from error
-    except UnidentifiedImageError as error:
-        raise UserError(f"Cannot read image {name}: its content is no known format.") from error
-    except Exception as error:  # decoders raise almost any type on damaged files
-        raise UserError(f"Cannot read image {name}: {error or type(error).__name__}.") from error
-
-
-def _to_rgb(image: Image.Image, name: str) -> np.ndarray:
-    if 0 in image.size:
-        raise UserError(f"Cannot read image {name}: it is {image.width} x {image.height} pixels.")
-    image = ImageOps.exif_transpose(image)
-    if image.mode in ("I", "F") or image.mode.startswith("I;16"):
-        image = Image.fromarray(_to_eight_bits(np.asarray(image), name))
-    if image.mode in ("P", "PA"):
-        image = image.convert("RGBA")  # a palette with several transparent entries needs the step
-    return np.array(image.convert("RGB"))
-
-
-def _to_eight_bits(grey: np.ndarray, name: str) -> np.ndarray:
-    """Bring one deep channel (H, W) to uint8."""
-    if not np.isfinite(grey).all():
-        raise UserError(f"Cannot read image {name}: it holds values that are not finite.")
-    lowest, highest = grey.min(), grey.max()
-    if grey.dtype.kind in "iu" and lowest >= 0 and highest <= 0xFFFF:
-        return (grey >> 8).astype(np.uint8)
-    spread = float(highest) - float(lowest) or 1.0
-    return np.rint((grey.astype(np.float64) - lowest) * (255 / spread)).astype(np.uint8)
+def _checked_limit(max_megapixels: float | None) -> float | None:
+    if max_megapixels is not None and not max_megapixels > 0:
+        raise UserError(f"Found a limit of {max_megapixels} megapixels; expected more than 0.")
+    return max_megapixels

@@ -42,6 +42,7 @@ from carsam.methods.steps.softmax.twin_uniform import TwinUniform
 from carsam.methods.steps.training.legacy import ReconstructUnfinished, with_faults
 from carsam.methods.steps.training.polish import Polish
 from carsam.methods.steps.training.reconstruct import Reconstruct
+from carsam.simulation.expected import UNFINISHED
 
 STEPS: dict[str, Any] = {
     "adaptive-granularity": AdaptiveGranularity,
@@ -55,7 +56,7 @@ STEPS: dict[str, Any] = {
     "logarithmic-softmax": LogarithmicSoftmax,
     "perceptual-clipping": PerceptualClipping,
     "reconstruct": Reconstruct,
-    "reconstruct-unfinished": ReconstructUnfinished,
+    UNFINISHED: ReconstructUnfinished,
     "reduce-condition": ReduceCondition,
     "reduce-errors": ReduceErrors,
     "round-to-nearest": RoundToNearest,
@@ -125,6 +126,9 @@ BUDGETS: dict[str, dict[Any, dict[str, float]]] = {
 rate of the scales is 4e-5 and absolute; 4e-4 of their start is about as much for scales around 0.1.
 """
 
+TYPE_IN_WORDS: dict[Any, str] = {int: "a whole number", float: "a number", bool: "true or false"}
+"""What a parameter of a type must be, in words; the steps themselves check the others."""
+
 
 def recipe_names(text: str) -> tuple[str, ...]:
     """Return the names in `text`, separated by commas; every recipe's for `all`."""
@@ -185,11 +189,23 @@ def _is(step: Step, kind: Any) -> bool:
 def _make(step: Step, registry: Mapping[str, Any]) -> Any:
     if step.name not in registry:
         raise UserError(f"Step {step.name} is not known; expected one of {', '.join(registry)}.")
-    known = {entry.name for entry in fields(registry[step.name])}
-    unknown = set(step.parameters) - known
+    types = {entry.name: entry.type for entry in fields(registry[step.name])}
+    unknown = set(step.parameters) - set(types)
     if unknown:
         raise UserError(
             f"Step {step.name} has no parameter {', '.join(sorted(unknown))}; "
-            f"its parameters are {', '.join(sorted(known))}."
+            f"its parameters are {', '.join(sorted(types)) or 'none'}."
         )
+    for name, value in step.parameters.items():
+        if not _fits(value, types[name]):
+            raise UserError(
+                f"Parameter {name} of step {step.name} is {value}; expected "
+                f"{TYPE_IN_WORDS[types[name]]}."
+            )
     return registry[step.name](**step.parameters)
+
+
+def _fits(value: Any, kind: Any) -> bool:
+    if kind in (int, float):
+        return isinstance(value, int | kind) and not isinstance(value, bool)
+    return kind is not bool or isinstance(value, bool)

@@ -15,9 +15,11 @@ from safetensors.numpy import save
 
 from carsam.engines.base import Embedding, Engine
 from carsam.errors import UserError
-from carsam.formats.files import write_whole
+from carsam.formats.files import check_writable, write_whole
 
 FORMAT = "carsam-embedding-1"
+
+OTHER_FOLDER = "Give another folder for the embeddings, or make room."
 
 
 class EmbeddingCache:
@@ -25,10 +27,12 @@ class EmbeddingCache:
 
     Args:
         folder: made when the first embedding is written.
-        warn: called with the name of each file that is passed over.
+        warn: called with the name of each file that is passed over, and once if none can be
+            written: the work goes on without.
 
     Attributes:
         found, computed: how many embeddings `encode` read, and how many it had to make.
+        lost: how many of those made could not be written.
 
     Raises:
         UserError: `folder` is a file.
@@ -36,15 +40,23 @@ class EmbeddingCache:
 
     def __init__(self, folder: str | Path, warn: Callable[[str], object] = warnings.warn) -> None:
         self.folder, self._warn = Path(folder), warn
-        self.found = self.computed = 0
+        self.found = self.computed = self.lost = 0
         if self.folder.exists() and not self.folder.is_dir():
             raise UserError(f"{folder} is a file; give a folder for the embeddings.")
+
+    def check(self) -> None:
+        """Refuse, before any work, a folder that cannot be written; one is not made yet.
+
+        Raises:
+            UserError: it cannot be written.
+        """
+        check_writable(self.folder / "name", OTHER_FOLDER)
 
     def encode(self, engine: Engine, pixels: np.ndarray) -> Embedding:
         """Return what `engine.encode(pixels)` does, from the folder where it is there.
 
         Raises:
-            UserError: the engine has no fingerprint, or the folder cannot be written.
+            UserError: the engine has no fingerprint.
         """
         path = self._path(engine, pixels)
         embedding = self._read(path)
@@ -80,7 +92,12 @@ class EmbeddingCache:
         embedding = tuple(np.ascontiguousarray(part) for part in embedding)
         parts = {str(index): part for index, part in enumerate(embedding)}
         content = save(parts, {"format": FORMAT, "name": path.stem, "sha256": _digest(embedding)})
-        write_whole(path, content, "Give another folder for the embeddings, or make room.")
+        try:
+            write_whole(path, content, OTHER_FOLDER)
+        except UserError as error:
+            self.lost += 1
+            if self.lost == 1:
+                self._warn(f"Embeddings are not kept. {error}")
 
 
 def _read(path: Path) -> Embedding:

@@ -1,27 +1,35 @@
 """Masks of one image from points, boxes and masks, with any engine."""
 
+import os
+import warnings
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import ArrayLike
+from PIL import Image
 
 from carsam.engines.base import Embedding, Engine
 from carsam.engines.load import load
 from carsam.errors import UserError
-from carsam.images.preprocess import Frame, preprocess
+from carsam.images.preprocess import Frame, normalise_and_pad
 from carsam.images.prompts import Prompts
-from carsam.images.read import ImageSource, read_image
+from carsam.images.read import ImageSource, read_resized
+from carsam.images.remarks import Tell
 from carsam.predict.embeddings import EmbeddingCache
+from carsam.predict.given_prompts import given_prompts, one_box, one_mask, points_of_one
 from carsam.predict.upscale import upscale_masks
 
 Prediction = tuple[np.ndarray, np.ndarray, np.ndarray]
 """Masks, predicted IoUs and low-resolution logits."""
 
-POINT_LABELS = {1: "foreground", 0: "background", -1: "not a point"}
-
 
 class SamPredictor:
     """Predicts masks with the names, argument order and shapes of segment-anything's SamPredictor.
+
+    It holds one image, so that threads must not share it: `predict` would answer for the image that
+    another thread has set. Give every thread a predictor of its own, all with one engine, which
+    threads may share: `engine = carsam.load(run)`, then `SamPredictor(engine)` in each.
 
     Args:
         model: an engine, a model with an `engine()` method, or what `carsam.engines.load` takes,
@@ -33,15 +41,24 @@ class SamPredictor:
     def __init__(self, model: Any, cache: EmbeddingCache | str | Path | None = None) -> None:
         self.engine = _engine_of(model)
         self._cache = EmbeddingCache(cache) if isinstance(cache, str | Path) else cache
-        self._embedding: Embedding | None = None
-        self._frame: Frame | None = None
+        self._image: tuple[Embedding, Frame] | None = None
 
-    def set_image(self, image: ImageSource, image_format: str = "RGB") -> None:
+    def set_image(
+        self,
+        image: ImageSource,
+        image_format: str = "RGB",
+        *,
+        max_megapixels: float | None = None,
+        warn: Tell = warnings.warn,
+    ) -> None:
         """Compute the embedding of the image that `predict` will work on.
 
         Args:
-            image: RGB or BGR uint8 array (H, W, 3), a Pillow image, or a file.
+            image: RGB or BGR uint8 array or tensor (H, W, 3), a Pillow image, or a file.
             image_format: `RGB` or `BGR`, the order of an array's channels.
+            max_megapixels: most million pixels that a file may have; Pillow's limit unless given.
+            warn: called with a sentence where an image has more than 8 bits and uses only a part
+                of their values, which then becomes 0 to 255.
 
         Raises:
             UserError: if the image cannot be used; then no image is set.
@@ -49,21 +66,23 @@ class SamPredictor:
         self.reset_image()
         if image_format not in ("RGB", "BGR"):
             raise UserError(f"Found image_format {image_format!r}; expected 'RGB' or 'BGR'.")
-        rgb = read_image(image)
-        if image_format == "BGR" and isinstance(image, np.ndarray):
-            rgb = np.ascontiguousarray(rgb[..., ::-1])
-        pixels, frame = preprocess(rgb, self.engine.image_size)
-        self._embedding = (
-            self._cache.encode(self.engine, pixels) if self._cache else self.engine.encode(pixels)
-        )
-        self._frame = frame
+        side = self.engine.image_size
+        rgb, size = read_resized(image, side, warn=warn, max_megapixels=max_megapixels)
+        if image_format == "BGR" and not isinstance(image, str | os.PathLike | Image.Image):
+            rgb = rgb[..., ::-1]
+        pixels = normalise_and_pad(rgb, side)
+        if self._cache is None:
+            embedding = self.engine.encode(pixels)
+        else:
+            embedding = self._cache.encode(self.engine, pixels)
+        self._image = embedding, Frame(size, side)
 
     def predict(
         self,
-        point_coords: np.ndarray | None = None,
-        point_labels: np.ndarray | None = None,
-        box: np.ndarray | None = None,
-        mask_input: np.ndarray | None = None,
+        point_coords: ArrayLike | None = None,
+        point_labels: ArrayLike | None = None,
+        box: ArrayLike | None = None,
+        mask_input: ArrayLike | None = None,
         multimask_output: bool = True,
         return_logits: bool = False,
     ) -> Prediction:
@@ -84,16 +103,11 @@ class SamPredictor:
         Raises:
             UserError: if no image is set, or a prompt is missing, not finite or of a wrong shape.
         """
-        if box is not None:
-            box = np.asarray(box)
-            if box.shape not in ((4,), (1, 4)):
-                raise _wrong_shape("box", box, "(4,)", "predict_batch takes many boxes")
-            box = box.reshape(1, 4)
         masks, ious, low_res = self.predict_batch(
-            boxes=box,
-            point_coords=_as_batch(point_coords),
-            point_labels=_as_batch(point_labels),
-            mask_inputs=_as_batch(mask_input),
+            boxes=one_box(box),
+            point_coords=points_of_one(point_coords, "points"),
+            point_labels=points_of_one(point_labels, "labels"),
+            mask_inputs=one_mask(mask_input),
             multimask_output=multimask_output,
             return_logits=return_logits,
         )
@@ -101,10 +115,10 @@ class SamPredictor:
 
     def predict_batch(
         self,
-        boxes: np.ndarray | None = None,
-        point_coords: np.ndarray | None = None,
-        point_labels: np.ndarray | None = None,
-        mask_inputs: np.ndarray | None = None,
+        boxes: ArrayLike | None = None,
+        point_coords: ArrayLike | None = None,
+        point_labels: ArrayLike | None = None,
+        mask_inputs: ArrayLike | None = None,
         multimask_output: bool = False,
         return_logits: bool = False,
         chunk: int = 16,
@@ -126,14 +140,27 @@ class SamPredictor:
         Raises:
             UserError: as `predict`.
         """
+        size = _mask_size(self.features)
+        prompts = given_prompts(boxes, point_coords, point_labels, mask_inputs, self.frame, size)
+        return self.predict_prompts(prompts, multimask_output, return_logits, chunk)
+
+    def predict_prompts(
+        self,
+        prompts: Prompts,
+        multimask_output: bool = False,
+        return_logits: bool = False,
+        chunk: int = 16,
+    ) -> Prediction:
+        """Predict the masks of prompts that are checked and in the frame's pixels already.
+
+        `frame.map_points` and `frame.map_boxes` map pixels of the image there. Other arguments and
+        the result are those of `predict_batch`.
+        """
         if chunk < 1:
             raise UserError(f"Found chunk {chunk}; expected at least 1.")
-        embedding, frame = self.features, self._require_frame()
-        _, height, width = embedding[0].shape
-        mask_size = (4 * height, 4 * width)
-        prompts = _checked_prompts(boxes, point_coords, point_labels, mask_inputs, frame, mask_size)
+        embedding, frame = self._require_image()
         count, candidates = len(prompts), 3 if multimask_output else 1
-        low_res = np.empty((count, candidates, *mask_size), np.float32)
+        low_res = np.empty((count, candidates, *_mask_size(embedding)), np.float32)
         ious = np.empty((count, candidates), np.float32)
         for start in range(0, count, chunk):
             part = slice(start, start + chunk)
@@ -148,35 +175,42 @@ class SamPredictor:
 
     def reset_image(self) -> None:
         """Forget the image."""
-        self._embedding = None
-        self._frame = None
+        self._image = None
 
     @property
     def is_image_set(self) -> bool:
         """Whether `predict` has an image to work on."""
-        return self._frame is not None
+        return self._image is not None
 
     @property
     def features(self) -> Embedding:
         """All that the engine computed of the image; its first array is the embedding (C, h, w)."""
-        self._require_frame()
-        assert self._embedding is not None
-        return self._embedding
+        return self._require_image()[0]
+
+    @property
+    def frame(self) -> Frame:
+        """Where the image lies in the model's input."""
+        return self._require_image()[1]
 
     @property
     def original_size(self) -> tuple[int, int]:
         """Height and width of the image."""
-        return self._require_frame().original_size
+        return self.frame.original_size
 
     @property
     def input_size(self) -> tuple[int, int]:
         """Height and width of the image within the model's input."""
-        return self._require_frame().input_size
+        return self.frame.input_size
 
-    def _require_frame(self) -> Frame:
-        if self._frame is None:
+    def _require_image(self) -> tuple[Embedding, Frame]:
+        if self._image is None:
             raise UserError("No image is set; call set_image(image) first.")
-        return self._frame
+        return self._image
+
+
+def _mask_size(embedding: Embedding) -> tuple[int, int]:
+    _, height, width = embedding[0].shape
+    return 4 * height, 4 * width
 
 
 def _engine_of(model: Any) -> Engine:
@@ -190,85 +224,3 @@ def _engine_of(model: Any) -> Engine:
             "engine() method, or the path of a run folder or a float model."
         )
     return model
-
-
-def _as_batch(prompt: np.ndarray | None) -> np.ndarray | None:
-    return None if prompt is None else np.asarray(prompt)[None]
-
-
-def _checked_prompts(
-    boxes: np.ndarray | None,
-    points: np.ndarray | None,
-    labels: np.ndarray | None,
-    masks: np.ndarray | None,
-    frame: Frame,
-    mask_size: tuple[int, int],
-) -> Prompts:
-    """Check prompts in pixels of the image and map them into the frame."""
-    if (points is None) != (labels is None):
-        given, missing = ("labels", "points") if points is None else ("points", "labels")
-        raise UserError(f"Found {given} without {missing}; give one label for every point.")
-    if points is None and boxes is None:
-        raise UserError("Found neither points nor a box; give at least one of them.")
-    checked_boxes = None if boxes is None else frame.map_boxes(_check_boxes(boxes))
-    checked_points = checked_labels = checked_masks = None
-    if points is not None and labels is not None:
-        checked_points = frame.map_points(_check_points(points))
-        checked_labels = _check_labels(labels, checked_points.shape[:2])
-    if masks is not None:
-        masks = _check_finite("mask input", masks)
-        if masks.shape[1:] != (1, *mask_size):
-            expected = "(1, {}, {}) for each prompt".format(*mask_size)
-            raise _wrong_shape("mask input", masks, expected, "pass an earlier prediction's logits")
-        checked_masks = masks[:, 0].astype(np.float32)
-    checked = {"boxes": checked_boxes, "points": checked_points, "masks": checked_masks}
-    counts = {name: len(prompt) for name, prompt in checked.items() if prompt is not None}
-    if len(set(counts.values())) > 1:
-        raise UserError(f"Found prompts of different number: {counts}; give equally many of each.")
-    return Prompts(checked_points, checked_labels, checked_boxes, checked_masks)
-
-
-def _check_boxes(boxes: np.ndarray) -> np.ndarray:
-    boxes = _check_finite("boxes", boxes)
-    if boxes.ndim != 2 or boxes.shape[1] != 4:
-        raise _wrong_shape("boxes", boxes, "(P, 4)", "each box is x0 y0 x1 y1")
-    reversed_corners = (boxes[:, 2:] < boxes[:, :2]).any(axis=1)
-    if reversed_corners.any():
-        index = int(reversed_corners.argmax())
-        raise UserError(
-            f"Found box {boxes[index].tolist()} with its second corner left of or above the first; "
-            "expected x0 y0 x1 y1 with x0 <= x1 and y0 <= y1 (not x, y, width, height)."
-        )
-    return boxes
-
-
-def _check_points(points: np.ndarray) -> np.ndarray:
-    points = _check_finite("points", points)
-    if points.ndim != 3 or points.shape[1] == 0 or points.shape[2] != 2:
-        raise _wrong_shape("points", points, "(P, N, 2)", "each of N >= 1 points is x y")
-    return points
-
-
-def _check_labels(labels: np.ndarray, expected: tuple[int, ...]) -> np.ndarray:
-    labels = np.asarray(labels)
-    if labels.shape != expected:
-        raise _wrong_shape("labels", labels, str(expected), "give one label for every point")
-    if not np.isin(labels, list(POINT_LABELS)).all():
-        meanings = ", ".join(f"{label} ({meaning})" for label, meaning in POINT_LABELS.items())
-        raise UserError(f"Found labels {np.unique(labels).tolist()}; expected {meanings}.")
-    return labels.astype(np.int64)
-
-
-def _check_finite(name: str, values: np.ndarray) -> np.ndarray:
-    """Return `values` as float64, refusing NaN, infinity and what is not a number."""
-    try:
-        numbers = np.asarray(values, np.float64)
-    except (TypeError, ValueError) as error:
-        raise UserError(f"Found {name} that are no array of numbers: {error}.") from error
-    if not np.isfinite(numbers).all():
-        raise UserError(f"Found {name} with NaN or infinite values; expected finite numbers.")
-    return numbers
-
-
-def _wrong_shape(name: str, found: np.ndarray, expected: str, advice: str) -> UserError:
-    return UserError(f"Found {name} of shape {found.shape}; expected {expected}: {advice}.")

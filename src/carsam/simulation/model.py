@@ -19,6 +19,7 @@ from carsam.formats.packing import pack, unpack
 from carsam.grids.base import Grid, UniformGrid
 from carsam.grids.registry import describe_grid, load_grid, store_grid
 from carsam.simulation import slots
+from carsam.simulation.expected import Expected, is_float, mismatches
 from carsam.simulation.layers import rows_to_weight, weight_to_rows
 from carsam.simulation.stored import as_stored
 from carsam.simulation.wrap import wrap_
@@ -44,18 +45,38 @@ class QuantizedModel:
         return self.family.sites(self.module)
 
     @property
+    def expected(self) -> Expected | None:
+        """What the recipe that the provenance names asks for; None if it names none."""
+        recipe = self.provenance.get("recipe")
+        return None if recipe is None else Expected.of(recipe)
+
+    @property
     def mode(self) -> str:
-        """`simulated`, or `legacy` if something other than a grid stands in a slot."""
-        fillings = (
-            slots.quantizer(self.module, site, operand)
-            for site in self.sites
-            for operand in slots.operands(site)
-        )
-        finished = all(isinstance(filling, Grid | nn.Identity) for filling in fillings)
-        return "simulated" if finished else "legacy"
+        """What the model computes with.
+
+        `simulated`: with the grids that its recipe asks for; `legacy`: with the published faults;
+        `float`: with no grid at all; `unfinished`: with others, or no recipe says with which.
+        """
+        expected = self.expected
+        if expected is not None and expected.legacy:
+            return "legacy"
+        if is_float(self.module, self.sites):
+            return "float"
+        if expected is None or any(mismatches(self.module, self.sites, expected)):
+            return "unfinished"
+        return "simulated"
 
     def save(self, folder: str | Path, force: bool = False) -> None:
-        """Write the checkpoint; `force` replaces an existing one."""
+        """Write the checkpoint; `force` replaces an existing one.
+
+        Raises:
+            UserError: as `to_checkpoint`, or no recipe says what the model should be.
+        """
+        if self.expected is None:
+            raise UserError(
+                "The model cannot be saved: its provenance names no recipe, so nothing says which "
+                'bits it should have. Put the recipe into provenance["recipe"] (Recipe.to_dict).'
+            )
         checkpoint = self.to_checkpoint()
         write_checkpoint(folder, checkpoint.manifest, checkpoint.tensors, force)
 
@@ -63,12 +84,10 @@ class QuantizedModel:
         """Return manifest and tensors: packed codes, scales, zero points, float parts in fp16.
 
         Raises:
-            UserError: the model is a legacy one, which has no codes to store.
+            UserError: the model is a legacy one, which has no codes to store, or it is not what
+                its recipe says.
         """
-        if self.mode == "legacy":
-            raise UserError(
-                "A legacy model is half float and cannot be saved; evaluate it instead."
-            )
+        self._check_storable()
         tensors = dict(_float_tensors(self))
         described = {}
         for site in self.sites:
@@ -83,6 +102,18 @@ class QuantizedModel:
             **self.provenance,
         }
         return Checkpoint(manifest, tensors)
+
+    def _check_storable(self) -> None:
+        expected = self.expected
+        if expected is not None and expected.legacy:
+            raise UserError(
+                "A legacy model is half float and cannot be saved; evaluate it instead."
+            )
+        wrong = next(mismatches(self.module, self.sites, expected), None)
+        if wrong is None and expected is not None and is_float(self.module, self.sites):
+            wrong = "nothing of it is quantized"
+        if wrong is not None:
+            raise UserError(f"The model is not what its recipe says and cannot be saved: {wrong}.")
 
 
 def prepare(family: Family, model: nn.Module) -> Any:

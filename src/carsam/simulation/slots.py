@@ -26,6 +26,21 @@ def weight_layer(model: Any, site: Site) -> QuantizedLayer | None:
     return None if site.type is SiteType.ATTENTION else layer(model, site)
 
 
+def fillings(model: Any, site: Site) -> dict[str, nn.Module | None]:
+    """Return what stands for each operand of a site, `weight` among them where it has one.
+
+    None is an operand in float: an identity in its slot, or no slot at all.
+    """
+    module = model.get_submodule(site.path)
+    if site.type is SiteType.ATTENTION:
+        found = dict(getattr(getattr(module, "product", None), "quantizers", {}))
+    else:
+        found = {"input": getattr(module, "input_quantizer", None)}
+        found["weight"] = getattr(module, "weight_grid", None)
+    standing = {operand: None for operand in operands(site)} | found
+    return {o: None if isinstance(f, nn.Identity) else f for o, f in standing.items()}
+
+
 def multiplier(model: Any, site: Site) -> QuantizedLayer | AttentionProduct:
     """Return the module that multiplies the operands of a site."""
     return _product(model, site) if site.type is SiteType.ATTENTION else layer(model, site)

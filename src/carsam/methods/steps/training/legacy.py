@@ -18,6 +18,7 @@ from carsam.methods.base import Unit
 from carsam.methods.recipe import Recipe, Step
 from carsam.methods.steps.training.reconstruct import Reconstruct, Training
 from carsam.simulation import slots
+from carsam.simulation.expected import UNFINISHED
 from carsam.simulation.trainable import LearnedGrid, SoftRounding, trainable
 
 LAYER_INPUT = "input"
@@ -46,7 +47,7 @@ class ReconstructUnfinished(Reconstruct):
 def with_faults(recipe: Recipe) -> Recipe:
     """Return a recipe whose reconstruction has both faults, named `...-legacy`."""
     steps = tuple(
-        Step("reconstruct-unfinished", step.parameters) if step.name == "reconstruct" else step
+        Step(UNFINISHED, step.parameters) if step.name == "reconstruct" else step
         for step in recipe.steps
     )
     return replace(recipe, name=f"{recipe.name}-legacy", steps=steps)
