@@ -17,12 +17,13 @@ from carsam.calibration.prompts import annotated_boxes
 from carsam.calibration.unit_log import UnitLog
 from carsam.engines.load import resolve_device
 from carsam.engines.torch_engine import TorchEngine
-from carsam.families import load_model
+from carsam.families import load_model, source_name
 from carsam.images.read import sample_images
 from carsam.methods.recipe import DEFAULT_RECIPE, Recipe
 from carsam.methods.registry import make_recipe
-from carsam.progress import Progress, Silent, peak_memory
+from carsam.progress import Progress, Silent
 from carsam.simulation.model import QuantizedModel, prepare
+from carsam.system import peak_memory
 
 
 def quantize(
@@ -117,7 +118,7 @@ def quantize(
             progress=progress,
         )
     provenance = {
-        "source": source if isinstance(source, str) else str(getattr(source, "name", "model")),
+        "source": source_name(source),
         "recipe": recipe.to_dict(),
         "seed": seed,
         "calibration": {
@@ -128,6 +129,7 @@ def quantize(
             "boxes": boxes_used,
             "seconds": round(time.monotonic() - started, 1),
             "peak_mb": round(peak_memory() / 1e6),
+            "threads": torch.get_num_threads(),
         },
         "notes": notes,
         "versions": _versions(),
