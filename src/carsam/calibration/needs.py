@@ -11,7 +11,7 @@ import torch
 from carsam.calibration.course import Course
 from carsam.errors import UserError
 from carsam.families.base import Stage, State, split_after_encoder
-from carsam.progress import peak_memory
+from carsam.system import peak_memory
 
 USABLE = 0.9  # of what is free
 

@@ -16,14 +16,15 @@ from carsam.calibration.record import Calibration
 from carsam.calibration.unit_log import UnitLog
 from carsam.engines.load import resolve_device
 from carsam.engines.torch_engine import TorchEngine
-from carsam.families import load_model
+from carsam.families import load_model, source_name
 from carsam.families.base import State
 from carsam.formats.folders import sole_writer
 from carsam.images.read import sample_images
 from carsam.methods.recipe import DEFAULT_RECIPE, Recipe
 from carsam.methods.registry import make_recipe, make_whole_steps
-from carsam.progress import Progress, Silent, peak_memory
+from carsam.progress import Progress, Silent
 from carsam.simulation.model import QuantizedModel, prepare
+from carsam.system import peak_memory
 
 
 def quantize(
@@ -121,13 +122,14 @@ def calibrate(
             progress=progress,
         )
     provenance = {
-        "source": source if isinstance(source, str) else str(getattr(source, "name", "model")),
+        "source": source_name(source),
         "recipe": recipe.to_dict(),
         "seed": record.seed,
         "calibration": {
             **_facts(calibration, states),
             "seconds": round(time.monotonic() - started, 1),
             "peak_mb": round(peak_memory() / 1e6),
+            "threads": torch.get_num_threads(),
         },
         "notes": notes,
         "versions": versions(),
