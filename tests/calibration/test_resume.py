@@ -1,4 +1,5 @@
 import tempfile
+import warnings
 
 import pytest
 import torch
@@ -10,6 +11,7 @@ from carsam.calibration.unit_log import remove_logs
 from carsam.errors import UserError
 from carsam.methods.steps.rounding.gptq import FeedBackErrors
 from carsam.methods.steps.training import saved_training
+from carsam.methods.steps.training.legacy import HalfFloat
 from carsam.methods.steps.training.polish import Polish
 from carsam.methods.steps.training.reconstruct import Reconstruct
 
@@ -134,9 +136,9 @@ def test_what_does_not_fit_the_memory_is_read_back_and_removed(tmp_path):
 def test_a_full_disk_under_the_log_is_warned_of_and_costs_nothing_else(
     tiny_sam, image_folder, tmp_path, limited_files
 ):
-    first = quantize(tiny_sam, image_folder, count=1)
+    first = quantize(tiny_sam, image_folder, "rtn", count=1)
     with limited_files(1000), pytest.warns(UserWarning, match="Cannot write .*goes on"):
-        full = quantize(tiny_sam, image_folder, count=1, resume=tmp_path / "run")
+        full = quantize(tiny_sam, image_folder, "rtn", count=1, resume=tmp_path / "run")
     assert_same(bits(full), bits(first))
     assert not list(tmp_path.glob(".run-*.units/unit-000.*"))
 
@@ -147,12 +149,12 @@ def test_a_full_disk_under_the_activations_is_a_sentence(
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     arguments = {"count": 1, "resume": tmp_path / "run"}
     with limited_files(60_000), pytest.raises(UserError, match="is full: activations"):
-        quantize(tiny_sam, image_folder, memory=0, **arguments)
+        quantize(tiny_sam, image_folder, "rtn", memory=0, **arguments)
     assert not list(tmp_path.glob("carsam-*"))
     done = len(list(tmp_path.glob(".run-*.units/unit-*")))
     assert done > 0
-    again = quantize(tiny_sam, image_folder, memory=0, **arguments)
-    assert_same(bits(again), bits(quantize(tiny_sam, image_folder, count=1)))
+    again = quantize(tiny_sam, image_folder, "rtn", memory=0, **arguments)
+    assert_same(bits(again), bits(quantize(tiny_sam, image_folder, "rtn", count=1)))
 
 
 def test_what_killed_runs_left_on_the_temporary_disk_is_removed(tmp_path):
@@ -166,3 +168,14 @@ def test_what_killed_runs_left_on_the_temporary_disk_is_removed(tmp_path):
         assert other.folder.is_dir()
         assert len(list(tmp_path.iterdir())) == 4  # two folders and their locks
     assert not list(tmp_path.iterdir())
+
+
+def test_a_legacy_run_is_not_taken_over(tiny_sam, image_folder, tmp_path):
+    """Its quantizers drop values at random; a log of grids could not bring them back."""
+    settings = ["reconstruct-unfinished.steps=1"]
+    arguments = {"count": 1, "settings": settings, "resume": tmp_path / "run"}
+    for _ in range(2):
+        with warnings.catch_warnings(record=True):
+            model = quantize(tiny_sam, image_folder, "qdrop-legacy", **arguments)
+        layer = model.module.vision_encoder.layers[0].attn.qkv
+        assert isinstance(layer.input_quantizer, HalfFloat)
