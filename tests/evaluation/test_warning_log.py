@@ -1,3 +1,5 @@
+from types import SimpleNamespace
+
 import pytest
 
 from carsam.evaluation.warning_log import MESSAGES, WarningLog, listed
@@ -40,3 +42,14 @@ def test_boxes_are_those_of_the_json_where_nothing_else_prompts():
 
 def test_text_from_the_json_is_shown_on_one_line():
     assert listed(["a\nb", "\x1b[31m"]) == r"a\nb, \x1b[31m"
+
+
+def test_what_has_counted_on_is_told_again_at_the_end():
+    said = []
+    log, progress = WarningLog("coco.json"), SimpleNamespace(warn=said.append)
+    for name in ("empty-mask", "unreadable-image", "empty-mask"):
+        log.add(name, "a")
+        log.tell(progress)
+    assert [sentence.split()[1] for sentence in said] == ["1", "1"]
+    log.tell(progress, last=True)
+    assert len(said) == 3 and said[2].startswith("empty-mask: 2 ")

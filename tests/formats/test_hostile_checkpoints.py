@@ -140,7 +140,7 @@ def test_a_manifest_that_makes_no_sense_is_refused(tmp_path, parts, path, value,
         (b'{"version": 1' + b"0" * 5000 + b"}", "not valid JSON"),
         (b"\xff\xfe\x00", "not valid JSON"),
         (b"[]", '"format" is not "carsam"'),
-        (b"", "not valid JSON"),
+        (b"", "it is empty"),
     ],
 )
 def test_json_that_no_carsam_wrote_is_refused(tmp_path, parts, content, reason) -> None:
@@ -152,6 +152,21 @@ def test_weights_for_another_window_are_refused(tmp_path, parts) -> None:
     manifest, header, data = parts
     folder = write(tmp_path / "run", set_in(manifest, f"{CONFIG}/window_size", 0), header, data)
     with pytest.raises(UserError, match="rel_pos_h has shape"):
+        load(folder, "native")
+
+
+@pytest.mark.parametrize(
+    "path",
+    ["vision_encoder.layers.1.attn", "mask_decoder.transformer.layers.0.cross_attn_token_to_image"],
+)
+def test_an_image_of_more_tokens_than_sums_hold_is_refused(tmp_path, parts, path) -> None:
+    manifest, header, data = parts
+    for key, value in (("image_size", 4096), ("use_abs_pos", False), ("use_rel_pos", False)):
+        manifest = set_in(manifest, f"{CONFIG}/{key}", value)
+    for operand in ("probabilities", "value"):
+        manifest = set_in(manifest, f"sites/{path}/operands/{operand}/bits", 8)
+    folder = write(tmp_path / "run", manifest, header, data)
+    with pytest.raises(UserError, match=f"{path} has 262144 keys.*at most 33025"):
         load(folder, "native")
 
 

@@ -10,7 +10,7 @@ import torch
 from carsam.errors import UserError
 from carsam.families.base import State
 from carsam.methods.units import UnitPlan
-from carsam.progress import peak_memory
+from carsam.system import peak_memory
 
 USABLE = 0.9  # of what is free
 

@@ -17,12 +17,13 @@ from carsam.calibration.prompts import annotated_boxes
 from carsam.calibration.unit_log import UnitLog
 from carsam.engines.load import resolve_device
 from carsam.engines.torch_engine import TorchEngine
-from carsam.families import load_model
+from carsam.families import load_model, source_name
 from carsam.images.read import sample_images
 from carsam.methods.recipe import DEFAULT_RECIPE, Recipe
 from carsam.methods.registry import make_recipe
-from carsam.progress import Progress, Silent, peak_memory
+from carsam.progress import Progress, Silent
 from carsam.simulation.model import QuantizedModel, prepare
+from carsam.system import peak_memory
 
 
 def quantize(
@@ -49,8 +50,8 @@ def quantize(
     """Quantize a model after training; the model given is not changed.
 
     Args:
-        source: `sam-mini`, a Hugging Face id or folder, a `.pth` file of segment-anything, or a
-            SAM model of transformers.
+        source: `sam-mini`, a Hugging Face id or folder, a file of weights, or a SAM model of
+            transformers.
         images: folder of calibration images.
         recipe: a recipe, or the name of one, which is then made with `bits`, `rules` and
             `settings`.
@@ -92,7 +93,7 @@ def quantize(
         warn=progress.warn,
         info=progress.info,
     )
-    family, model = load_model(source)
+    family, model = load_model(source, progress.warn)
     recipe.check_rules((site.path, site.kind) for site in family.sites(model))
     engine = TorchEngine(family, prepare(family, model), "float", resolve_device(device))
     del model
@@ -117,7 +118,7 @@ def quantize(
             progress=progress,
         )
     provenance = {
-        "source": source if isinstance(source, str) else str(getattr(source, "name", "model")),
+        "source": source_name(source),
         "recipe": recipe.to_dict(),
         "seed": seed,
         "calibration": {
@@ -128,6 +129,7 @@ def quantize(
             "boxes": boxes_used,
             "seconds": round(time.monotonic() - started, 1),
             "peak_mb": round(peak_memory() / 1e6),
+            "threads": torch.get_num_threads(),
         },
         "notes": notes,
         "versions": _versions(),

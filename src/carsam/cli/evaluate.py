@@ -5,10 +5,10 @@ from pathlib import Path
 from typing import Annotated, Any
 
 from cyclopts import Parameter
-from rich.console import Console
 from rich.table import Table
 
 from carsam.cli.options import Common, EngineName, embedding_cache
+from carsam.cli.terminal import Terminal
 from carsam.engines.base import Engine
 from carsam.engines.load import load
 from carsam.errors import UserError
@@ -67,7 +67,7 @@ def evaluate(
         check_writable(manifest, "Leave --record away, or copy the model to another folder.")
     with options.progress() as progress:
         result = measure(
-            load(model, engine, options.device),
+            load(model, engine, options.device, progress.warn),
             coco,
             images,
             prompts=prompts,
@@ -87,7 +87,7 @@ def evaluate(
         metrics = read_checkpoint(model).manifest.get("metrics", {})
         numbers = {key: document[key] for key in keys}
         update_manifest(model, {"metrics": {**metrics, f"{coco.stem}.{prompts}": numbers}})
-    Console().print(_table(document))
+    Terminal().print(_table(document))
     print(f"Result: {json}")
 
 
@@ -96,12 +96,12 @@ def _float_engine(model: str, compare: str, device: str, progress: Progress) -> 
     if compare == "none":
         return None
     if compare != "auto":
-        return load(compare, "float", device)
+        return load(compare, "float", device, progress.warn)
     if not is_run(model):
         return None
     source = read_checkpoint(model).manifest["source"]
     try:
-        return load(source, "float", device)
+        return load(source, "float", device, progress.warn)
     except UserError as error:
         progress.warn(f"Not compared with the float model {source}. {error}")
         return None

@@ -40,7 +40,7 @@ def quantize(
     after its last finished unit when it is started again.
 
     Args:
-        model: sam-mini, a Hugging Face id or folder, or a .pth file of segment-anything.
+        model: sam-mini, a Hugging Face id or folder, or a file of weights.
         images: folder of photos to calibrate on.
         out: folder that gets the quantized model.
         recipe: name of the method.
@@ -96,6 +96,8 @@ def _lines(path: Path | None) -> list[str]:
     if path is None:
         return []
     try:
-        return [line.strip() for line in path.read_text().splitlines() if line.strip()]
-    except OSError as error:
-        raise UserError(f"The rules in {path} cannot be read: {error.strerror}.") from error
+        text = path.read_text(encoding="utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
+        reason = getattr(error, "strerror", "they are not UTF-8 text")
+        raise UserError(f"The rules in {path} cannot be read: {reason}.") from error
+    return [line.strip() for line in text.splitlines() if line.strip()]

@@ -70,7 +70,7 @@ class WarningLog:
         self._prompts = self.json if detections is None else Path(detections).name
         self._counts: dict[str, int] = {}
         self._examples: dict[str, list[int | str]] = {}
-        self._told: set[str] = set()
+        self._told: dict[str, int] = {}
 
     def add(self, name: str, item: int | str) -> None:
         """Count one `item` (an id or a file name) under the warning `name` of `MESSAGES`."""
@@ -85,11 +85,15 @@ class WarningLog:
         """Return all warnings as sentences to add to another one, a space before each."""
         return "".join(f" {self._sentence(name)}." for name in self._counts)
 
-    def tell(self, progress: Progress) -> None:
-        """Send every warning that was not told before to `progress`."""
-        for name in self._counts:
-            if name not in self._told:
-                self._told.add(name)
+    def tell(self, progress: Progress, *, last: bool = False) -> None:
+        """Send every warning that was not told before to `progress`.
+
+        The `last` time those are sent again that have counted on since they were told.
+        """
+        for name, count in self._counts.items():
+            told = self._told.get(name, 0)
+            if told == 0 or (last and told < count):
+                self._told[name] = count
                 progress.warn(f"{name}: {self._sentence(name)}")
 
     def to_json(self) -> list[dict]:

@@ -11,15 +11,18 @@ from typing import IO
 from carsam.errors import UserError
 
 
-def write_whole(path: Path, content: bytes, advice: str) -> None:
+def write_whole(path: Path, content: bytes | str, advice: str) -> None:
     """Write a file through a temporary one beside it; missing folders are made.
 
     Args:
+        content: bytes, or text, in which the name of a file that is no proper text gets escapes.
         advice: what to do where it cannot be written.
 
     Raises:
         UserError: it cannot be written.
     """
+    if isinstance(content, str):
+        content = content.encode("utf-8", "backslashreplace")
     with whole_file(path, advice) as file:
         file.write(content)
 
