@@ -1,6 +1,6 @@
 """Errors that a user can mend: the message says what was found, what was expected, what to do."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable
 
 FEW = 5
 """Names that a message gives where there are more."""
@@ -22,7 +22,8 @@ class UnsupportedError(UserError):
     """An engine cannot run a checkpoint that is sound in itself; another engine can."""
 
 
-def few(items: Sequence[object], count: int | None = None) -> str:
-    """Return the first items, separated by commas, with ", ..." where there are more."""
-    shown = ", ".join(str(item) for item in items[:FEW])
-    return shown + (", ..." if (count or len(items)) > FEW else "")
+def few(items: Iterable[object]) -> str:
+    """Return the first of some items and how many more there are, each of them once."""
+    listed = list(dict.fromkeys(str(item) for item in items))
+    shown = ", ".join(listed[:FEW])
+    return f"{shown} and {len(listed) - FEW} more" if len(listed) > FEW else shown

@@ -5,6 +5,7 @@ import pytest
 import torch
 
 from carsam.calibration.quantize import quantize
+from carsam.errors import UserError
 from carsam.evaluation.strict import assert_strict
 from carsam.families import FAMILIES
 from carsam.grids.base import UniformGrid
@@ -93,40 +94,63 @@ def test_minmax_grids_span_what_the_float_model_computes(tiny_sam, image_folder)
     assert float(span[1]) == pytest.approx(high, abs=float(grid.scale))
 
 
-def test_annotated_boxes_limit_the_images(tiny_sam, image_folder, tmp_path):
-    square = [[10, 10, 40, 10, 40, 40, 10, 40]]
-    document = {
-        "images": [{"id": 1, "file_name": "2.jpg", "width": 120, "height": 90}],
-        "annotations": [
-            {
-                "id": 1,
-                "image_id": 1,
-                "category_id": 1,
-                "bbox": [10, 10, 30, 30],
-                "area": 900,
-                "iscrowd": 0,
-                "segmentation": square,
-            }
-        ],
-        "categories": [{"id": 1, "name": "thing"}],
-    }
-    path = tmp_path / "instances.json"
-    path.write_text(json.dumps(document))
-    model = quantize(tiny_sam, image_folder, "rtn", coco=path, count=1)
+@pytest.fixture
+def annotated(tmp_path):
+    """Function that writes a json of one object on 2.jpg: (image's values, object's) -> path."""
+
+    def annotated(image=None, annotation=None):
+        thing = {"id": 1, "image_id": 1, "category_id": 1, "bbox": [10, 10, 30, 30], "area": 900}
+        thing |= {"iscrowd": 0, "segmentation": [[10, 10, 40, 10, 40, 40, 10, 40]]}
+        picture = {"id": 1, "file_name": "2.jpg", "width": 120, "height": 90}
+        document = {
+            "images": [{**picture, **(image or {})}],
+            "annotations": [{**thing, **(annotation or {})}],
+            "categories": [{"id": 1, "name": "thing"}],
+        }
+        path = tmp_path / "instances.json"
+        path.write_text(json.dumps(document))
+        return path
+
+    return annotated
+
+
+def test_annotated_boxes_limit_the_images(tiny_sam, image_folder, annotated):
+    model = quantize(tiny_sam, image_folder, "rtn", coco=annotated(), count=1)
     assert model.provenance["calibration"]["images"] == ["2.jpg"]
     assert model.provenance["calibration"]["boxes"] == 16  # the one, and moved copies of it
 
 
-def test_a_set_without_boxes_is_refused(tiny_sam, image_folder, tmp_path):
-    document = {
-        "images": [{"id": 1, "file_name": "2.jpg", "width": 120, "height": 90}],
-        "annotations": [],
-        "categories": [{"id": 1, "name": "thing"}],
-    }
-    path = tmp_path / "instances.json"
-    path.write_text(json.dumps(document))
-    with pytest.raises(ValueError, match="calibration needs prompts"):
-        quantize(tiny_sam, image_folder, "rtn", coco=path)
+@pytest.mark.parametrize(
+    ("image", "annotation"),
+    [
+        ({}, {"segmentation": []}),
+        ({}, {"segmentation": [[5, 5]]}),
+        ({}, {"bbox": None}),
+        ({"file_name": "train2017\\2.jpg"}, {}),
+        ({"file_name": "/data/2.JPG"}, {}),
+        ({"id": 2**100}, {"image_id": 2**100}),
+        ({"id": 139}, {"image_id": "000139"}),
+        ({"width": None}, {}),
+    ],
+)
+def test_usable_annotations_calibrate_as_intact_ones(
+    tiny_sam, image_folder, annotated, image, annotation
+):
+    expected = quantize(tiny_sam, image_folder, "rtn", coco=annotated(), count=1)
+    model = quantize(tiny_sam, image_folder, "rtn", coco=annotated(image, annotation), count=1)
+    assert model.provenance["calibration"]["sha256"] == expected.provenance["calibration"]["sha256"]
+    weights, others = model.module.state_dict(), expected.module.state_dict()
+    assert all(torch.equal(weights[name], others[name]) for name in others)
+
+
+def test_a_set_of_crowds_is_refused_as_such(tiny_sam, image_folder, annotated):
+    with pytest.raises(UserError, match=r"instances\.json holds no .* 1 of them crowd regions"):
+        quantize(tiny_sam, image_folder, "rtn", coco=annotated(annotation={"iscrowd": 1}))
+
+
+def test_images_that_are_not_in_the_folder_are_named(tiny_sam, image_folder, annotated):
+    with pytest.raises(UserError, match=r"None of the 1 images of instances\.json .*gone\.jpg"):
+        quantize(tiny_sam, image_folder, "rtn", coco=annotated({"file_name": "gone.jpg"}))
 
 
 def test_an_activation_that_is_not_finite_is_named(tiny_sam, image_folder):

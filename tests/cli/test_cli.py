@@ -1,6 +1,5 @@
 """The command line: what it writes, what it refuses, its exit codes."""
 
-import errno
 import json
 import shutil
 import signal
@@ -18,52 +17,10 @@ from carsam.cli.options import Common, parse_box, parse_gigabytes, parse_point
 from carsam.errors import UserError
 from carsam.formats.checkpoint import read_checkpoint, update_manifest
 from carsam.formats.manifest import read_manifest
-from carsam.images.scenes import write_scenes
 from carsam.runtime import kernels
 from carsam.threads import set_threads
 
 RUN_CLI = "import sys\nfrom carsam.cli import main\nsys.exit(main(sys.argv[1:]))"
-
-
-@pytest.fixture(scope="module")
-def model(tmp_path_factory) -> str:
-    """Folder of a random SAM as small as one can be: 32 pixels, a window and a global block."""
-    from transformers import SamConfig, SamModel
-
-    vision = {
-        "hidden_size": 16,
-        "num_hidden_layers": 2,
-        "num_attention_heads": 2,
-        "image_size": 32,
-        "patch_size": 8,
-        "output_channels": 16,
-        "window_size": 2,
-        "global_attn_indexes": [1],
-        "num_pos_feats": 8,
-        "mlp_dim": 32,
-        "initializer_range": 0.02,  # the default makes every activation vanish
-    }
-    prompts = {"hidden_size": 16, "image_size": 32, "patch_size": 8}
-    decoder = {"hidden_size": 16, "num_attention_heads": 2, "mlp_dim": 32, "iou_head_hidden_dim": 8}
-    folder = tmp_path_factory.mktemp("model")
-    config = SamConfig(
-        vision_config=vision, prompt_encoder_config=prompts, mask_decoder_config=decoder
-    )
-    SamModel(config).save_pretrained(folder)
-    return str(folder)
-
-
-@pytest.fixture(scope="module")
-def scenes(tmp_path_factory) -> Path:
-    """Folder with `instances.json` and `images/`."""
-    return write_scenes(tmp_path_factory.mktemp("scenes"), 3, seed=1, size=64).parent
-
-
-@pytest.fixture(scope="module")
-def run(model: str, scenes: Path, tmp_path_factory) -> Path:
-    out = tmp_path_factory.mktemp("runs") / "run"
-    assert main(["quantize", model, *quantize_options(scenes, out)]) == 0
-    return out
 
 
 def quantize_options(
@@ -103,6 +60,39 @@ def test_a_float_model_has_no_place_for_recorded_numbers(model, scenes, tmp_path
     output = ["--json", str(tmp_path / "result.json"), "--record"]
     assert main(["evaluate", model, *where, *output]) == 2
     assert "--record has no place" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ["quantize", "--images", "{images}", "--out", "{out}"],
+        ["compare", "--images", "{images}", "--coco", "{coco}", "--out", "{out}"],
+    ],
+)
+def test_a_run_is_refused_where_a_float_model_belongs(
+    run, scenes, tmp_path, capsys, command
+) -> None:
+    places = {
+        "images": scenes / "images",
+        "coco": scenes / "instances.json",
+        "out": tmp_path / "out",
+    }
+    name, *options = (part.format(**places) for part in command)
+    assert main([name, str(run), *options]) == 2
+    assert "is a run of `carsam quantize`" in capsys.readouterr().err
+    assert not any(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("source", ["folder", "bundled"])
+@pytest.mark.parametrize("command", ["info", "bench", "doctor"])
+def test_a_float_model_is_refused_where_a_run_belongs(
+    model, scenes, tmp_path, capsys, command, source
+) -> None:
+    given = model if source == "folder" else "sam-mini"
+    options = ["--images", str(scenes / "images"), "--out", str(tmp_path / "out")]
+    assert main([command, given, *(options if command == "doctor" else [])]) == 2
+    assert "float model" in capsys.readouterr().err
+    assert not any(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize(
@@ -298,17 +288,6 @@ def test_an_interrupt_leaves_nothing(model, scenes, tmp_path, sent, code, word) 
         said = process.stderr.read()
     assert process.returncode == code
     assert word in said and "Traceback" not in said
-    assert not list(tmp_path.iterdir())
-
-
-def test_a_full_disk_is_named(run, scenes, tmp_path, capsys, monkeypatch) -> None:
-    def full(*_, **__) -> None:
-        raise OSError(errno.ENOSPC, "No space left on device", "mask.png")
-
-    monkeypatch.setattr(Image.Image, "save", full)
-    arguments = [photo_of(scenes), "--box", "5,5,40,50", "--out", str(tmp_path / "mask.png")]
-    assert main(["predict", str(run), *arguments]) == 2
-    assert "disk is full (mask.png)" in capsys.readouterr().err
     assert not list(tmp_path.iterdir())
 
 

@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from carsam.comparison.plot import save_cost_plot, save_plot
-from carsam.comparison.run import Plan, run_plan
+from carsam.comparison.run import Plan, evaluated_names, run_plan
 from carsam.comparison.table import Row, about, caption, document, markdown, rows
 from carsam.errors import UserError
 from carsam.images.scenes import write_scenes
@@ -150,6 +150,16 @@ def test_results_of_another_comparison_are_not_mixed_in(plan, tmp_path):
     path.write_text(json.dumps({"cell": other}))
     with pytest.raises(ValueError, match="result of another comparison"):
         run_plan(plan, tmp_path / "cells", Silent())
+
+
+def test_what_is_evaluated_on_is_named_as_in_the_folder(tmp_path):
+    coco = write_scenes(tmp_path, 2, seed=0, size=64)
+    document = json.loads(coco.read_text())
+    names = [image["file_name"] for image in document["images"]]
+    for image in document["images"]:
+        image["file_name"] = f"elsewhere\\{image['file_name']}"
+    coco.write_text(json.dumps(document))
+    assert evaluated_names(coco, tmp_path / "images") == tuple(sorted(names))
 
 
 def test_a_row_averages_its_seeds():

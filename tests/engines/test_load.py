@@ -1,5 +1,6 @@
 import pytest
 import torch
+from without_torch import run_without_torch
 
 from carsam.calibration.quantize import quantize
 from carsam.engines.base import Engine
@@ -39,18 +40,54 @@ def test_a_float_model_runs_in_float(tiny_sam, tmp_path):
     assert load(tmp_path / "model").mode == "float"
 
 
-@pytest.mark.parametrize(
-    ("engine", "message"),
-    [("float", "is quantized; to run it in float"), ("magic", "Engine magic is not known")],
-)
-def test_an_engine_that_does_not_fit_a_run_is_refused(run, engine, message):
-    with pytest.raises(ValueError, match=message):
-        load(run, engine)
+def test_an_unknown_engine_is_refused(run):
+    with pytest.raises(ValueError, match="Engine magic is not known; expected auto, float, native"):
+        load(run, "magic")
 
 
-def test_a_folder_that_is_no_run_is_refused_by_the_native_engine(tmp_path):
-    with pytest.raises(ValueError, match="is no run folder"):
-        load(tmp_path, "native")
+def test_a_run_is_refused_where_a_float_model_belongs(run):
+    with pytest.raises(ValueError, match=r"is a run of `carsam quantize`.*made from \(model\)"):
+        load(run, "float")
+
+
+@pytest.mark.parametrize("engine", ["auto", "float", "native", "simulated"])
+@pytest.mark.parametrize("file", ["carsam.json", "model.safetensors"])
+def test_a_file_of_a_run_leads_to_its_folder(run, engine, file):
+    with pytest.raises(ValueError, match=rf"{file} is a file of the run"):
+        load(run / file, engine)
+
+
+@pytest.mark.parametrize("engine", ["native", "simulated"])
+def test_a_float_model_is_refused_where_a_run_belongs(tiny_sam, tmp_path, engine):
+    tiny_sam.save_pretrained(tmp_path / "model")
+    with pytest.raises(ValueError, match="is a float model of transformers, not a run"):
+        load(tmp_path / "model", engine)
+
+
+def test_a_run_with_a_plain_configuration_beside_it_stays_a_run(run, tiny_sam):
+    tiny_sam.config.save_pretrained(run)
+    assert load(run).mode == "native"
+
+
+@pytest.mark.parametrize("engine", ["auto", "float", "native", "simulated"])
+def test_a_mistyped_path_is_blamed(run, engine):
+    with pytest.raises(ValueError, match=r"no file or folder .*rum\. Did you mean .*run\?"):
+        load(run.with_name("rum"), engine)
+
+
+def test_a_mistyped_path_is_blamed_without_torch(tmp_path):
+    code = "import sys; from carsam.engines.load import load; load(sys.argv[1])"
+    result = run_without_torch(code, str(tmp_path / "sam.pth"))
+    assert "There is no file or folder" in result.stderr
+
+
+def test_what_is_left_out_of_a_file_is_told(tiny_sam, tmp_path):
+    state = {f"sam.{name}": tensor for name, tensor in tiny_sam.state_dict().items()}
+    tiny_sam.config.save_pretrained(tmp_path)
+    torch.save({**state, "head.weight": torch.ones(1)}, tmp_path / "sam.pth")
+    told = []
+    assert load(tmp_path / "sam.pth", warn=told.append).mode == "float"
+    assert len(told) == 1 and "left out: head.weight" in told[0]
 
 
 def test_an_unknown_device_is_refused(run):

@@ -8,7 +8,8 @@ import pytest
 from carsam.evaluation import masks
 from carsam.evaluation.bootstrap import resample_weights
 from carsam.evaluation.coco import METRICS, coco_metrics
-from carsam.evaluation.coco_data import CocoData, read_coco
+from carsam.evaluation.coco_data import CocoData
+from carsam.evaluation.coco_reading import read_coco
 from carsam.evaluation.matching import average_precision
 from carsam.evaluation.shapes import SHAPES, shape_predictions
 from carsam.evaluation.stream import Prediction

@@ -1,3 +1,4 @@
+import hashlib
 import json
 import warnings
 
@@ -53,6 +54,11 @@ def detections(coco_json, tmp_path):
     return path
 
 
+def hash_of(*ids):
+    """The hash of image ids and annotation ids, as docs/evaluation.md says it."""
+    return hashlib.sha256(json.dumps(ids).encode()).hexdigest()
+
+
 def test_true_masks_have_ap_and_mean_iou_one(run):
     result = run()
     assert result.accuracy.coco["AP"] == 1.0
@@ -103,10 +109,31 @@ def test_no_resamples_have_no_intervals(run):
     assert run(bootstrap=0).accuracy.intervals == {"AP": None, "mean_iou": None}
 
 
-def test_limit_takes_the_images_of_lowest_id(run):
-    result = run(limit=1)
-    assert result.images == 1
+def test_limit_takes_the_first_images_by_file_name(run):
+    result = run(lambda document: document["images"].reverse(), limit=1)
     assert result.instances == 6
+    assert result.ids_sha256 == hash_of([10], [1, 2, 3, 4, 5, 6])
+
+
+def test_the_order_of_detections_changes_nothing(run, detections):
+    def evaluated():
+        result = run(prompts="detections", score="detector-times-iou", detections=detections)
+        return result.accuracy.coco
+
+    results = json.loads(detections.read_text())
+    expected = evaluated()
+    detections.write_text(json.dumps(results[::-1]))
+    assert evaluated() == expected
+
+
+def test_a_detection_of_an_unknown_category_is_named_with_its_file(run, detections):
+    results = json.loads(detections.read_text())
+    results[0]["category_id"] = 0
+    detections.write_text(json.dumps(results))
+    (warning,) = run(prompts="detections", detections=detections).warnings
+    assert warning["message"] == (
+        "1 detections of detections.json have a category that instances.json lacks; left out"
+    )
 
 
 def test_detections_are_scored_under_their_category(run, detections):
@@ -131,6 +158,32 @@ def test_silent_by_default(run):
 
 def test_clean_data_has_no_warnings(run):
     assert run().warnings == []
+
+
+def test_an_object_without_a_mask_is_left_out_of_all_numbers(run):
+    def change(document):
+        document["annotations"][0]["segmentation"] = []
+
+    result = run(change)
+    assert result.warnings == [
+        {
+            "name": "no-mask",
+            "count": 1,
+            "message": "1 annotations of instances.json have no segmentation; left out",
+            "examples": [1],
+        }
+    ]
+    assert result.instances == 11
+    assert result.accuracy.coco["AP"] == result.accuracy.coco["AR100"] == 1.0
+
+
+def test_images_under_other_folders_are_found(run):
+    def change(document):
+        for image in document["images"]:
+            image["file_name"] = f"train2017\\{image['file_name']}"
+
+    result = run(change)
+    assert (result.images, result.warnings) == (2, [])
 
 
 @pytest.mark.parametrize(
@@ -178,7 +231,7 @@ def test_spoilt_image_is_left_out_with_a_warning(run, tmp_path, spoil, name):
 def test_no_image_in_the_folder_is_refused(coco_json, box_engine, tmp_path):
     path = coco_json()
     (tmp_path / "empty").mkdir()
-    with pytest.raises(UserError, match="None of the json's 2 images"):
+    with pytest.raises(UserError, match=r"None of the 2 images of instances\.json"):
         evaluate(box_engine(), path, tmp_path / "empty")
 
 
@@ -192,7 +245,9 @@ def test_nothing_to_prompt_is_refused_with_the_reasons(run):
         for annotation in document["annotations"]:
             annotation["bbox"] = [1, 1, 0, 0]
 
-    with pytest.raises(UserError, match=r"nothing to prompt.*12 boxes have no area"):
+    with pytest.raises(
+        UserError, match=r"nothing to prompt.*12 boxes of instances\.json have no area"
+    ):
         run(change)
 
 

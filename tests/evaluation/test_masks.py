@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from carsam.evaluation import masks
-from carsam.evaluation.coco_data import read_coco
+from carsam.evaluation.coco_reading import read_coco
 
 
 def test_encoding_and_decoding_return_the_mask():

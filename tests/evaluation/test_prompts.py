@@ -6,7 +6,8 @@ from hypothesis.extra.numpy import arrays
 
 from carsam.errors import UserError
 from carsam.evaluation import masks
-from carsam.evaluation.coco_data import CocoImage, read_coco
+from carsam.evaluation.coco_data import CocoImage
+from carsam.evaluation.coco_reading import read_coco
 from carsam.evaluation.detections import Detection
 from carsam.evaluation.prompts import (
     PROMPT_KINDS,
@@ -54,16 +55,6 @@ def test_detections_ask_for_every_box_under_its_category(coco_json):
     ]
 
 
-def test_annotations_without_a_pixel_are_not_prompted(coco_json):
-    def empty(document):
-        document["annotations"][0]["segmentation"] = {"size": [64, 80], "counts": [64 * 80]}
-
-    log = WarningLog()
-    data = read_coco(coco_json(empty))
-    assert len(requests("clicks", data, log=log)) == 5
-    assert log.to_json()[0]["name"] == "empty-mask"
-
-
 @pytest.mark.parametrize(
     ("box", "used", "warning"),
     [
@@ -80,6 +71,11 @@ def test_boxes_are_used_as_far_as_they_lie_inside(box, used, warning):
     log = WarningLog()
     assert usable_box(box, IMAGE, 7, log) == used
     assert [entry["name"] for entry in log.to_json()] == ([warning] if warning else [])
+
+
+def test_an_image_of_unknown_size_has_no_edge_below_or_on_the_right():
+    unknown = CocoImage(1, "1.png", width=0, height=0)
+    assert usable_box((-5, 2, 1000, 2000), unknown, 7, WarningLog()) == (0, 2, 1000, 2000)
 
 
 def test_deepest_point_of_a_rectangle_is_its_centre():

@@ -1,6 +1,5 @@
 """Our load of Meta's format against the segment-anything package itself, on random weights."""
 
-import zipfile
 from functools import partial
 
 import numpy as np
@@ -9,9 +8,14 @@ import torch
 from transformers import SamConfig, SamModel
 
 from carsam.errors import UserError
-from carsam.families.meta_weights import convert_meta_state_dict, load_meta_checkpoint
+from carsam.families import load_model
+from carsam.families.meta_weights import convert_meta_state_dict
 from carsam.images.read import list_images, read_image
 from carsam.predict.predictor import SamPredictor
+
+
+def load_meta_checkpoint(path):
+    return load_model(path)[1]
 
 
 def build_tiny(segment_anything):
@@ -170,20 +174,18 @@ def test_vit_b_equals_segment_anything_on_a_photo(
         assert_same_prediction(ours, theirs, 1e-4, **prompt)
 
 
-def test_half_precision_loads_as_float32(state, tmp_path):
-    torch.save({name: tensor.half() for name, tensor in state.items()}, tmp_path / "half.pth")
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
+def test_other_precisions_load_as_float32(state, tmp_path, dtype):
+    torch.save({name: tensor.to(dtype) for name, tensor in state.items()}, tmp_path / "half.pth")
     model = load_meta_checkpoint(tmp_path / "half.pth")
     assert {tensor.dtype for tensor in model.state_dict().values()} == {torch.float32}
+    expected = state["image_encoder.pos_embed"].to(dtype).float()
+    torch.testing.assert_close(model.vision_encoder.pos_embed.data, expected, rtol=0, atol=0)
 
 
 def test_legacy_format_loads(state, tmp_path):
     torch.save(state, tmp_path / "old.pth", _use_new_zipfile_serialization=False)
     assert load_meta_checkpoint(tmp_path / "old.pth").config.vision_config.image_size == 64
-
-
-def test_wrapped_state_dict_loads(state, tmp_path):
-    torch.save({"model": state, "epoch": 3}, tmp_path / "training.pth")
-    assert load_meta_checkpoint(tmp_path / "training.pth").config.vision_config.image_size == 64
 
 
 def test_model_outlives_its_file(checkpoint, state):
@@ -208,24 +210,7 @@ def refused(call, *words):
 
 
 def test_missing_file_is_refused(tmp_path):
-    refused(lambda: load_meta_checkpoint(tmp_path / "none.pth"), "no file", "none.pth")
-
-
-@pytest.mark.parametrize("content", [b"", b"hello", b"not a checkpoint", b"PK\x03\x04 neither"])
-def test_file_that_is_no_torch_file_is_refused(tmp_path, content):
-    (tmp_path / "sam.pth").write_bytes(content)
-    refused(lambda: load_meta_checkpoint(tmp_path / "sam.pth"), "Cannot read", "sam.pth")
-
-
-def test_truncated_file_is_refused(checkpoint):
-    checkpoint.write_bytes(checkpoint.read_bytes()[:5000])
-    refused(lambda: load_meta_checkpoint(checkpoint), "Cannot read")
-
-
-def test_zip_of_something_else_is_refused(tmp_path):
-    with zipfile.ZipFile(tmp_path / "sam.pth", "w") as archive:
-        archive.writestr("a.txt", "text")
-    refused(lambda: load_meta_checkpoint(tmp_path / "sam.pth"), "Cannot read")
+    refused(lambda: load_meta_checkpoint(tmp_path / "none.pth"), "no file or", "none.pth")
 
 
 def test_pickled_model_is_refused(meta_sam, tmp_path):
@@ -239,6 +224,11 @@ def test_what_is_no_state_dict_is_refused(tmp_path, content):
     refused(lambda: load_meta_checkpoint(tmp_path / "other.pth"), "expected a state dict")
 
 
+def test_arrays_of_numpy_are_no_weights(state, tmp_path):
+    torch.save({name: tensor.numpy() for name, tensor in state.items()}, tmp_path / "sam.pth")
+    refused(lambda: load_meta_checkpoint(tmp_path / "sam.pth"), "no tensors of torch")
+
+
 def test_weights_of_nothing_known_are_refused():
     refused(lambda: convert_meta_state_dict({"fc.weight": torch.ones(2)}), "lacks", "fc.weight")
 
@@ -247,7 +237,6 @@ def test_weights_of_nothing_known_are_refused():
     ("key", "name"),
     [
         ("image_encoder.patch_embed.seq.0.c.weight", "MobileSAM"),
-        ("mask_decoder.hf_token.weight", "SAM-HQ"),
         ("image_encoder.trunk.patch_embed.proj.weight", "SAM 2"),
     ],
 )
@@ -265,9 +254,34 @@ def test_mobile_sam_file_is_refused_by_name(tmp_path):
     refused(lambda: load_meta_checkpoint(tmp_path / "mobile_sam.pt"), "MobileSAM")
 
 
-def test_integer_weights_are_named(state):
-    state["mask_decoder.mask_tokens.weight"] = torch.ones(4, 32, dtype=torch.int8)
-    refused(lambda: convert_meta_state_dict(state), "integers as mask_decoder.mask_tokens.weight")
+@pytest.mark.parametrize(
+    ("change", "kind"),
+    [
+        (lambda tensor: tensor.to(torch.int8), "integers"),
+        (lambda tensor: tensor > 0, "integers"),
+        (lambda tensor: tensor.to(torch.complex64), "complex numbers"),
+        (lambda tensor: tensor.to_sparse(), "sparse tensors"),
+    ],
+)
+def test_other_numbers_are_named(state, change, kind):
+    name = "mask_decoder.mask_tokens.weight"
+    state[name] = change(state[name])
+    refused(lambda: convert_meta_state_dict(state), f"{kind} as {name}")
+
+
+def test_weights_without_values_are_named(state, tmp_path):
+    state["mask_decoder.mask_tokens.weight"] = torch.ones(4, 32, device="meta")
+    torch.save(state, tmp_path / "sam.pth")
+    refused(
+        lambda: load_meta_checkpoint(tmp_path / "sam.pth"),
+        "no values of mask_decoder.mask_tokens.weight",
+    )
+
+
+def test_numbers_too_large_for_float32_are_named(state, tmp_path):
+    state["mask_decoder.mask_tokens.weight"] = torch.full((4, 32), 1e300, dtype=torch.float64)
+    torch.save(state, tmp_path / "sam.pth")
+    refused(lambda: load_meta_checkpoint(tmp_path / "sam.pth"), "mask_decoder.mask_tokens.weight")
 
 
 def test_missing_tensors_are_named(state):
@@ -284,7 +298,7 @@ def test_unexpected_tensors_are_named(state):
     extra = {f"adapter.{index}": torch.ones(1) for index in range(5)}
     refused(
         lambda: convert_meta_state_dict({**state, **extra}),
-        "unknown adapter.0, adapter.1, adapter.2 and 2 more",
+        "unknown adapter.0, adapter.1, adapter.2, adapter.3, adapter.4;",
     )
 
 
@@ -303,8 +317,9 @@ def test_other_pixel_mean_is_refused(state):
     refused(lambda: convert_meta_state_dict(state), "pixel_mean")
 
 
-def test_pixel_mean_of_sam_is_accepted(state):
-    state["pixel_mean"] = torch.tensor([123.675, 116.28, 103.53]).view(-1, 1, 1)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16])
+def test_pixel_mean_of_sam_is_accepted(state, dtype):
+    state["pixel_mean"] = torch.tensor([123.675, 116.28, 103.53]).view(-1, 1, 1).to(dtype)
     assert "pixel_mean" not in convert_meta_state_dict(state)[1]
 
 

@@ -97,5 +97,5 @@ def test_nan_in_the_weights_is_named(tiny_sam):
 
 
 def test_a_missing_model_is_refused(tmp_path):
-    with pytest.raises(ValueError, match="could not be loaded"):
+    with pytest.raises(ValueError, match="There is no file or folder"):
         load_model(str(tmp_path / "nothing"))

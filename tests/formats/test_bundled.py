@@ -52,7 +52,7 @@ def test_anything_else_of_that_name_is_refused(here, make, capsys) -> None:
 
 
 def test_a_path_is_never_taken_for_the_name(here) -> None:
-    with pytest.raises(UserError, match="There is no folder"):
+    with pytest.raises(UserError, match="There is no file or folder"):
         read_checkpoint(here / NAME)
 
 

@@ -141,13 +141,32 @@ def test_a_missing_weights_file_is_refused(run):
 
 
 def test_a_folder_without_a_manifest_is_refused(tmp_path):
-    with pytest.raises(ValueError, match="is not a carsam checkpoint"):
+    with pytest.raises(ValueError, match="is an empty folder, not a run"):
         read_checkpoint(tmp_path)
 
 
 def test_a_folder_that_is_not_there_is_refused(tmp_path):
-    with pytest.raises(ValueError, match="There is no folder"):
+    with pytest.raises(ValueError, match="There is no file or folder"):
         read_checkpoint(tmp_path / "nothing")
+
+
+def test_a_file_of_a_run_leads_to_its_folder(run):
+    for name in ("carsam.json", "model.safetensors"):
+        with pytest.raises(ValueError, match=rf"{name} is a file of the run"):
+            read_checkpoint(run[1] / name)
+
+
+@pytest.mark.parametrize("name", ["carsam.json", "model.safetensors"])
+def test_a_file_that_git_did_not_download_is_named(run, name):
+    (run[1] / name).write_text("version https://git-lfs.github.com/spec/v1\n")
+    with pytest.raises(ValueError, match=rf"{name}: it is a pointer of git-lfs"):
+        read_checkpoint(run[1])
+
+
+def test_metrics_are_added_to_runs_only(tmp_path):
+    with pytest.raises(ValueError, match=r"Cannot read .*carsam\.json"):
+        update_manifest(tmp_path, {"metrics": {}})
+    assert not any(tmp_path.iterdir())
 
 
 def test_a_manifest_that_is_not_json_is_refused(run):

@@ -140,7 +140,7 @@ def test_a_manifest_that_makes_no_sense_is_refused(tmp_path, parts, path, value,
         (b'{"version": 1' + b"0" * 5000 + b"}", "not valid JSON"),
         (b"\xff\xfe\x00", "not valid JSON"),
         (b"[]", '"format" is not "carsam"'),
-        (b"", "not valid JSON"),
+        (b"", "it is empty"),
     ],
 )
 def test_json_that_no_carsam_wrote_is_refused(tmp_path, parts, content, reason) -> None:

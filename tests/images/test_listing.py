@@ -95,7 +95,7 @@ def test_what_cannot_be_read_is_a_warning_with_number_and_names(tmp_path):
     warnings = []
     assert names(tmp_path, warn=warnings.append) == ["a.png"]
     (warning,) = warnings
-    assert "empty files (7: empty0.jpg, empty1.jpg," in warning and ", ...)" in warning
+    assert "empty files (7: empty0.jpg, empty1.jpg," in warning and " and 2 more)" in warning
     assert "broken links (2: gone.png, itself.png)" in warning
 
 

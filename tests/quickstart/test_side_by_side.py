@@ -75,6 +75,14 @@ def test_images_that_cannot_be_read_are_passed_over(coco) -> None:
     assert len(coco_examples(coco, coco.parent / "images", images=3)) == 2
 
 
+def test_images_under_other_folders_are_found(coco) -> None:
+    document = json.loads(coco.read_text())
+    for image in document["images"]:
+        image["file_name"] = f"elsewhere\\{image['file_name']}"
+    coco.write_text(json.dumps(document))
+    assert len(coco_examples(coco, coco.parent / "images", images=3)) == 3
+
+
 def test_a_json_without_objects_is_refused(coco) -> None:
     document = json.loads(coco.read_text())
     coco.write_text(json.dumps({**document, "annotations": []}))
@@ -110,3 +118,12 @@ def test_without_the_extra_there_are_no_photos(monkeypatch) -> None:
 def test_every_photo_is_credited() -> None:
     listed = json.loads(photos.BOXES.read_text())
     assert all("CC0" in photo["credit"] or "public domain" in photo["credit"] for photo in listed)
+
+
+def test_a_box_outside_its_image_is_not_shown(coco) -> None:
+    document = json.loads(coco.read_text())
+    (first, *_) = document["annotations"]
+    outside = {**first, "id": 10_000, "bbox": [100, 100, 20, 20]}
+    coco.write_text(json.dumps({**document, "annotations": [outside, first]}))
+    (example,) = coco_examples(coco, coco.parent / "images", images=1)
+    assert (example.boxes < 100).all()

@@ -50,8 +50,8 @@ def quantize(
     """Quantize a model after training; the model given is not changed.
 
     Args:
-        source: `sam-mini`, a Hugging Face id or folder, a `.pth` file of segment-anything, or a
-            SAM model of transformers.
+        source: `sam-mini`, a Hugging Face id or folder, a file of weights, or a SAM model of
+            transformers.
         images: folder of calibration images.
         recipe: a recipe, or the name of one, which is then made with `bits`, `rules` and
             `settings`.
@@ -93,7 +93,7 @@ def quantize(
         warn=progress.warn,
         info=progress.info,
     )
-    family, model = load_model(source)
+    family, model = load_model(source, progress.warn)
     recipe.check_rules((site.path, site.kind) for site in family.sites(model))
     engine = TorchEngine(family, prepare(family, model), "float", resolve_device(device))
     del model

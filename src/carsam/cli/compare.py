@@ -11,6 +11,7 @@ from carsam.cli.options import Common
 from carsam.errors import UserError
 from carsam.extras import require
 from carsam.formats.files import check_writable, write_if_possible, write_whole
+from carsam.formats.model_paths import find_float_model
 from carsam.threads import current_threads
 
 OTHER_FOLDER = "Give another folder for the table, or make room."
@@ -39,7 +40,7 @@ def compare(
     Every cell runs in its own process and is kept in OUT; run again to go on after a stop.
 
     Args:
-        model: sam-mini, a Hugging Face id or folder, or a .pth file of segment-anything.
+        model: sam-mini, a Hugging Face id or folder, or a file of weights.
         images: folder of the images to evaluate on.
         coco: COCO instances json of those images.
         out: folder that gets table.json, table.md, table.svg, cost.svg and the cells.
@@ -64,6 +65,7 @@ def compare(
     from carsam.engines.load import resolve_device
     from carsam.methods.registry import make_recipe, recipe_names
 
+    find_float_model(model)  # not in every cell anew
     names = recipe_names(recipes)
     widths = tuple(bits.split(","))
     for width in widths:

@@ -38,7 +38,7 @@ def embed(
             raise UserError("No place for the embeddings; give --cache DIR, or set CARSAM_CACHE.")
         embeddings.check()
         paths = list_images(images, warn=progress.warn, info=progress.info)
-        loaded = load(model, engine, options.device)
+        loaded = load(model, engine, options.device, progress.warn)
         unreadable, deep = skipped_images(progress.warn), deep_images(progress.warn)
         side = loaded.image_size
         progress.start("Encoding", len(paths))

@@ -67,7 +67,7 @@ def evaluate(
         check_writable(manifest, "Leave --record away, or copy the model to another folder.")
     with options.progress() as progress:
         result = measure(
-            load(model, engine, options.device),
+            load(model, engine, options.device, progress.warn),
             coco,
             images,
             prompts=prompts,
@@ -96,12 +96,12 @@ def _float_engine(model: str, compare: str, device: str, progress: Progress) -> 
     if compare == "none":
         return None
     if compare != "auto":
-        return load(compare, "float", device)
+        return load(compare, "float", device, progress.warn)
     if not is_run(model):
         return None
     source = read_checkpoint(model).manifest["source"]
     try:
-        return load(source, "float", device)
+        return load(source, "float", device, progress.warn)
     except UserError as error:
         progress.warn(f"Not compared with the float model {source}. {error}")
         return None

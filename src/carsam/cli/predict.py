@@ -63,7 +63,7 @@ def predict(
     check_image(photo)
     with options.progress() as progress:
         embeddings = embedding_cache(cache, progress)
-        predictor = SamPredictor(load(model, engine, options.device), embeddings)
+        predictor = SamPredictor(load(model, engine, options.device, progress.warn), embeddings)
         predictor.set_image(photo, warn=progress.warn)
     masks, ious, _ = predictor.predict(
         point_coords=np.array([place[:2] for place in points]) if points else None,

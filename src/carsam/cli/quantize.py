@@ -40,7 +40,7 @@ def quantize(
     after its last finished unit when it is started again.
 
     Args:
-        model: sam-mini, a Hugging Face id or folder, or a .pth file of segment-anything.
+        model: sam-mini, a Hugging Face id or folder, or a file of weights.
         images: folder of photos to calibrate on.
         out: folder that gets the quantized model.
         recipe: name of the method.

@@ -94,7 +94,7 @@ def examine(
 
     check_writable(out / NUMBERS, OTHER_FOLDER)
     quantized = load_simulated(run)
-    family, float_module = load_model(source or quantized.provenance["source"])
+    family, float_module = load_model(source or quantized.provenance["source"], progress.warn)
     model = SwitchedModel(quantized, float_module, device)
     cases = _cases(model, images, coco, count, seed, progress)
     recipe = Recipe.from_dict(quantized.provenance["recipe"])

@@ -1,5 +1,6 @@
 """Engines by name, and the one way to load something that segments. Needs no torch itself."""
 
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 
@@ -7,36 +8,39 @@ from carsam.engines.base import Engine
 from carsam.errors import UnsupportedError, UserError
 from carsam.extras import require
 from carsam.formats.bundled import is_run
-from carsam.formats.checkpoint import MANIFEST_FILE, read_checkpoint
+from carsam.formats.checkpoint import read_checkpoint
+from carsam.formats.model_paths import find_float_model, find_run
 
 
-def load(source: str | Path, engine: str = "auto", device: str = "auto") -> Engine:
+def load(
+    source: str | Path,
+    engine: str = "auto",
+    device: str = "auto",
+    warn: Callable[[str], object] = warnings.warn,
+) -> Engine:
     """Load a quantized run or a float model, ready to segment.
 
     Args:
         source: a run folder of `carsam quantize`, the bundled run `sam-mini-w4a4`, or a float
-            model: `sam-mini`, a Hugging Face id or folder, or a `.pth` file of segment-anything.
+            model: `sam-mini`, a Hugging Face id or folder, or a file of weights.
         engine: `native` (integers, without torch) and `simulated` (torch) run a run folder,
             `float` (torch) a float model; `auto` takes `float` for a float model, and for a run
             `native`, or `simulated` where the run has a family or grid that `native` has not.
         device: `auto`, `cpu` or `cuda`, for the torch engines.
+        warn: told what of a float model's file was left out or assumed.
 
     Raises:
         UserError: the engine does not fit the source, or the source cannot be loaded.
     """
-    quantized = is_run(source)
     if engine == "auto":
-        return _best(source, device) if quantized else _float(source, device)
+        return _best(source, device) if is_run(source) else _float(source, device, warn)
+    if engine == "float":
+        return _float(source, device, warn)
     if engine not in ENGINES:
-        raise UserError(f"Engine {engine} is not known; expected auto, {', '.join(ENGINES)}.")
-    if quantized and engine == "float":
-        raise UserError(f"{source} is quantized; to run it in float give the original model.")
-    if not quantized and engine != "float":
         raise UserError(
-            f"{source} is no run folder ({MANIFEST_FILE} is not there), so the {engine} engine "
-            "cannot run it. Make one with `carsam quantize`."
+            f"Engine {engine} is not known; expected auto, float, {', '.join(ENGINES)}."
         )
-    return ENGINES[engine](source, device)
+    return ENGINES[engine](find_run(source), device)
 
 
 def resolve_device(device: str) -> str:
@@ -74,18 +78,18 @@ def _simulated(source: str | Path, device: str) -> Engine:
     return TorchEngine(model.family, model.module, model.mode, resolve_device(device))
 
 
-def _float(source: str | Path, device: str) -> Engine:
+def _float(source: str | Path, device: str, warn: Callable[[str], object]) -> Engine:
+    find_float_model(source)  # a wrong path is refused without torch too
     require("quantize")
     from carsam.engines.torch_engine import TorchEngine
     from carsam.families import load_model
 
-    family, model = load_model(source)
+    family, model = load_model(source, warn)
     return TorchEngine(family, model, "float", resolve_device(device))
 
 
 ENGINES: dict[str, Callable[[str | Path, str], Engine]] = {
     "native": _native,
     "simulated": _simulated,
-    "float": _float,
 }
-"""Engines by name; each takes the source and the device."""
+"""Engines of runs by name; each takes the folder and the device."""

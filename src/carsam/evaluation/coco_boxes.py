@@ -40,7 +40,7 @@ def read_boxes(
     if not boxes:
         raise UserError(
             f"{path} holds no object with a usable box; calibration needs prompts. "
-            f"{found.summary()} {log} Give single objects with a box or a mask."
+            f"{found.summary()}{log.sentences()} Give single objects with a box or a mask."
         )
     files = {name: name for name in boxes}
     if image_folder is not None:

@@ -50,12 +50,10 @@ class CocoEntries:
     annotations: int
 
     def summary(self) -> str:
-        """Return how many annotations there are, and how many of them are crowds."""
+        """Return a sentence on how many annotations there are, and how many of them are crowds."""
         crowds = sum(entry.crowd for entry in self.entries)
-        return (
-            f"Of its {self.annotations} annotations, {crowds} are crowd regions, which are never "
-            "prompted."
-        )
+        which = f", {crowds} of them crowd regions, which are never prompted" if crowds else ""
+        return f"It has {self.annotations} annotations{which}."
 
 
 def read_entries(path: str | Path, log: WarningLog) -> CocoEntries:
@@ -69,7 +67,7 @@ def read_entries(path: str | Path, log: WarningLog) -> CocoEntries:
     if not isinstance(document, dict):
         raise UserError(
             f"{path} holds {type(document).__name__}, expected an object: a COCO instances json. "
-            "A list is what detectors write; their results belong to prompts='detections'."
+            "A list is what a detector writes: give that as the detections."
         )
     images = _images(_values(document, "images", path), path, log)
     values = _values(document, "annotations", path)
@@ -111,8 +109,8 @@ def _images(values: list, path: str | Path, log: WarningLog) -> dict[Id, CocoIma
         )
     if not images:
         raise UserError(
-            f"{path} lists {len(values)} images, none of them usable. {log} Expected images with "
-            "id, file_name, width and height."
+            f"{path} lists {len(values)} images, none of them usable.{log.sentences()} "
+            "Expected images with id, file_name, width and height."
         )
     return images
 

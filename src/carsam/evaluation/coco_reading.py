@@ -42,8 +42,8 @@ def read_coco(path: str | Path, log: WarningLog | None = None) -> CocoData:
     ]
     if all(annotation.crowd for annotation in annotations):
         raise UserError(
-            f"{path} holds no object to evaluate. {found.summary()} {log} Give single objects with "
-            "a mask: polygons or run lengths."
+            f"{path} holds no object to evaluate. {found.summary()}{log.sentences()} "
+            "Give single objects with a mask: polygons or run lengths."
         )
     return CocoData(
         tuple(image for image in found.images if image.width),

@@ -50,8 +50,8 @@ def read_detections(path: str | Path, data: CocoData, log: WarningLog) -> dict[I
             found[detection.image_id].append(detection)
     if not found:
         raise UserError(
-            f"{path} has {len(document)} detections, none of them usable. {log} They name the "
-            f"images {_named(document, 'image_id')} and the categories "
+            f"{path} has {len(document)} detections, none of them usable.{log.sentences()} "
+            f"They name the images {_named(document, 'image_id')} and the categories "
             f"{_named(document, 'category_id')}; {log.json} has the images "
             f"{listed(list(images.ids))} and the categories {listed(list(categories.ids))}. "
             "Give a detector's results on these images, with the json's ids."

@@ -87,8 +87,8 @@ def evaluate(
     )
     if not runs[0].predictions:
         raise UserError(
-            f"Found nothing to prompt in {coco_json} with images in {image_folder}. {log} "
-            "Give annotations (or detections) and the folder of their images."
+            f"Found nothing to prompt in {coco_json} with images in {image_folder}."
+            f"{log.sentences()} Give annotations (or detections) and the folder of their images."
         )
     weights = resample_weights(len(data.images), bootstrap, seed)
     ours, *floats = measured = [measure(run, data, weights, kind) for run in runs]

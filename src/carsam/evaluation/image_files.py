@@ -64,7 +64,7 @@ def find_files(names: Iterable[str], folder: str | Path, log: WarningLog) -> dic
             chosen[name] = files[0]
     if not chosen:
         raise UserError(
-            f"None of the {len(names)} images of {log.json} is in {folder}. {log} "
+            f"None of the {len(names)} images of {log.json} is in {folder}.{log.sentences()} "
             "Give the folder of the json's images."
         )
     return chosen
@@ -83,7 +83,7 @@ class _Search:
         """Return the file in the folder to which the json's path leads, if any."""
         for spelling in _spellings(name):
             path = os.path.normpath(os.path.join(self._folder, spelling))
-            if path.startswith(self._folder + os.sep) and os.path.isfile(path):
+            if path.startswith(os.path.join(self._folder, "")) and os.path.isfile(path):
                 return Path(path).relative_to(self._folder).as_posix()
         return None
 
@@ -93,12 +93,8 @@ class _Search:
             wanted = PurePosixPath(spelling)
             files = self._files.get(_key(wanted.name), [])
             if files:
-                likeness = [_common_ending(wanted, PurePosixPath(file)) for file in files]
-                return [
-                    file
-                    for file, alike in zip(files, likeness, strict=True)
-                    if alike == max(likeness)
-                ]
+                alike = {file: _common_ending(wanted, PurePosixPath(file)) for file in files}
+                return [file for file in files if alike[file] == max(alike.values())]
         return []
 
     @cached_property

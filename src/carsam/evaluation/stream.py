@@ -97,6 +97,7 @@ def run_engines(
         log.tell(progress)
         progress.advance(note=image.file_name)
     progress.finish()
+    log.tell(progress, last=True)
     return runs, data.restricted(done)
 
 

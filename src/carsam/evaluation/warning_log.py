@@ -26,12 +26,13 @@ MESSAGES = {
     "unclear-crowd": "{count} annotations of {json} have an iscrowd that is neither 0 nor 1; "
     "taken as 0",
     "no-mask": "{count} annotations of {json} have no segmentation; left out",
-    "unusable-mask": "{count} annotations of {json} have a segmentation that is no mask of their "
-    "image: neither polygons of at least three points in it, two numbers each, nor complete run "
-    "lengths of its size; left out",
+    "unusable-mask": "{count} annotations of {json} have a segmentation that cannot be drawn "
+    "(polygons of fewer than three points, with half a point, with what is no number or far "
+    "outside the image, or run lengths that do not fit the image); left out",
     "empty-mask": "{count} annotations of {json} have a mask without a pixel; left out",
-    "partial-mask": "{count} annotations of {json} have polygons that are not at least three "
-    "points in the image, two numbers each; the other polygons are used",
+    "partial-mask": "{count} annotations of {json} have polygons that cannot be drawn (of fewer "
+    "than three points, with half a point, with what is no number or far outside the image); "
+    "their other polygons are used",
     "box-from-mask": "{count} annotations of {json} have no usable bbox; that of their mask is "
     "used",
     "area-from-mask": "{count} annotations of {json} have no usable area; that of their mask is "
@@ -69,7 +70,7 @@ class WarningLog:
         self._prompts = self.json if detections is None else Path(detections).name
         self._counts: dict[str, int] = {}
         self._examples: dict[str, list[int | str]] = {}
-        self._told: set[str] = set()
+        self._told: dict[str, int] = {}
 
     def add(self, name: str, item: int | str) -> None:
         """Count one `item` (an id or a file name) under the warning `name` of `MESSAGES`."""
@@ -80,14 +81,19 @@ class WarningLog:
         if len(examples) < EXAMPLES:
             examples.append(item)
 
-    def __str__(self) -> str:
-        return " ".join(f"{self._sentence(name)}." for name in self._counts)
+    def sentences(self) -> str:
+        """Return all warnings as sentences to add to another one, a space before each."""
+        return "".join(f" {self._sentence(name)}." for name in self._counts)
 
-    def tell(self, progress: Progress) -> None:
-        """Send every warning that was not told before to `progress`."""
-        for name in self._counts:
-            if name not in self._told:
-                self._told.add(name)
+    def tell(self, progress: Progress, *, last: bool = False) -> None:
+        """Send every warning that was not told before to `progress`.
+
+        The `last` time those are sent again that have counted on since they were told.
+        """
+        for name, count in self._counts.items():
+            told = self._told.get(name, 0)
+            if told == 0 or (last and told < count):
+                self._told[name] = count
                 progress.warn(f"{name}: {self._sentence(name)}")
 
     def to_json(self) -> list[dict]:

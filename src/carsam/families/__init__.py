@@ -1,6 +1,8 @@
 """Families of models, one entry each, and the one way to load a float model."""
 
 import os
+import warnings
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -11,38 +13,45 @@ from carsam.errors import UserError
 from carsam.families.base import Family
 from carsam.families.sam.family import SamFamily
 from carsam.families.sam_hq import SamHqFamily
+from carsam.formats.bundled import BUNDLED_MODEL
+from carsam.formats.model_paths import find_float_model
 
 FAMILIES: dict[str, Family] = {family.name: family for family in (SamFamily(), SamHqFamily())}
 """Families by transformers' `model_type`."""
 
-BUNDLED = "sam-mini"
 
-
-def load_model(source: str | Path | Module) -> tuple[Family, Any]:
+def load_model(
+    source: str | Path | Module, warn: Callable[[str], object] = warnings.warn
+) -> tuple[Family, Any]:
     """Load a float model for inference.
 
     Args:
-        source: `sam-mini`, a Hugging Face id or folder, a `.pth` file in the format of
-            segment-anything, or a model of transformers.
+        source: `sam-mini`, a Hugging Face id or folder, a file of weights under the names of
+            segment-anything, SAM-HQ or transformers, or a model of transformers.
+        warn: told what of a file was left out, or had to be assumed.
 
     Raises:
-        UserError: nothing loadable is there, the family is unknown, or a weight is NaN.
+        UserError: nothing loadable is there, the family is unknown, or weights are missing,
+            unknown, misshaped or damaged.
     """
-    model = source if isinstance(source, Module) else _load(source)
-    model_type = getattr(getattr(model, "config", None), "model_type", type(model).__name__)
-    if model_type not in FAMILIES:
-        raise UserError(
-            f"Models of type {model_type} are not supported; expected one of {', '.join(FAMILIES)}."
+    if isinstance(source, Module):
+        model = source
+        family = _family(
+            getattr(getattr(model, "config", None), "model_type", type(model).__name__)
         )
-    _check_finite(model, source)
-    return FAMILIES[model_type], model.eval()
+        _check_values(model)
+    else:
+        model = _load(source, warn)
+        family = _family(model.config.model_type)
+    return family, model.eval()
 
 
 def source_name(source: str | Path | Module) -> str:
     """Return what `load_model` finds from every folder: a model's name, or an absolute path."""
     if isinstance(source, Module):
         return "model"
-    return os.path.abspath(source) if source != BUNDLED and Path(source).exists() else str(source)
+    found = find_float_model(source)
+    return os.path.abspath(found) if isinstance(found, Path) else found
 
 
 def build_model(family: str, model_config: dict[str, Any]) -> tuple[Family, Any]:
@@ -57,32 +66,34 @@ def build_model(family: str, model_config: dict[str, Any]) -> tuple[Family, Any]
     return FAMILIES[family], model.eval()
 
 
-def _load(source: str | Path) -> Any:
-    if source == BUNDLED:
+def _load(source: str | Path, warn: Callable[[str], object]) -> Any:
+    found = find_float_model(source)
+    if found == BUNDLED_MODEL:
         from carsam.families.mini import load_sam_mini
 
         return load_sam_mini()
-    if str(source).endswith((".pth", ".pt")):
-        from carsam.families.meta_weights import load_meta_checkpoint
+    from carsam.families.float_weights import load_file, load_folder, read_config
+    from carsam.families.hugging_face import fetch
 
-        return load_meta_checkpoint(Path(source))
-    return _load_transformers(source)
+    if isinstance(found, Path) and found.is_file():
+        return load_file(found, warn)
+    folder = found if isinstance(found, Path) else fetch(found)
+    config = read_config(source)
+    _family(config.model_type)  # refuses other models before their weights are read
+    return load_folder(folder, config, warn)
 
 
-def _load_transformers(source: str | Path) -> Any:
-    from transformers import AutoModelForMaskGeneration
-
-    try:
-        return AutoModelForMaskGeneration.from_pretrained(str(source), dtype=torch.float32)
-    except (OSError, ValueError, KeyError) as error:
+def _family(model_type: str) -> Family:
+    if model_type not in FAMILIES:
         raise UserError(
-            f"{source} could not be loaded: {error}\nGive sam-mini, a Hugging Face id or folder "
-            "of a SAM model, or a .pth file of segment-anything."
-        ) from error
+            f"Models of type {model_type} are not supported; expected one of {', '.join(FAMILIES)}."
+        )
+    return FAMILIES[model_type]
 
 
-def _check_finite(model: Module, source: Any) -> None:
+def _check_values(model: Module) -> None:
     for name, parameter in model.named_parameters():
+        if parameter.is_meta:
+            raise UserError(f"The model holds no values of {name}; load its weights first.")
         if not bool(torch.isfinite(parameter).all()):
-            label = source if isinstance(source, str | Path) else "The model"
-            raise UserError(f"{label} holds NaN or infinity in {name}; its weights are damaged.")
+            raise UserError(f"The model holds NaN or infinity in {name}; its weights are damaged.")

@@ -1,10 +1,12 @@
-"""Quantized models that come with the package, found by name; no torch."""
+"""Models that come with the package, found by name; no torch."""
 
+import os
 from pathlib import Path
 
 from carsam.errors import UserError
 from carsam.formats.manifest import MANIFEST_FILE
 
+BUNDLED_MODEL = "sam-mini"
 BUNDLED_RUNS = ("sam-mini-w4a4",)
 FOLDER = Path(__file__).parents[1] / "models"
 
@@ -32,4 +34,4 @@ def run_folder(source: str | Path) -> Path:
 
 def is_run(source: str | Path) -> bool:
     """Tell whether `source` is the path of a run, or the name of a bundled one."""
-    return (run_folder(source) / MANIFEST_FILE).exists()
+    return os.path.isfile(run_folder(source) / MANIFEST_FILE)

@@ -20,7 +20,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
 from carsam.errors import UserError
-from carsam.formats.bundled import run_folder
+from carsam.formats.failed_downloads import read_head
 from carsam.formats.files import check_writable, write_whole
 from carsam.formats.grid_layouts import site_tensors
 from carsam.formats.manifest import (
@@ -32,6 +32,7 @@ from carsam.formats.manifest import (
     read_json,
     read_manifest,
 )
+from carsam.formats.model_paths import find_run
 
 WEIGHTS_FILE = "model.safetensors"
 DTYPES = {"F16": np.float16, "F32": np.float32, "U8": np.uint8}
@@ -63,9 +64,9 @@ def read_checkpoint(source: str | Path) -> Checkpoint:
         source: its folder, or the name of a bundled run.
 
     Raises:
-        UserError: a file is missing, damaged, truncated, or not a carsam checkpoint.
+        UserError: the folder is no run, or one of its files is missing, damaged or truncated.
     """
-    folder = run_folder(source)
+    folder = find_run(source)
     manifest = read_manifest(folder / MANIFEST_FILE)
     weights = folder / WEIGHTS_FILE
     _check_weights_file(weights, manifest)
@@ -210,6 +211,7 @@ class MappedTensors(Mapping[str, np.ndarray]):
 def _check_weights_file(path: Path, manifest: Mapping[str, Any]) -> None:
     if not path.is_file():
         raise UserError(f"{path.parent} is incomplete: it holds no {WEIGHTS_FILE}.")
+    read_head(path)
     expected = manifest["weights_file"]
     size = path.stat().st_size
     if size != expected["bytes"]:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from carsam.errors import UserError
+from carsam.formats.failed_downloads import read_head
 
 FORMAT = "carsam"
 VERSION = 1
@@ -46,19 +47,11 @@ def read_manifest(path: Path) -> dict[str, Any]:
     """Read a manifest and check the type of everything that readers rely on.
 
     Raises:
-        UserError: it is missing, damaged, of another program or of another version.
+        UserError: it cannot be read, is damaged, of another program or of another version.
     """
-    if not path.parent.is_dir():
-        raise UserError(f"There is no folder {path.parent}. Give the folder of a quantized model.")
+    read_head(path)
     try:
         manifest = read_json(path.read_bytes())
-    except FileNotFoundError:
-        raise UserError(
-            f"{path.parent} is not a carsam checkpoint: it holds no {MANIFEST_FILE}. "
-            "Make one with `carsam quantize`."
-        ) from None
-    except OSError as error:
-        raise UserError(f"{path} cannot be read: {error.strerror or error}.") from error
     except ValueError as error:
         raise UserError(f"{path} is damaged: it is not valid JSON ({error}).") from error
     if not isinstance(manifest, dict) or manifest.get("format") != FORMAT:

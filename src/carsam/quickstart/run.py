@@ -19,6 +19,7 @@ from carsam.evaluation.coco_reading import read_coco
 from carsam.evaluation.evaluate import evaluate
 from carsam.evaluation.result import EvaluationResult
 from carsam.formats.checkpoint import update_manifest
+from carsam.formats.files import check_writable
 from carsam.images.drawing import save_picture
 from carsam.images.scenes import write_scenes
 from carsam.progress import Progress
@@ -36,7 +37,7 @@ BUNDLED = "sam-mini-w4a4"
 FAST_RECIPE = "repq-vit"
 """Of the model that is made here: what the bundled one was made with takes ten times as long."""
 
-CALIBRATION_IMAGES = 16
+CALIBRATION_IMAGES = 8
 EVALUATION_IMAGES = 16
 SCENE_SIZE = 512
 EVALUATION_SEED = 1_000_000
@@ -48,9 +49,10 @@ SUMMARY, SUMMARY_TEXT = "summary.json", "summary.md"
 
 @dataclass(frozen=True)
 class ImageSet:
-    """Images to calibrate on, and images with a COCO json to evaluate on."""
+    """Images to calibrate on and images to evaluate on, each with their COCO json."""
 
     calibration: Path
+    calibration_coco: Path
     evaluation: Path
     coco: Path
 
@@ -91,7 +93,7 @@ def quickstart(
             examples = photo_examples(installed_photos())
         else:
             read_coco(coco)  # a wrong file is refused now, not after the quantization
-            image_set, examples = ImageSet(images, images, coco), []
+            image_set, examples = ImageSet(images, coco, images, coco), []
         examples = examples or coco_examples(image_set.coco, image_set.evaluation)
         engines = {"float": load(MODEL, device=device), BUNDLED: load(BUNDLED, device=device)}
         _draw(
@@ -105,6 +107,7 @@ def quickstart(
             MODEL,
             image_set.calibration,
             FAST_RECIPE,
+            coco=image_set.calibration_coco,
             count=CALIBRATION_IMAGES,
             seed=seed,
             device=device,
@@ -166,7 +169,9 @@ def _scenes(folder: Path, seed: int, progress: Progress) -> ImageSet:
     )
     progress.advance(note="to evaluate on")
     progress.finish()
-    return ImageSet(calibration.parent / "images", evaluation.parent / "images", evaluation)
+    return ImageSet(
+        calibration.parent / "images", calibration, evaluation.parent / "images", evaluation
+    )
 
 
 @contextmanager
@@ -179,6 +184,7 @@ def _written_whole(folder: Path, force: bool) -> Iterator[Path]:
             f"{folder} holds no quickstart, so --force does not replace it. "
             "Name another folder with --out."
         )
+    check_writable(folder.parent / f".{folder.name}", "Name another folder with --out.")
     folder.parent.mkdir(parents=True, exist_ok=True)
     partial = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
     try:
