@@ -16,6 +16,7 @@ from typing import Any
 from provenance import provenance
 
 from carsam.methods.recipe import Recipe
+from carsam.threads import set_threads
 
 STRICT_IMAGES = 2
 
@@ -68,7 +69,6 @@ def main(jobs: dict[str, Job], result: Path, description: str) -> None:
 
 
 def _measure(job: Job, options: argparse.Namespace) -> dict[str, Any]:
-    import torch
 
     from carsam.calibration.quantize import quantize
     from carsam.comparison.run import evaluated_names
@@ -77,7 +77,7 @@ def _measure(job: Job, options: argparse.Namespace) -> dict[str, Any]:
     from carsam.evaluation.strict import assert_strict
     from carsam.images.read import read_image
 
-    torch.set_num_threads(options.threads)
+    set_threads(options.threads)
     coco = options.data / "annotations" / "val_dev.json"
     evaluated = options.data / "images_dev"
     names = evaluated_names(coco)

@@ -36,8 +36,10 @@ from carsam.families.sam.family import SamFamily
 from carsam.methods.registry import make_recipe, make_steps
 from carsam.methods.steps.training.reconstruct import Reconstruct
 from carsam.methods.units import plan_units
-from carsam.progress import make_progress, peak_memory
+from carsam.progress import make_progress
 from carsam.simulation.model import prepare
+from carsam.system import peak_memory
+from carsam.threads import set_threads
 
 RESULT = Path(__file__).parent / "results" / "decoder_cost.json"
 PROJECTED = ("sam-vit-base", "sam-vit-large")
@@ -170,7 +172,7 @@ def main() -> None:
     parser.add_argument("--project", choices=PROJECTED, help="project this model instead")
     parser.add_argument("--budget", choices=("fast", "paper"), default="fast")
     arguments = parser.parse_args()
-    torch.set_num_threads(arguments.threads)
+    set_threads(arguments.threads)
     result = json.loads(RESULT.read_text()) if RESULT.exists() else {}
     made = {**provenance("torch", "transformers", "numpy"), "threads": arguments.threads}
     if arguments.project:

@@ -14,7 +14,7 @@ from provenance import provenance
 from carsam.engines.load import load
 from carsam.images.read import list_images, read_image
 from carsam.predict.predictor import SamPredictor
-from carsam.progress import peak_memory
+from carsam.system import peak_memory
 
 IMAGES = 200
 

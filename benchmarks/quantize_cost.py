@@ -15,14 +15,15 @@ import tempfile
 import time
 from pathlib import Path
 
-import torch
 from provenance import provenance
 from random_runs import random_model
 
 from carsam.calibration.quantize import quantize
 from carsam.formats.inventory import bytes_on_disk
 from carsam.images.scenes import write_scenes
-from carsam.progress import make_progress, peak_memory
+from carsam.progress import make_progress
+from carsam.system import peak_memory
+from carsam.threads import set_threads
 
 RESULT = Path(__file__).parent / "results" / "quantize_cost.json"
 JOBS = {
@@ -64,7 +65,7 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--job", choices=JOBS, help="run this one here and print its json")
     arguments = parser.parse_args()
-    torch.set_num_threads(arguments.threads)
+    set_threads(arguments.threads)
     if arguments.job:
         print(json.dumps(run_job(arguments.job)))
         return

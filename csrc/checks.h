@@ -9,9 +9,31 @@
 namespace carsam {
 
 constexpr std::size_t MOST_COLUMNS = 1 << 15;  // products of 8-bit codes that add up in 32 bits
+constexpr std::size_t LARGEST_SUM = 0x7FFFFFFF;
 
 inline void require(bool condition, const char* expected) {
     if (!condition) throw nanobind::value_error(expected);
+}
+
+// Sums of `count` products of codes, each less its zero point, stay within 32 bits, and so do the
+// parts that the kernels make them of. The codes are at most `left` and `right`. See
+// carsam/runtime/sums.py.
+inline void require_sum(std::size_t count, int left, int right, const char* expected) {
+    require(count <= LARGEST_SUM / (static_cast<std::size_t>(left) * right), expected);
+}
+
+// In builds with CARSAM_CHECK_CODES: no code is above the grid's highest. Other builds trust the
+// caller; wrong codes then make wrong numbers, nothing worse.
+template <class Codes>
+void require_codes([[maybe_unused]] const Codes& codes, [[maybe_unused]] const Grid& grid) {
+#if defined(CARSAM_CHECK_CODES)
+    for (std::size_t row = 0; row < codes.shape(0); ++row) {
+        const std::uint8_t* first = codes.data() + row * codes.stride(0);
+        for (std::size_t column = 0; column < codes.shape(1); ++column) {
+            require(first[column] <= grid.maximum, "codes up to the highest of their grid");
+        }
+    }
+#endif
 }
 
 template <class Array> std::size_t count_of(const Array& array) { return array.shape(0); }

@@ -1,5 +1,7 @@
 #include "dispatch.h"
 
+#include <atomic>
+
 #if defined(__linux__) && defined(__aarch64__)
 #include <sys/auxv.h>
 #endif
@@ -66,8 +68,8 @@ const Kernels* preferred() {
     return &portable_kernels;
 }
 
-const Kernels*& current() {
-    static const Kernels* kernels = preferred();
+std::atomic<const Kernels*>& current() {
+    static std::atomic<const Kernels*> kernels{preferred()};
     return kernels;
 }
 

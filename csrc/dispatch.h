@@ -14,7 +14,7 @@ std::vector<std::string> compiled_sets();
 // Names of the compiled sets that this machine can execute, the preferred first.
 std::vector<std::string> usable_sets();
 
-// Switches to a set; false if it is not usable. Not to be called while kernels run.
+// Switches to a set; false if it is not usable. Operators that run already end on their own set.
 bool use_set(const std::string& name);
 
 const Kernels& kernels();

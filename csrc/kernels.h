@@ -123,6 +123,16 @@ struct RoundToTable {
     float* result;
 };
 
+// Sums of `taps` weighted rows, added in double and rounded after every tap.
+struct WeightedRows {
+    const float* values;  // (rows of values, columns)
+    std::size_t columns;
+    const std::int32_t* rows;  // (result rows, taps)
+    const float* weights;      // (result rows, taps)
+    std::size_t taps;
+    float* result;  // (result rows, columns)
+};
+
 // Mask upscaling: convolution, norm, GELU, convolution, GELU, product with each mask's kernel.
 struct Upscale {
     const float* image;  // (prompts, size * size, channels)
@@ -189,6 +199,7 @@ struct Kernels {
     void (*activate)(const Activate&, std::size_t first_row, std::size_t last_row);
     void (*quantize)(const Quantize&, std::size_t first_row, std::size_t last_row);
     void (*round_to_table)(const RoundToTable&, std::size_t first, std::size_t last);
+    void (*weighted_rows)(const WeightedRows&, std::size_t first_row, std::size_t last_row);
     // Image tokens [first, last) of a prompt.
     void (*upscale)(const Upscale&, std::size_t prompt, std::size_t first, std::size_t last);
     void (*prepare_head)(const Attention&, const PreparedHead&, std::size_t group,

@@ -8,6 +8,9 @@
 #if defined(__linux__)
 #include <sys/mman.h>
 #endif
+#if defined(__unix__) || defined(__APPLE__)
+#include <pthread.h>
+#endif
 
 namespace carsam {
 namespace {
@@ -44,6 +47,14 @@ char* allocate(std::size_t bytes) {
 void release(const Block& block) noexcept {
     ::operator delete(block.memory, alignment_of(block.bytes));
 }
+
+#if defined(__unix__) || defined(__APPLE__)
+// A fork waits until no other thread is in the middle of a change: in the child that thread would
+// never end it.
+void lock_blocks() { blocks_mutex->lock(); }
+void unlock_blocks() { blocks_mutex->unlock(); }
+const int registered = pthread_atfork(lock_blocks, unlock_blocks, unlock_blocks);
+#endif
 
 }  // namespace
 

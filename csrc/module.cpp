@@ -40,8 +40,9 @@ static Grid read_grid(const nb::tuple& grid) {
     require(grid.size() == 4, "a grid of four numbers");
     const Grid read{nb::cast<float>(grid[0]), nb::cast<float>(grid[1]), nb::cast<int>(grid[2]),
                     nb::cast<int>(grid[3])};
-    require(read.maximum >= 0 && read.maximum <= 255, "a highest code from 0 to 255");
-    require(read.zero_point >= 0 && read.zero_point <= 255, "a zero point from 0 to 255");
+    require(read.maximum >= 1 && read.maximum <= 255 && !(read.maximum & (read.maximum + 1)),
+            "a highest code of 1 to 8 bits, all of them 1");
+    require(read.zero_point >= 0 && read.zero_point <= read.maximum, "a zero point among the codes");
     return read;
 }
 
@@ -68,6 +69,11 @@ static void linear(const Rows& codes, const nb::tuple& grid, const In<std::uint8
     require_count(bias, padded, "a bias for every padded output column");
     require_repeated(residual, codes.shape(0), outputs);
     require_result(values, output, codes.shape(0), outputs);
+    for (std::size_t i = 0; i < padded; ++i) {
+        require(-(1 << (bits - 1)) <= weight_zero.data()[i] &&
+                    weight_zero.data()[i] < 1 << (bits - 1),
+                "zero points among the signed weight codes");
+    }
     for (const auto& numbers : {&output_inverse_scale, &output_zero, &output_maximum}) {
         require(output.has_value() == numbers->has_value(), "grids of the result with codes");
         require_count(*numbers, padded, "a grid for every padded output column");
@@ -78,6 +84,7 @@ static void linear(const Rows& codes, const nb::tuple& grid, const In<std::uint8
     op.rows = codes.shape(0);
     op.stride = stride_of(codes);
     op.grid = read_grid(grid);
+    require_codes(codes, op.grid);
     op.weight = {packed.data(), packed.shape(1), packed.shape(0), codes.shape(1), bits};
     op.scale = scale.data();
     op.bias = pointer(bias);
@@ -193,6 +200,17 @@ static void round_to_table(const FloatMatrix& numbers, const nb::tuple& table, O
     run_round_to_table(op, numbers.size());
 }
 
+static void weighted_rows(const FloatMatrix& values, const Indices& rows,
+                          const FloatMatrix& weights, Out<float> result) {
+    require_shape(weights, rows.shape(0), rows.shape(1), "a weight for every row");
+    require_shape(result, rows.shape(0), values.shape(1), "a result row for every list of rows");
+    require_indices(rows, 0, values.shape(0));
+    const WeightedRows op{values.data(),  values.shape(1), rows.data(),
+                          weights.data(), rows.shape(1),   result.data()};
+    nb::gil_scoped_release release;
+    run_weighted_rows(op, rows.shape(0));
+}
+
 static void attention(const Rows& query, const Rows& key, const Rows& value,
                       const nb::tuple& grids, const Indices& query_rows, const Indices& key_rows,
                       const Indices& output_rows, std::size_t heads, const nb::tuple& scales,
@@ -246,6 +264,9 @@ static void attention(const Rows& query, const Rows& key, const Rows& value,
     op.key_grid = read_grid(grids[1]);
     op.probability_grid = read_grid(grids[2]);
     op.value_grid = read_grid(grids[3]);
+    require_codes(query, op.query_grid);
+    require_codes(key, op.key_grid);
+    require_codes(value, op.value_grid);
     op.query_rows = query_rows.data();
     op.key_rows = key_rows.data();
     op.output_rows = output_rows.data();
@@ -259,11 +280,20 @@ static void attention(const Rows& query, const Rows& key, const Rows& value,
     op.relative_scale = nb::cast<float>(scales[2]);
     op.numerators = pointer(numerators);
     op.table = read_table(table);
+    require(!numerators || op.probability_grid.maximum == 255, "numerators with a grid of 8 bits");
+    require(!(numerators || table) || op.probability_grid.zero_point == 0,
+            "no zero point of listed probabilities");
+    require_sum(op.head_dim, op.query_grid.maximum, op.key_grid.maximum,
+                "as many channels of a head as 32-bit sums hold");
+    // Of listed probabilities the values of each are summed apart, without a factor.
+    require_sum(keys, table ? 1 : op.probability_grid.maximum, op.value_grid.maximum,
+                "as many keys as 32-bit sums hold");
     op.relative_rows = pointer(relative_rows);
     op.relative_columns = pointer(relative_columns);
     op.relative_stride = relative_rows ? relative_rows->shape(1) : 0;
     op.lines = lines;
     op.line_length = op.keys / lines;
+    require_sum(op.padded_keys(), 1, op.value_grid.maximum, "as many keys as 32-bit sums hold");
     op.values = pointer(values);
     op.output = pointer(output);
     if (output_grid) op.output_grid = read_grid(*output_grid);
@@ -343,6 +373,8 @@ NB_MODULE(_kernels, module) {
                nb::arg("output").noconvert());
     module.def("round_to_table", &round_to_table, nb::arg("numbers").noconvert(), nb::arg("table"),
                nb::arg("result").noconvert());
+    module.def("weighted_rows", &weighted_rows, nb::arg("values").noconvert(), nb::arg("rows").noconvert(),
+               nb::arg("weights").noconvert(), nb::arg("result").noconvert());
     module.def("attention", &attention, nb::arg("query").noconvert(), nb::arg("key").noconvert(), nb::arg("value").noconvert(),
                nb::arg("grids"), nb::arg("query_rows").noconvert(), nb::arg("key_rows").noconvert(),
                nb::arg("output_rows").noconvert(), nb::arg("heads"), nb::arg("scales"),
@@ -353,6 +385,11 @@ NB_MODULE(_kernels, module) {
                nb::arg("bias1").noconvert(), nb::arg("norm_weight").noconvert(), nb::arg("norm_bias").noconvert(),
                nb::arg("epsilon"), nb::arg("panels2").noconvert(), nb::arg("bias2").noconvert(), nb::arg("kernels").noconvert(),
                nb::arg("result").noconvert());
+#if defined(CARSAM_CHECK_CODES)
+    module.attr("checks_codes") = true;
+#else
+    module.attr("checks_codes") = false;
+#endif
     module.def("empty", &empty, nb::arg("bytes"));
     module.def("compiled_sets", &compiled_sets);
     module.def("usable_sets", &usable_sets);

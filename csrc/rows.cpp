@@ -107,6 +107,12 @@ void run_quantize(const Quantize& op, std::size_t rows) {
     });
 }
 
+void run_weighted_rows(const WeightedRows& op, std::size_t rows) {
+    const Kernels& set = kernels();
+    for_row_blocks(rows, rows_at_once(op.columns * op.taps),
+                   [&](std::size_t first, std::size_t last) { set.weighted_rows(op, first, last); });
+}
+
 void run_upscale(const Upscale& op, std::size_t prompts) {
     const Kernels& set = kernels();
     const std::size_t tokens = op.size * op.size;

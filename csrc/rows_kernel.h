@@ -101,4 +101,23 @@ static void quantize(const carsam::Quantize& op, std::size_t first_row, std::siz
     }
 }
 
+// The product of two floats is exact in double: but for one number in 2^29 every tap is rounded like a
+// fused multiplication and addition, as a BLAS does it, and on all instruction sets alike.
+static void weighted_rows(const carsam::WeightedRows& op, std::size_t first_row,
+                          std::size_t last_row) {
+    const std::size_t columns = op.columns;
+    for (std::size_t row = first_row; row < last_row; ++row) {
+        float* result = op.result + row * columns;
+        std::memset(result, 0, columns * sizeof(float));
+        for (std::size_t tap = row * op.taps; tap < (row + 1) * op.taps; ++tap) {
+            const float* values = op.values + op.rows[tap] * columns;
+            const double weight = op.weights[tap];
+            for (std::size_t column = 0; column < columns; ++column) {
+                result[column] =
+                    static_cast<float>(weight * values[column] + double(result[column]));
+            }
+        }
+    }
+}
+
 }  // namespace CARSAM_NAMESPACE

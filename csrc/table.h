@@ -10,7 +10,7 @@ namespace CARSAM_NAMESPACE {
 
 static constexpr carsam::Kernels TABLE = {
     CARSAM_NAME, QUERY_BLOCK,    prepare,      multiply, float_product,      layer_norm, activate,
-    quantize,    round_to_table, upscale,      prepare_head, attend, prepare_value_rows,
+    quantize,    round_to_table, weighted_rows, upscale, prepare_head, attend, prepare_value_rows,
     attend_with_table};
 
 }  // namespace CARSAM_NAMESPACE

@@ -5,6 +5,7 @@
 #include <condition_variable>
 #include <exception>
 #include <mutex>
+#include <system_error>
 #include <thread>
 #include <vector>
 
@@ -19,8 +20,11 @@ constexpr int SPINS = 2000;  // looks for the next job before a thread sleeps; s
 
 class Pool {
   public:
-    explicit Pool(std::size_t workers) {
-        for (std::size_t i = 0; i < workers; ++i) workers_.emplace_back([this] { work(); });
+    explicit Pool(std::size_t size) : size_(size) {
+        try {
+            while (workers_.size() + 1 < size) workers_.emplace_back([this] { work(); });
+        } catch (const std::system_error&) {  // the system gives no more threads; fewer do
+        }
     }
 
     ~Pool() {
@@ -55,7 +59,8 @@ class Pool {
         if (error_) std::rethrow_exception(error_);
     }
 
-    std::size_t size() const { return workers_.size() + 1; }
+    // Threads that were asked for, the caller's included.
+    std::size_t size() const { return size_; }
 
   private:
     void work() {
@@ -91,6 +96,7 @@ class Pool {
         }
     }
 
+    const std::size_t size_;
     std::vector<std::thread> workers_;
     std::mutex mutex_;
     std::condition_variable wake_;
@@ -103,22 +109,22 @@ class Pool {
 
 std::mutex* pool_mutex = new std::mutex;  // held while a job runs
 Pool* pool = nullptr;  // never destroyed: threads must not be joined while a process ends
-std::atomic<std::size_t> wanted_threads{0};
+std::atomic<std::size_t> wanted_threads{1};
 
+#if defined(__unix__) || defined(__APPLE__)
 // The child of a fork has none of its parent's threads.
 void forget_pool() {
     pool_mutex = new std::mutex;
     pool = nullptr;
 }
+const int registered = pthread_atfork(nullptr, nullptr, forget_pool);
+#endif
 
 }  // namespace
 
 void set_threads(std::size_t count) { wanted_threads = std::max<std::size_t>(count, 1); }
 
-std::size_t threads() {
-    const std::size_t wanted = wanted_threads;
-    return wanted ? wanted : std::max<std::size_t>(std::thread::hardware_concurrency(), 1);
-}
+std::size_t threads() { return wanted_threads; }
 
 void parallel_for(std::size_t count, std::size_t grain,
                   const std::function<void(std::size_t)>& part) {
@@ -129,14 +135,10 @@ void parallel_for(std::size_t count, std::size_t grain,
         for (std::size_t index = 0; index < count; ++index) part(index);
         return;
     }
-#if defined(__unix__) || defined(__APPLE__)
-    static const int registered = pthread_atfork(nullptr, nullptr, forget_pool);
-    (void)registered;
-#endif
     if (!pool || pool->size() != size) {
         delete pool;
         pool = nullptr;
-        pool = new Pool(size - 1);
+        pool = new Pool(size);
     }
     pool->run(count, grain, part);
 }

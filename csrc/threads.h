@@ -6,7 +6,7 @@
 
 namespace carsam {
 
-// Threads that a job may use, the caller's included. Starts at the number of processors.
+// Threads that a job may use, the caller's included: 1 until carsam/threads.py says more.
 void set_threads(std::size_t count);
 std::size_t threads();
 

@@ -13,6 +13,8 @@ ROOT = Path(carsam.__file__).parent
 ORDER = (
     "errors",
     "extras",
+    "threads",
+    "system",
     "progress",
     "formats",
     "images",

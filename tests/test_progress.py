@@ -6,7 +6,7 @@ import json
 import pytest
 
 from carsam import progress
-from carsam.progress import Silent, Stage, make_progress, peak_memory
+from carsam.progress import Silent, Stage, make_progress
 
 
 class Terminal(io.StringIO):
@@ -107,7 +107,3 @@ def test_time_left_follows_the_pace(monkeypatch) -> None:
     stage.done = 4
     monkeypatch.setattr(progress.time, "monotonic", lambda: 8.0)
     assert stage.seconds_left == pytest.approx(12)
-
-
-def test_peak_memory_is_in_bytes() -> None:
-    assert 10e6 < peak_memory() < 100e9

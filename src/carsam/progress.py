@@ -4,11 +4,10 @@ Everything goes to the stream given, standard error by default; results own stan
 """
 
 import json
-import resource
 import sys
 import time
 import warnings
-from pathlib import Path
+from contextlib import suppress
 from typing import Any, Literal, Protocol, TextIO
 
 from rich.console import Console
@@ -16,6 +15,8 @@ from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn
 from rich.progress import Progress as RichProgress
 from rich.table import Column
+
+from carsam.system import peak_memory
 
 Mode = Literal["auto", "plain", "json", "quiet"]
 SECONDS_BETWEEN_LINES = 5.0
@@ -51,18 +52,6 @@ def make_progress(mode: Mode = "auto", stream: TextIO | None = None) -> Progress
     if mode == "auto":
         return Bar(stream) if stream.isatty() else Plain(stream)
     return {"plain": Plain, "json": JsonLines, "quiet": WarningsOnly}[mode](stream)
-
-
-def peak_memory() -> int:
-    """Return the most memory this process has held so far, in bytes."""
-    status = Path("/proc/self/status")
-    if status.exists():  # resource would count what the parent held before it started this one
-        lines = status.read_text().splitlines()
-        kilobytes = [line.split()[1] for line in lines if line.startswith("VmHWM:")]
-        if kilobytes:
-            return int(kilobytes[0]) * 1024
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak if sys.platform == "darwin" else peak * 1024  # Linux counts in kB
 
 
 class Stage:
@@ -115,7 +104,8 @@ class WarningsOnly(Silent):
         self._line(f"Warning: {message}")
 
     def _line(self, text: str) -> None:
-        print(text, file=self._stream, flush=True)
+        with suppress(BrokenPipeError):  # who has stopped listening does not stop the work
+            print(text, file=self._stream, flush=True)
 
 
 class Plain(WarningsOnly):

@@ -17,6 +17,8 @@ from carsam.cli.options import Common, parse_box, parse_gigabytes, parse_point
 from carsam.errors import UserError
 from carsam.formats.checkpoint import read_checkpoint, update_manifest
 from carsam.formats.manifest import read_manifest
+from carsam.runtime import kernels
+from carsam.threads import set_threads
 
 RUN_CLI = "import sys\nfrom carsam.cli import main\nsys.exit(main(sys.argv[1:]))"
 
@@ -308,19 +310,62 @@ def test_points_carry_labels() -> None:
         parse_point("3,4,7")
 
 
-def test_threads_hold_torch_and_numpy(monkeypatch) -> None:
+@pytest.fixture
+def restored_threads(monkeypatch):
+    """Restores what `--threads` changes."""
     import threadpoolctl
     import torch
 
-    monkeypatch.setenv("OMP_NUM_THREADS", "2")  # monkeypatch restores what prepare() sets
+    monkeypatch.setenv("OMP_NUM_THREADS", "2")
     before = torch.get_num_threads()
-    try:
-        with threadpoolctl.threadpool_limits():
-            Common(threads=1).prepare()
-            assert torch.get_num_threads() == 1
-            assert {pool["num_threads"] for pool in threadpoolctl.threadpool_info()} == {1}
-    finally:
-        torch.set_num_threads(before)
+    with threadpoolctl.threadpool_limits():
+        yield
+    set_threads(1)
+    torch.set_num_threads(before)
+
+
+def test_threads_reach_torch_numpy_and_the_kernels(restored_threads) -> None:
+    import threadpoolctl
+    import torch
+
+    for count in (3, 1):
+        Common(threads=count).prepare()
+        assert (torch.get_num_threads(), kernels.threads()) == (count, count)
+        assert {pool["num_threads"] for pool in threadpoolctl.threadpool_info()} == {count}
+
+
+@pytest.mark.parametrize("count", [1, 3])
+def test_every_command_computes_with_the_threads_asked_for(
+    run, scenes, tmp_path, restored_threads, count, capsys
+) -> None:
+    photos, photo = str(scenes / "images"), photo_of(scenes)
+    coco = ["--coco", str(scenes / "instances.json"), "--images", photos]
+    result, table = tmp_path / "result.json", tmp_path / "bench.json"
+    commands = (
+        ["predict", str(run), photo, "--box", "5,5,40,50", "--out", str(tmp_path / "mask.png")],
+        ["embed", str(run), photos, "--cache", str(tmp_path / "cache")],
+        ["info", str(run), "--check"],
+        ["evaluate", str(run), *coco, "--json", str(result), "--compare", "none"],
+        ["doctor", str(run), "--images", photos, "--out", str(tmp_path / "doctor"), "--count", "1"],
+        ["bench", str(run), "--repeats", "1", "--json", str(table)],
+    )
+    for command in commands:
+        set_threads(2)
+        assert main([*command, "--threads", str(count), "--quiet"]) == 0
+        assert kernels.threads() == count, command
+    assert json.loads(result.read_text())["threads"] == count
+    document = json.loads(table.read_text())
+    assert (document["threads"], document["engines"][0]["threads"]) == (count, count)
+
+
+def test_a_result_says_what_it_was_computed_with_by_default(
+    run, scenes, tmp_path, restored_threads, monkeypatch
+) -> None:
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    result = tmp_path / "result.json"
+    coco = ["--coco", str(scenes / "instances.json"), "--images", str(scenes / "images")]
+    assert main(["evaluate", str(run), *coco, "--json", str(result), "--quiet"]) == 0
+    assert json.loads(result.read_text())["threads"] == 1
 
 
 @pytest.mark.parametrize(("text", "gigabytes"), [("4GB", 4), ("500MB", 0.5), ("1.5 gb", 1.5)])

@@ -126,6 +126,13 @@ def test_a_device_is_written_to_and_not_replaced(run, scenes, capsys) -> None:
     assert Path("/dev/full").is_char_device()
 
 
+def test_a_file_in_the_way_of_a_folder_is_named(scenes, tmp_path, capsys) -> None:
+    (tmp_path / "cells").write_text("mine")
+    arguments = [*NO_WORK["compare"][:-1], str(tmp_path)]
+    assert main(filled(arguments, scenes)) == 2
+    assert f"({tmp_path / 'cells'})" in capsys.readouterr().err
+
+
 def test_a_plot_that_fails_does_not_lose_the_table(model, scenes, tmp_path, capsys) -> None:
     (tmp_path / "table.svg").mkdir()
     arguments = ["compare", model, "--coco", "{coco}", "--images", "{images}", "--recipes", "rtn"]

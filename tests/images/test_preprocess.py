@@ -1,9 +1,8 @@
-"""Preprocessing and mask upscaling against segment-anything and torch."""
+"""Preprocessing against segment-anything."""
 
 import numpy as np
 import pytest
 import torch
-from torch.nn import functional
 
 from carsam.images.preprocess import (
     PIXEL_MEAN,
@@ -12,7 +11,6 @@ from carsam.images.preprocess import (
     normalise_and_pad,
     preprocess,
     resize_longest_side,
-    upscale_masks,
 )
 
 SIZES = [(90, 120), (120, 90), (64, 64), (37, 501), (480, 640), (1365, 2048), (33, 31)]
@@ -87,39 +85,3 @@ def test_short_side_keeps_a_pixel(size):
     pixels, frame = preprocess(np.full((*size, 3), 255, np.uint8), 64)
     assert min(frame.input_size) >= 1
     assert pixels.any()
-
-
-def torch_upscaling(low_res, size, side):
-    """Sam.postprocess_masks."""
-    height, width = Frame(size, side).input_size
-    masks = functional.interpolate(torch.from_numpy(low_res), (side, side), mode="bilinear")
-    return functional.interpolate(masks[..., :height, :width], size, mode="bilinear").numpy()
-
-
-@pytest.mark.parametrize("size", SIZES)
-@pytest.mark.parametrize(("low", "side"), [(256, 1024), (32, 64), (64, 512)])
-def test_upscaled_masks_equal_torch(size, low, side):
-    low_res = 10 * np.random.default_rng(0).standard_normal((2, 3, low, low), np.float32)
-    upscaled = upscale_masks(low_res, Frame(size, side))
-    np.testing.assert_allclose(upscaled, torch_upscaling(low_res, size, side), rtol=0, atol=1e-4)
-
-
-@pytest.mark.parametrize("size", [(10000, 50), (3000, 4000), (1, 1), (1, 300)])
-def test_upscaled_masks_of_extreme_images_equal_torch(size):
-    low_res = 10 * np.random.default_rng(0).standard_normal((1, 1, 256, 256), np.float32)
-    upscaled = upscale_masks(low_res, Frame(size, 1024))
-    np.testing.assert_allclose(upscaled, torch_upscaling(low_res, size, 1024), rtol=0, atol=1e-4)
-
-
-def test_binary_masks_are_the_positive_logits():
-    low_res = np.random.default_rng(0).standard_normal((3, 32, 32), np.float32)
-    frame = Frame((45, 60), 64)
-    masks = upscale_masks(low_res, frame, return_logits=False)
-    assert masks.dtype == np.bool_
-    np.testing.assert_array_equal(masks, upscale_masks(low_res, frame) > 0)
-
-
-def test_no_masks_upscale_to_no_masks():
-    assert upscale_masks(np.empty((0, 3, 32, 32), np.float32), Frame((5, 7), 64)).shape == (
-        0, 3, 5, 7,
-    )  # fmt: skip

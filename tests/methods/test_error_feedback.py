@@ -104,13 +104,34 @@ def test_without_penalty_the_ridge_is_least_squares(problem):
     torch.testing.assert_close(bias.double(), expected[:, -1], atol=1e-5, rtol=1e-4)
 
 
-def test_rounding_by_halves_beats_rounding_to_nearest(problem):
+def by_halves(problem, flips):
+    """Rows rounded half by half, and their error."""
     weights, inputs, _ = problem
-    grid = grid_of(weights)
-    rows = round_by_halves(weights, grid, inputs.T @ inputs, 0.01, 100)
-    assert torch.equal(grid(rows), rows)
-    nearest = error(grid(weights), weights, inputs, inputs)
-    assert error(rows, weights, inputs, inputs) < 0.5 * nearest
+    rows = round_by_halves(weights, grid_of(weights), inputs.T @ inputs, 0.01, flips)
+    return rows, error(rows, weights, inputs, inputs)
+
+
+def test_halves_are_rounded_to_the_grid(problem):
+    rows, _ = by_halves(problem, 100)
+    assert torch.equal(grid_of(problem[0])(rows), rows)
+
+
+def test_the_second_regression_alone_beats_rounding_to_nearest(problem):
+    weights, inputs, _ = problem
+    nearest = error(grid_of(weights)(weights), weights, inputs, inputs)
+    assert by_halves(problem, 0)[1] < 0.5 * nearest
+
+
+def test_rounding_single_weights_the_other_way_lowers_the_error_further(problem):
+    assert by_halves(problem, 100)[1] < 0.9 * by_halves(problem, 0)[1]
+
+
+def test_the_second_half_makes_up_for_the_error_of_the_first():
+    """0.4 becomes 0; inputs that are alike to 0.9 then ask for 0.3 + 0.9 * 0.4 of the other."""
+    grid = UniformGrid(torch.ones(1, 1), torch.full((1, 1), 4.0), 3)
+    gram = torch.tensor([[1.0, 0.9], [0.9, 1.0]], dtype=torch.float64)
+    rows = round_by_halves(torch.tensor([[0.4, 0.3]]), grid, gram, 1e-9, flips=0)
+    assert rows.tolist() == [[0.0, 1.0]]
 
 
 @torch.no_grad()

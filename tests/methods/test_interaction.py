@@ -2,7 +2,10 @@ import pytest
 import torch
 
 from carsam.families import FAMILIES
+from carsam.methods.steps.ranges.round_to_nearest import RoundToNearest
 from carsam.methods.steps.training.interaction import interaction_loss, interaction_stages
+from carsam.methods.steps.training.reconstruct import Reconstruct
+from carsam.simulation import slots
 
 BLOCK = "mask_decoder.transformer.layers"
 
@@ -44,3 +47,27 @@ def test_equal_outputs_have_no_loss_and_others_a_gradient(make_followed):
     loss.backward()
     assert float(loss) > 0
     assert bool(torch.isfinite(hidden.grad).all() & (hidden.grad != 0).any())
+
+
+def trained(make_followed, interaction):
+    """The losses of three steps, and the scales that they end with."""
+    unit = make_followed("vision_encoder.layers.1.mlp")
+    with torch.no_grad():
+        RoundToNearest(rounds_weights=False).run_(unit)
+        Reconstruct(steps=3, keep=1.0, scale_rate=0.05, interaction=interaction).run_(unit)
+    scales = [slots.quantizer(unit.model, site, "input").scale for site, _ in unit.sites]
+    return unit.notes[-1]["loss_by_step"], torch.cat(scales)
+
+
+@pytest.mark.filterwarnings("ignore:.*reconstruction raised the loss")
+def test_the_interaction_counts_in_the_loss_by_its_weight(make_followed):
+    (without, *_), (once, *_), (twice, *_) = (
+        trained(make_followed, weight)[0] for weight in (0.0, 1.0, 2.0)
+    )
+    assert once > 1.01 * without
+    assert twice - without == pytest.approx(2 * (once - without), rel=1e-3)
+
+
+def test_the_interaction_changes_what_is_learned(make_followed):
+    scales = [trained(make_followed, weight)[1] for weight in (0.0, 1.0)]
+    assert not torch.equal(*scales)

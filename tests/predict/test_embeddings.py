@@ -1,6 +1,9 @@
 """Embeddings on disk: found again only by the engine and the image that made them."""
 
 import os
+import resource
+import subprocess
+import sys
 import threading
 from pathlib import Path
 
@@ -176,3 +179,29 @@ def test_predict_finds_what_embed_kept(run, image_folder, tmp_path, monkeypatch)
     monkeypatch.setattr(NativeEngine, "encode", encode)
     assert main(["predict", *prompt, "--out", str(tmp_path / "after.png"), *kept]) == 0
     assert (tmp_path / "after.png").read_bytes() == (tmp_path / "before.png").read_bytes()
+
+
+def test_a_folder_that_cannot_be_written_costs_no_mask(run, photo, tmp_path) -> None:
+    said: list[str] = []
+    cache = EmbeddingCache(tmp_path / "embeddings", said.append)
+    (tmp_path / "embeddings").write_text("in the way")
+    for _ in range(2):
+        expected = masks(SamPredictor(run), photo)
+        np.testing.assert_array_equal(masks(SamPredictor(run, cache), photo), expected)
+    assert len(said) == 1 and "Embeddings are not kept." in said[0]
+    assert cache.lost == 2
+
+
+def test_embed_stops_where_it_cannot_keep_them(run, image_folder, tmp_path, capsys) -> None:
+    arguments = ["embed", str(run), str(image_folder), "--cache", str(tmp_path / "kept")]
+    command = [sys.executable, "-c", "import sys; from carsam.cli import main; sys.exit(main())"]
+    done = subprocess.run(
+        [*command, *arguments], text=True, stderr=subprocess.PIPE, preexec_fn=limit_files
+    )
+    assert done.returncode == 2
+    assert "0.jpg could not be kept" in done.stderr and "Traceback" not in done.stderr
+    assert not list((tmp_path / "kept").iterdir())
+
+
+def limit_files() -> None:
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))

@@ -1,4 +1,4 @@
-"""Threads that share an engine, each with a predictor of its own."""
+"""Threads that share an engine, each with a predictor of its own, as docs/images.md shows it."""
 
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path

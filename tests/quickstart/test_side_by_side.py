@@ -118,3 +118,12 @@ def test_without_the_extra_there_are_no_photos(monkeypatch) -> None:
 def test_every_photo_is_credited() -> None:
     listed = json.loads(photos.BOXES.read_text())
     assert all("CC0" in photo["credit"] or "public domain" in photo["credit"] for photo in listed)
+
+
+def test_a_box_outside_its_image_is_not_shown(coco) -> None:
+    document = json.loads(coco.read_text())
+    (first, *_) = document["annotations"]
+    outside = {**first, "id": 10_000, "bbox": [100, 100, 20, 20]}
+    coco.write_text(json.dumps({**document, "annotations": [outside, first]}))
+    (example,) = coco_examples(coco, coco.parent / "images", images=1)
+    assert (example.boxes < 100).all()

@@ -21,10 +21,12 @@ def instruction_set(request) -> Iterator[str]:
     """Every compiled instruction set in turn, while a test module's kernels use it."""
     if request.param not in _kernels.usable_sets():
         pytest.skip(f"compiled, but this machine cannot execute {request.param}")
-    before = _kernels.current_set()
+    before = _kernels.current_set(), _kernels.threads()
     _kernels.use_set(request.param)
+    _kernels.set_threads(2)  # whatever the environment says
     yield request.param
-    _kernels.use_set(before)
+    _kernels.use_set(before[0])
+    _kernels.set_threads(before[1])
 
 
 @dataclass(frozen=True)

@@ -170,7 +170,47 @@ def test_windows_with_relative_positions(seed, size, window, head_dim) -> None:
     )
 
 
+@given(SEED, st.integers(1, 7), BITS, st.sampled_from(["query", "key", "value"]), st.data())
+def test_codes_above_their_grid_harm_no_memory(seed, bits, other_bits, wrong, data) -> None:
+    random = np.random.default_rng(seed)
+    rows, columns, outputs = (data.draw(st.integers(1, 40)) for _ in range(3))
+    weight_codes = random_codes(random, (outputs, columns), other_bits, "random", "whole").array
+    scale, zero = np.ones(outputs, np.float32), np.zeros(outputs, np.uint8)
+    weight = PackedMatrix.from_codes(weight_codes, other_bits, scale, zero)
+    output = Grid(np.float32(0.3), 1, 4)
+    codes = random_codes(random, (rows, columns), 8, "random", "whole").array
+    codes[-1, -1] = 255
+    tensor = Codes(codes, Grid(np.float32(0.1), 1, bits))
+    operands = {
+        name: random_codes(random, (rows, columns), other_bits, "random", "whole")
+        for name in ("query", "key", "value")
+    }
+    operands[wrong] = tensor
+    tokens = TokenMap.of_groups(1, (1, rows), (1, rows))
+    grids = (Grid(np.float32(0.02), 0, other_bits), None, output)
+    for work in (
+        lambda: native.linear(tensor, weight, output=output),
+        lambda: native.attention(*operands.values(), tokens, 1, 0.3, *grids),
+    ):
+        if _kernels.checks_codes:
+            with pytest.raises(ValueError, match="codes up to the highest of their grid"):
+                work()
+        else:
+            assert work().max() <= output.maximum
+
+
+@given(SEED, LAYOUT, st.integers(0, 40), st.integers(1, 70), st.integers(0, 5))
+def test_weighted_rows(seed, layout, rows, columns, taps) -> None:
+    random = np.random.default_rng(seed)
+    values = random_values(random, (30, columns), layout)
+    sources = random.integers(0, 30, (rows, taps), dtype=np.int32)
+    weights = random_values(random, (rows, taps), "whole")
+    found, expected = (m.weighted_rows(values, sources, weights) for m in (native, reference))
+    np.testing.assert_array_equal(found, expected)
+
+
 GRID = (0.1, 10.0, 3, 15)
+NUMERATORS_GRID = (1.0, 255.0, 0, 255)
 
 
 def zeros(*shape: int, dtype: str = "f4") -> np.ndarray:
@@ -230,6 +270,12 @@ SOUND: dict[str, dict[str, Any]] = {
         "table": (zeros(16), zeros(15), 4),
         "result": zeros(4, 20),
     },
+    "weighted_rows": {
+        "values": zeros(6, 20),
+        "rows": zeros(4, 3, dtype="i4"),
+        "weights": zeros(4, 3),
+        "result": zeros(4, 20),
+    },
     "upscale": {
         "image": zeros(2, 9, 20),
         "size": 3,
@@ -247,7 +293,7 @@ SOUND: dict[str, dict[str, Any]] = {
         "query": zeros(9, 20, dtype="u1"),
         "key": zeros(9, 20, dtype="u1"),
         "value": zeros(9, 20, dtype="u1"),
-        "grids": (GRID, GRID, GRID, GRID),
+        "grids": (GRID, GRID, NUMERATORS_GRID, GRID),
         "query_rows": zeros(1, 9, dtype="i4"),
         "key_rows": zeros(1, 9, dtype="i4"),
         "output_rows": zeros(1, 9, dtype="i4"),
@@ -294,6 +340,8 @@ def test_an_array_that_does_not_fit_is_refused(name, argument, damage) -> None:
         name == "attention"
     ):
         pytest.skip("all rows that are asked for are there")
+    if (name, argument, damage) == ("weighted_rows", "values", "a row less"):
+        pytest.skip("all rows that are asked for are there")
     if (name, argument, damage) == ("quantize", "addend", "a row less"):
         pytest.skip("one row is added to all")
     if (name, argument, damage) == ("float_product", "weight", "wider numbers"):
@@ -312,6 +360,12 @@ def test_an_array_that_does_not_fit_is_refused(name, argument, damage) -> None:
         ("linear", "activation", -1),
         ("linear", "grid", (0.1, 10.0, 3)),
         ("linear", "grid", (0.1, 10.0, 3, 256)),
+        ("linear", "grid", (0.1, 10.0, 0, 0)),
+        ("linear", "grid", (0.1, 10.0, 3, 10)),
+        ("linear", "grid", (0.1, 10.0, 16, 15)),
+        ("linear", "grid", (0.1, 10.0, -1, 15)),
+        ("linear", "weight_zero", np.full(32, 8, "i4")),
+        ("linear", "weight_zero", np.full(32, -9, "i4")),
         ("linear", "grid", ("a", 10.0, 3, 15)),
         ("linear", "values", None),
         ("linear", "output", zeros(5, 18, dtype="u1")),
@@ -321,6 +375,8 @@ def test_an_array_that_does_not_fit_is_refused(name, argument, damage) -> None:
         ("round_to_table", "table", (zeros(16), zeros(14), 4)),
         ("round_to_table", "table", (zeros(16), zeros(15), 9)),
         ("round_to_table", "table", None),
+        ("weighted_rows", "rows", np.full((4, 3), 6, "i4")),
+        ("weighted_rows", "rows", np.full((4, 3), -1, "i4")),
         ("upscale", "size", 4),
         ("upscale", "size", -1),
         ("upscale", "norm_weight", zeros(0)),
@@ -335,6 +391,8 @@ def test_an_array_that_does_not_fit_is_refused(name, argument, damage) -> None:
         ("attention", "output_rows", np.full((1, 9), 9, "i4")),
         ("attention", "output_rows", np.full((1, 9), -1, "i4")),
         ("attention", "grids", (GRID, GRID)),
+        ("attention", "grids", (GRID, GRID, GRID, GRID)),
+        ("attention", "grids", (GRID, GRID, (1.0, 255.0, 1, 255), GRID)),
         ("attention", "table", (zeros(3), zeros(2), 2)),
     ],
 )

@@ -7,7 +7,7 @@ import pytest
 
 from carsam.engines.native_engine import NativeEngine
 from carsam.predict.predictor import SamPredictor
-from carsam.progress import peak_memory
+from carsam.system import peak_memory
 
 BOX = np.array([10, 10, 80, 70])
 

@@ -319,6 +319,29 @@ def test_callers_in_several_threads_do_not_disturb_each_other() -> None:
     assert not wrong
 
 
+def test_another_instruction_set_may_be_chosen_while_others_compute(instruction_set) -> None:
+    random = np.random.default_rng(0)
+    tensor, weight = codes(random, 300, 64, 4, ""), matrix(random, 45, 64, 4)
+    expected, wrong, ends = reference.linear(tensor, weight), [], threading.Event()
+
+    def work() -> None:
+        while not ends.is_set():
+            if not np.array_equal(native.linear(tensor, weight), expected):
+                wrong.append(weight)
+
+    workers = [threading.Thread(target=work) for _ in range(3)]
+    for worker in workers:
+        worker.start()
+    for _ in range(300):
+        for name in _kernels.usable_sets():
+            _kernels.use_set(name)
+    ends.set()
+    for worker in workers:
+        worker.join()
+    _kernels.use_set(instruction_set)
+    assert not wrong
+
+
 @pytest.mark.parametrize("size, masks, channels", [(7, 1, (32, 16, 16)), (10, 3, (20, 32, 48))])
 def test_upscaled_masks_equal_the_reference_but_for_rounding(size, masks, channels) -> None:
     random = np.random.default_rng(size)

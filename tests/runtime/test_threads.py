@@ -1,6 +1,7 @@
 """The thread pool of the C++ operators."""
 
 import multiprocessing
+import subprocess
 import sys
 
 import numpy as np
@@ -8,8 +9,17 @@ import pytest
 
 from carsam.runtime.grids import Grid
 
+_kernels = pytest.importorskip("carsam.runtime._kernels")
 native = pytest.importorskip("carsam.runtime.native")
 GRID = Grid(np.float32(0.01), 3, 4)
+
+
+@pytest.fixture(autouse=True)
+def two_threads():
+    before = _kernels.threads()
+    _kernels.set_threads(2)
+    yield
+    _kernels.set_threads(before)
 
 
 def quantize_much() -> int:
@@ -31,3 +41,16 @@ def test_a_forked_process_works_on() -> None:
     child.start()
     assert queue.get(timeout=60) == expected
     child.join()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the limit is Linux's")
+def test_a_system_that_gives_no_more_threads_is_no_error() -> None:
+    program = (
+        "import resource, numpy as np\n"
+        "from carsam.runtime import kernels\n"
+        "from carsam.runtime.grids import Grid\n"
+        "resource.setrlimit(resource.RLIMIT_AS, (4 << 30, 4 << 30))\n"
+        "kernels.set_threads(1024)\n"  # each takes 8 MB of addresses
+        "kernels.quantize(np.ones((1024, 1024), np.float32), Grid(np.float32(0.1), 0, 4))\n"
+    )
+    subprocess.run([sys.executable, "-c", program], check=True, timeout=120)

@@ -7,6 +7,7 @@ from typing import Any
 
 from carsam.engines.base import Engine
 from carsam.errors import UserError
+from carsam.threads import set_threads
 
 TORCH = ("torch", "transformers")
 ONNX = (*TORCH, "onnx", "onnxruntime", "onnxscript")
@@ -129,7 +130,7 @@ def _transformers(attention: str) -> Callable[[Path, int], Engine]:
 def _limit_torch(threads: int) -> None:
     import torch
 
-    torch.set_num_threads(threads)
+    set_threads(threads)
     torch.set_num_interop_threads(1)
 
 

@@ -1,15 +1,14 @@
 """A contender's process, as its parent sees it."""
 
 import json
-import os
 import subprocess
-import sys
 import tempfile
 from collections.abc import Mapping
 from typing import Any
 
 from carsam.benchmark.contenders import Contender
 from carsam.errors import UserError
+from carsam.system import python_command
 
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 LINES_SHOWN = 5
@@ -29,17 +28,17 @@ class Process:
         variables = {**environment, **dict.fromkeys(THREAD_VARIABLES, str(threads))}
         if contender.instruction_set is not None:
             variables["CARSAM_ISA"] = contender.instruction_set
-        self._errors = tempfile.TemporaryFile("w+")  # noqa: SIM115
+        self._errors = tempfile.TemporaryFile("w+", errors="replace")  # noqa: SIM115
         self._process = subprocess.Popen(
             [
-                *(sys.executable, "-m", "carsam.benchmark.worker"),
+                *python_command("carsam.benchmark.worker"),
                 *(contender.runner, str(contender.folder), str(threads)),
             ],
             env=variables,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self._errors,
-            text=True,
+            encoding="utf-8",
         )
 
     def ask(self, task: Mapping[str, Any]) -> dict[str, Any]:
@@ -70,5 +69,5 @@ class Process:
         said = self._errors.read().strip().splitlines()[-LINES_SHOWN:]
         reason = "was killed; is there enough memory?" if code == -9 else f"ended with code {code}:"
         return UserError(
-            os.linesep.join([f"{self.contender.name} cannot {task}: its process {reason}", *said])
+            "\n".join([f"{self.contender.name} cannot {task}: its process {reason}", *said])
         )

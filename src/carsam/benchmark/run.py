@@ -3,7 +3,6 @@
 import hashlib
 import json
 import subprocess
-import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -17,6 +16,7 @@ from carsam.extras import require
 from carsam.formats.checkpoint import read_checkpoint
 from carsam.formats.inventory import bytes_on_disk
 from carsam.progress import Progress
+from carsam.system import python_command
 
 
 def benchmark(
@@ -67,7 +67,7 @@ def benchmark(
         versions |= entry.pop("versions")
         entry |= _size(contender)
     return {
-        "model": run.name,
+        "model": run.absolute().name,
         "machine": before,
         "threads": threads,
         "rounds": rounds,
@@ -95,9 +95,9 @@ def _build(
     if not missing:
         return
     progress.info(f"Building {', '.join(missing)} in {folder} (once)")
-    command = [sys.executable, "-m", "carsam.benchmark.peers.build", str(run), str(folder)]
+    command = [*python_command("carsam.benchmark.peers.build"), str(run), str(folder), *missing]
     done = subprocess.run(
-        [*command, *missing], env=dict(environment), capture_output=True, text=True
+        command, env=dict(environment), capture_output=True, text=True, errors="replace"
     )
     if done.returncode != 0:
         said = "\n".join(done.stderr.strip().splitlines()[-5:])

@@ -1,13 +1,11 @@
 """The process of one contender: does one task after another, as the parent asks through a pipe.
 
-    python -m carsam.benchmark.worker RUNNER FOLDER THREADS
-
-Tasks come as JSON lines on standard input, replies go as JSON lines to standard output.
+Its arguments are the runner, the folder and the threads. Tasks come as JSON lines on standard
+input, replies go as JSON lines to standard output.
 """
 
 import json
 import os
-import resource
 import sys
 import time
 from collections.abc import Callable
@@ -18,7 +16,7 @@ from typing import Any
 from carsam.benchmark import inputs
 from carsam.benchmark.contenders import RUNNERS
 from carsam.engines.base import Embedding, Engine
-from carsam.progress import peak_memory
+from carsam.system import peak_memory, resident_memory
 
 MEGABYTE = 1e6
 
@@ -36,7 +34,8 @@ class Worker:
         tasks: dict[str, Callable[..., dict[str, Any]]]
         tasks = {"load": self._load, "encode": self._encode, "decode": self._decode}
         reply = tasks[task.pop("do")](**task)
-        return {**reply, "peak_mb": peak_memory() / MEGABYTE, "resident_mb": _resident()}
+        resident = resident_memory() / MEGABYTE
+        return {**reply, "peak_mb": peak_memory() / MEGABYTE, "resident_mb": resident}
 
     def _load(self) -> dict[str, Any]:
         def work() -> None:
@@ -63,7 +62,8 @@ class Worker:
         """Return what the engine says of itself, and the versions of what it imported."""
         packages = ("numpy", *self._runner.packages)
         described: dict[str, Any] = {
-            "versions": {name: version(name) for name in packages if name in sys.modules}
+            "threads": self._engine.threads,  # type: ignore[attr-defined]
+            "versions": {name: version(name) for name in packages if name in sys.modules},
         }
         if "carsam.runtime.kernels" in sys.modules:
             described["instruction_set"] = sys.modules["carsam.runtime.kernels"].instruction_set()
@@ -81,23 +81,10 @@ def _timed(work: Callable[[], Any], times: int) -> list[float]:
     return seconds
 
 
-def _resident() -> float:
-    """Return the megabytes that this process holds now; on systems that hide it, its peak."""
-    try:
-        pages = int(Path("/proc/self/statm").read_text().split()[1])
-    except OSError:
-        return peak_memory() / MEGABYTE
-    return pages * resource.getpagesize() / MEGABYTE
-
-
 def main() -> None:
-    replies = os.fdopen(os.dup(1), "w")
+    replies = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)  # what libraries print must not come between the replies
     runner, folder, threads = sys.argv[1:]
     worker = Worker(runner, Path(folder), int(threads))
     for line in sys.stdin:
         print(json.dumps(worker.do(json.loads(line))), file=replies, flush=True)
-
-
-if __name__ == "__main__":
-    main()

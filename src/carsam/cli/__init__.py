@@ -1,7 +1,6 @@
 """The command line. Commands are plain functions; `main` turns what they raise into exit codes."""
 
 import errno
-import os
 import signal
 import sys
 import threading
@@ -21,6 +20,7 @@ from carsam.cli import (
     quickstart,
     recipes,
 )
+from carsam.cli.terminal import Terminal, drop_output, expanded, prepare_streams
 from carsam.errors import UserError
 
 USER_ERROR = 2
@@ -40,6 +40,7 @@ app = App(
     exit_on_error=False,
     print_error=False,
     result_action="return_value",
+    console=Terminal(),
 )
 app.command(quickstart.quickstart, sort_key=0)
 app.command(quantize.quantize, sort_key=1)
@@ -61,10 +62,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Args:
         arguments: what follows `carsam`; those of the process unless given.
     """
+    prepare_streams()
     if threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGTERM, _terminate)
     try:
-        app(arguments)
+        app([expanded(each) for each in (sys.argv[1:] if arguments is None else arguments)])
         sys.stdout.flush()
     except (UserError, CycloptsError) as error:
         return _fail(str(error), USER_ERROR)
@@ -73,7 +75,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         return _fail("Interrupted; nothing half-written is left behind.", INTERRUPTED)
     except BrokenPipeError:  # `carsam info RUN | head` has seen enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        drop_output()
+    except UnicodeEncodeError as error:
+        return _fail(
+            f"{error.object!a} cannot be written in this system's encoding, {error.encoding}. "
+            "Set PYTHONUTF8=1 in the environment and run again.",
+            USER_ERROR,
+        )
     except OSError as error:
         where = f" ({error.filename})" if error.filename else ""
         if error.errno == errno.ENOSPC:
@@ -89,5 +97,9 @@ def _terminate(*_: object) -> None:
 
 
 def _fail(message: str, code: int) -> int:
-    print(f"carsam: {message}", file=sys.stderr)
+    try:
+        print(f"carsam: {message}", file=sys.stderr, flush=True)
+        sys.stdout.flush()
+    except OSError:  # nobody listens any more
+        drop_output()
     return code

@@ -12,6 +12,7 @@ from cyclopts import Parameter
 from carsam.cli.options import Common
 from carsam.errors import UserError
 from carsam.formats.files import check_writable, write_whole
+from carsam.threads import current_threads
 
 OTHER_FILE = "Name another file, or make room."
 
@@ -69,7 +70,7 @@ def bench(
             run,
             runners,
             peers=peers or _default_folder(),
-            threads=options.threads or os.cpu_count() or 1,
+            threads=current_threads(),
             rounds=repeats,
             sets=[name for name in isa.split(",") if name],
             also=also or [],
@@ -80,7 +81,7 @@ def bench(
     text = table(document)
     for path, content in ((json, json_format.dumps(document, indent=1) + "\n"), (markdown, text)):
         if path is not None:
-            write_whole(path, content.encode(), OTHER_FILE)
+            write_whole(path, content, OTHER_FILE)
     print(text, end="")
 
 

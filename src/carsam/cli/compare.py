@@ -1,7 +1,6 @@
 """`carsam compare`: every method on the same model, images and strict evaluation."""
 
 import json
-import os
 from functools import partial
 from pathlib import Path
 from typing import Annotated, Literal
@@ -13,6 +12,7 @@ from carsam.errors import UserError
 from carsam.extras import require
 from carsam.formats.files import check_writable, write_if_possible, write_whole
 from carsam.formats.model_paths import find_float_model
+from carsam.threads import current_threads
 
 OTHER_FOLDER = "Give another folder for the table, or make room."
 
@@ -85,7 +85,7 @@ def compare(
         count,
         tuple(setting or ()),
         resolve_device(options.device),
-        options.threads or os.cpu_count() or 1,
+        current_threads(),
         engine,
         limit,
     )
@@ -94,9 +94,9 @@ def compare(
         results = run_plan(plan, out / "cells", progress)
         table = rows(results)
         numbers = json.dumps(document(plan, results), indent=1) + "\n"
-        write_whole(out / "table.json", numbers.encode(), OTHER_FOLDER)
+        write_whole(out / "table.json", numbers, OTHER_FOLDER)
         text = f"{caption(plan, results)}\n{markdown(table)}"
-        write_whole(out / "table.md", text.encode(), OTHER_FOLDER)
+        write_whole(out / "table.md", text, OTHER_FOLDER)
         write_if_possible(out / "table.svg", partial(save_plot, table), progress.warn)
         write_if_possible(out / "cost.svg", partial(save_cost_plot, table), progress.warn)
     print(text, end="")

@@ -4,10 +4,10 @@ import math
 from pathlib import Path
 from typing import Literal
 
-from rich.console import Console
 from rich.table import Table
 
 from carsam.cli.options import Common
+from carsam.cli.terminal import Terminal
 from carsam.extras import require
 from carsam.formats.files import write_whole
 
@@ -74,7 +74,7 @@ def doctor(
     for alone, until in zip(found.alone, found.cumulative, strict=True):
         cells = (f"{alone.lost_iou:.2f}", f"{alone.logit_error:.4f}", f"{until.lost_iou:.2f}")
         table.add_row(alone.name, *cells)
-    Console().print(table)
+    Terminal().print(table)
     if found.weights_stay:
         print(
             "The recipe changed more than weights: they stay those of RUN, and their damage is in "

@@ -5,10 +5,10 @@ from pathlib import Path
 from typing import Annotated, Any
 
 from cyclopts import Parameter
-from rich.console import Console
 from rich.table import Table
 
 from carsam.cli.options import Common, EngineName, embedding_cache
+from carsam.cli.terminal import Terminal
 from carsam.engines.base import Engine
 from carsam.engines.load import load
 from carsam.errors import UserError
@@ -16,6 +16,7 @@ from carsam.extras import require
 from carsam.formats.bundled import is_run
 from carsam.formats.checkpoint import MANIFEST_FILE, read_checkpoint, update_manifest
 from carsam.formats.files import check_writable
+from carsam.formats.folders import standing
 from carsam.progress import Progress
 
 
@@ -59,7 +60,7 @@ def evaluate(
 
     check_writable(json, "Give a file in a folder you may write to.")
     if record:
-        manifest = Path(model) / MANIFEST_FILE
+        manifest = standing(model) / MANIFEST_FILE
         if not manifest.exists():
             raise UserError(
                 f"{model} is no folder of a quantized model, so --record has no place to write to."
@@ -87,7 +88,7 @@ def evaluate(
         metrics = read_checkpoint(model).manifest.get("metrics", {})
         numbers = {key: document[key] for key in keys}
         update_manifest(model, {"metrics": {**metrics, f"{coco.stem}.{prompts}": numbers}})
-    Console().print(_table(document))
+    Terminal().print(_table(document))
     print(f"Result: {json}")
 
 

@@ -5,10 +5,10 @@ from pathlib import Path
 from typing import Annotated, Any
 
 from cyclopts import Parameter
-from rich.console import Console
 from rich.table import Table
 
 from carsam.cli.options import Common
+from carsam.cli.terminal import Terminal
 from carsam.errors import UserError
 from carsam.extras import require
 from carsam.formats.checkpoint import Checkpoint, read_checkpoint
@@ -35,20 +35,21 @@ def info(
         check: also run it on procedural scenes and prove that what the recipe quantizes stays on
             grids of its bits (needs the extra `quantize`); if not, the exit code is 1.
     """
+    options = common or Common()
+    options.prepare()
     checkpoint = read_checkpoint(run)
     for label, value in _statements(run, checkpoint):
         print(f"{label:<15}{value}")
-    Console().print(_bits_table(checkpoint.manifest["sites"]))
+    Terminal().print(_bits_table(checkpoint.manifest["sites"]))
     print("All other weights are stored in 16 bits, and computed with in float32.")
     for name, value in _leaves(checkpoint.manifest.get("metrics", {})):
         print(f"{name}: {value:.4f}" if isinstance(value, float) else f"{name}: {value}")
     if check:
-        _check(run, common or Common())
+        _check(run, options)
 
 
 def _check(run: Path, options: Common) -> None:
     """Run the strict check on procedural scenes; a failure ends the command with exit code 1."""
-    options.prepare()
     require("quantize", "torch", "transformers")
     from carsam.evaluation.strict import StrictError, assert_strict
     from carsam.simulation.model import load_simulated

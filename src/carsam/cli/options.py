@@ -11,11 +11,11 @@ from typing import Annotated, Literal
 
 from cyclopts import Parameter
 from PIL import Image
-from threadpoolctl import threadpool_limits
 
 from carsam.errors import UserError
 from carsam.predict.embeddings import EmbeddingCache
 from carsam.progress import Mode, Progress, make_progress
+from carsam.threads import MOST_THREADS, set_threads
 
 Device = Literal["auto", "cpu", "cuda"]
 EngineName = Literal["auto", "native", "simulated", "float"]
@@ -34,7 +34,8 @@ class Common:
         json_progress: write progress as JSON lines.
         seed: seed of everything random.
         device: where torch computes; auto takes CUDA when there is one.
-        threads: threads to compute with; all cores unless given.
+        threads: threads to compute with; unless given, all processors that the process may use, at
+            most $OMP_NUM_THREADS.
         max_megapixels: most million pixels that an image file may have; 89 unless given.
     """
 
@@ -53,8 +54,9 @@ class Common:
         os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
         if self._mode() != "auto" or not sys.stderr.isatty():
             os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")  # transformers draws its own
-        if self.threads is not None:
-            self._limit_threads(self.threads)
+        if self.threads is not None and not 1 <= self.threads <= MOST_THREADS:
+            raise UserError(f"Found --threads {self.threads}; expected 1 to {MOST_THREADS}.")
+        set_threads(self.threads)
         if self.max_megapixels is not None:
             if not self.max_megapixels > 0:
                 raise UserError(
@@ -74,19 +76,11 @@ class Common:
     def _mode(self) -> Mode:
         return "quiet" if self.quiet else "json" if self.json_progress else "auto"
 
-    def _limit_threads(self, threads: int) -> None:
-        if threads < 1:
-            raise UserError(f"Found --threads {threads}; expected at least 1.")
-        os.environ["OMP_NUM_THREADS"] = str(threads)
-        threadpool_limits(threads)
-        if "torch" in sys.modules:
-            sys.modules["torch"].set_num_threads(threads)
-
 
 def embedding_cache(folder: Path | None, progress: Progress) -> EmbeddingCache | None:
     """Return the cache that `--cache` or $CARSAM_CACHE names, or None."""
     named = folder or os.environ.get(CACHE_VARIABLE)
-    return EmbeddingCache(named, progress.warn) if named else None
+    return EmbeddingCache(Path(named).expanduser(), progress.warn) if named else None
 
 
 def parse_box(text: str) -> tuple[float, float, float, float]:

@@ -1,16 +1,13 @@
 """`carsam quickstart`: the whole way once, on the bundled model."""
 
-import os
-import shutil
-import sys
 from pathlib import Path
 from typing import Annotated
 
 from cyclopts import Parameter
-from rich.console import Console
 from rich.table import Table
 
 from carsam.cli.options import Common
+from carsam.cli.terminal import Terminal, program
 from carsam.extras import require
 
 
@@ -43,16 +40,11 @@ def quickstart(
     table = Table(*summary.columns(found), title=summary.title(found))
     for row in summary.rows(found):
         table.add_row(*row)
-    Console().print(table)
+    Terminal().print(table)
     for label, meaning in summary.MEANINGS:
         print(f"{label:<15} {meaning}")
     print(f"\nPicture:  {out / run.PICTURE}")
     print(f"Numbers:  {out / run.SUMMARY_TEXT}")
     print("Next:")
-    for command in run.next_commands(out, _command()):
+    for command in run.next_commands(out, program()):
         print(f"  {command}")
-
-
-def _command() -> str:
-    """Return how to call carsam: by name where it is on the path, else where it was called."""
-    return "carsam" if shutil.which("carsam") else os.path.relpath(sys.argv[0])

@@ -1,8 +1,7 @@
 """One cell of a comparison: quantize with one recipe, bits and seed, prove strictness, evaluate.
 
-Run as a process of its own, `python -m carsam.comparison.cell CELL.json [PIXELS]`, so that its peak
-memory is its own and a failure does not take the comparison with it. PIXELS limits images that are
-read.
+Run as a process of its own, whose arguments are the cell's json and the most pixels of an image, so
+that its peak memory is its own and a failure does not take the comparison with it.
 """
 
 import json
@@ -15,6 +14,7 @@ from PIL import Image
 
 from carsam.engines.base import Engine
 from carsam.formats.files import write_whole
+from carsam.threads import set_threads
 
 STRICT_IMAGES = 2
 
@@ -68,15 +68,13 @@ class Cell:
 
 def run_cell(cell: Cell) -> dict[str, Any]:
     """Do the cell's work and return its result: cell, calibration cost, strictness, evaluation."""
-    import torch
-
     from carsam.engines.torch_engine import TorchEngine
     from carsam.evaluation.evaluate import evaluate
     from carsam.evaluation.strict import assert_strict
     from carsam.families import load_model
     from carsam.images.read import read_image
 
-    torch.set_num_threads(cell.threads)
+    set_threads(cell.threads)
     result: dict[str, Any] = {"cell": cell.to_json()}
     engine: Engine
     if cell.recipe == "float":
@@ -131,8 +129,4 @@ def main() -> None:
     if len(sys.argv) > 2:
         Image.MAX_IMAGE_PIXELS = int(sys.argv[2])
     content = json.dumps(run_cell(Cell(**data)), indent=1) + "\n"
-    write_whole(path.with_suffix(".result.json"), content.encode(), "Make room.")
-
-
-if __name__ == "__main__":
-    main()
+    write_whole(path.with_suffix(".result.json"), content, "Make room.")

@@ -2,10 +2,10 @@
 
 import json
 import subprocess
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
+from os.path import abspath
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +13,12 @@ from PIL import Image
 
 from carsam.comparison.cell import Cell
 from carsam.errors import UserError
+from carsam.families import source_name
 from carsam.formats.files import write_whole
 from carsam.methods.recipe import parse_setting
 from carsam.methods.registry import make_recipe
 from carsam.progress import Progress
+from carsam.system import python_command
 
 
 @dataclass(frozen=True)
@@ -44,6 +46,8 @@ class Plan:
     def cells(self) -> list[Cell]:
         """Return the float cell, then all others, each with the settings that fit its recipe.
 
+        Their paths mean the same in every folder.
+
         Raises:
             UserError: as `settings_by_recipe`.
         """
@@ -57,14 +61,14 @@ class Plan:
         avoid = evaluated_names(self.coco, self.images)
         return [
             Cell(
-                self.model,
+                source_name(self.model),
                 recipe,
                 bits,
                 seed,
-                str(self.coco),
-                str(self.images),
-                str(self.calibration),
-                None if self.calibration_coco is None else str(self.calibration_coco),
+                abspath(self.coco),
+                abspath(self.images),
+                abspath(self.calibration),
+                None if self.calibration_coco is None else abspath(self.calibration_coco),
                 avoid,
                 self.count,
                 settings.get(recipe, ()),
@@ -163,10 +167,10 @@ def _finished(cell: Cell, folder: Path) -> dict[str, Any] | None:
 
 def _run(cell: Cell, folder: Path) -> dict[str, Any]:
     path = folder / f"{cell.name}.json"
-    write_whole(path, (json.dumps(cell.to_json(), indent=1) + "\n").encode(), "Make room.")
-    command = [sys.executable, "-m", "carsam.comparison.cell", str(path)]
+    write_whole(path, json.dumps(cell.to_json(), indent=1) + "\n", "Make room.")
+    command = [*python_command("carsam.comparison.cell"), str(path)]
     command += [] if Image.MAX_IMAGE_PIXELS is None else [str(Image.MAX_IMAGE_PIXELS)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    done = subprocess.run(command, capture_output=True, text=True, errors="replace", check=False)
     if done.returncode != 0:
         lines: Sequence[str] = done.stderr.strip().splitlines() or ["no message"]
         return {"cell": cell.to_json(), "error": lines[-1]}

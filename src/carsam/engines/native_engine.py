@@ -26,7 +26,7 @@ class NativeEngine:
     """Runs a checkpoint of the SAM family; implements `carsam.engines.base.Engine`.
 
     Args:
-        threads: of every native engine in this process; by default one per processor.
+        threads: of every native engine in this process; by default those of `carsam.threads`.
 
     Raises:
         UserError: the family or a grid of the checkpoint is not supported, or a part is missing.
@@ -62,6 +62,11 @@ class NativeEngine:
     def fingerprint(self) -> str:
         """Changes with everything that decides what `encode` makes of an image."""
         return f"native {ARITHMETIC} {self._checkpoint.fingerprint}"
+
+    @property
+    def threads(self) -> int:
+        """The threads it computes with."""
+        return kernels.threads()
 
     def encode(self, pixels: np.ndarray) -> Embedding:
         """Return the image embedding of normalised, padded `pixels` (3, S, S) float32."""

@@ -49,6 +49,11 @@ class TorchEngine:
         versions = f"torch {torch.__version__} transformers {transformers.__version__}"
         return f"{self.mode} {versions} {self.device.type} {checkpoint.fingerprint}"
 
+    @property
+    def threads(self) -> int:
+        """The threads it computes with."""
+        return torch.get_num_threads()
+
     @torch.inference_mode()
     def encode(self, pixels: np.ndarray) -> Embedding:
         """Return the image embedding of normalised, padded `pixels` (3, S, S) float32."""

@@ -1,7 +1,6 @@
 """Evaluate an engine on images with COCO annotations: the package's front door."""
 
 import importlib.metadata
-import os
 import platform
 import sys
 import time
@@ -20,7 +19,9 @@ from carsam.evaluation.stream import run_engines
 from carsam.evaluation.summary import compare, measure
 from carsam.evaluation.warning_log import WarningLog
 from carsam.predict.embeddings import EmbeddingCache
-from carsam.progress import Progress, Silent, peak_memory
+from carsam.progress import Progress, Silent
+from carsam.system import peak_memory
+from carsam.threads import current_threads
 
 
 def evaluate(
@@ -103,7 +104,7 @@ def evaluate(
         ids_sha256=data.ids_sha256(),
         bootstrap={"resamples": bootstrap, "seed": seed, "level": LEVEL, "unit": "image"},
         seconds=time.perf_counter() - started,
-        threads=_threads(),
+        threads=max(getattr(run.engine, "threads", current_threads()) for run in runs),
         peak_memory_mb=peak_memory() / 1e6,
         versions=_versions(),
         warnings=log.to_json(),
@@ -126,12 +127,6 @@ def _check_options(
     ):
         if value is not None and value < least:
             raise UserError(f"{name} is {value}, expected {least} or more.")
-
-
-def _threads() -> int:
-    """Return the threads of torch where it is loaded, else the number of processors."""
-    torch = sys.modules.get("torch")
-    return torch.get_num_threads() if torch else os.cpu_count() or 1
 
 
 def _versions() -> dict[str, str]:

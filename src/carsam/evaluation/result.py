@@ -90,4 +90,4 @@ class EvaluationResult:
             UserError: The file cannot be written.
         """
         text = json.dumps(self.to_json(), indent=2, allow_nan=False) + "\n"
-        write_whole(Path(path), text.encode(), "Give a file in a folder you may write to.")
+        write_whole(Path(path), text, "Give a file in a folder you may write to.")

@@ -1,5 +1,6 @@
 """Families of models, one entry each, and the one way to load a float model."""
 
+import os
 import warnings
 from collections.abc import Callable
 from pathlib import Path
@@ -43,6 +44,14 @@ def load_model(
         model = _load(source, warn)
         family = _family(model.config.model_type)
     return family, model.eval()
+
+
+def source_name(source: str | Path | Module) -> str:
+    """Return what `load_model` finds from every folder: a model's name, or an absolute path."""
+    if isinstance(source, Module):
+        return "model"
+    found = find_float_model(source)
+    return os.path.abspath(found) if isinstance(found, Path) else found
 
 
 def build_model(family: str, model_config: dict[str, Any]) -> tuple[Family, Any]:

@@ -1,6 +1,6 @@
-"""SAM's way into and out of the square input frame: pixels, coordinates, masks.
+"""SAM's way into and out of the square input frame: pixels and coordinates.
 
-Numbers follow segment-anything's `ResizeLongestSide`, `Sam.preprocess` and `Sam.postprocess_masks`.
+Numbers follow segment-anything's `ResizeLongestSide` and `Sam.preprocess`.
 """
 
 from dataclasses import dataclass
@@ -68,48 +68,3 @@ def normalise_and_pad(image: np.ndarray, size: int) -> np.ndarray:
     pixels = np.zeros((3, size, size), np.float32)
     pixels[:, :height, :width] = ((image - PIXEL_MEAN) / PIXEL_STD).transpose(2, 0, 1)
     return pixels
-
-
-def upscale_masks(low_res: np.ndarray, frame: Frame, return_logits: bool = True) -> np.ndarray:
-    """Bring mask logits (..., 4h, 4w) to the original size: SAM's `postprocess_masks`.
-
-    SAM interpolates to S x S, cuts the padding off and interpolates to the original size. All
-    of it is linear and separable: one matrix acts on the rows and one on the columns. Masks are
-    treated one by one, so that besides the result only one mask of logits is in memory.
-
-    Returns:
-        (..., H, W) float32 logits, or with `return_logits=False` bool, true where logits > 0.
-    """
-    (height, width), (input_height, input_width) = frame.original_size, frame.input_size
-    *leading, low_height, low_width = low_res.shape
-    rows = _axis_matrix(low_height, frame.image_size, input_height, height)  # (H, 4h)
-    columns = _axis_matrix(low_width, frame.image_size, input_width, width).T  # (4w, W)
-    masks = np.empty((*leading, height, width), np.float32 if return_logits else np.bool_)
-    for index in np.ndindex(*leading):
-        logits = rows @ (low_res[index] @ columns)
-        masks[index] = logits if return_logits else logits > 0
-    return masks
-
-
-def _axis_matrix(low: int, padded: int, cropped: int, original: int) -> np.ndarray:
-    """Return the (original, low) matrix: low -> padded, cut to `cropped`, -> original pixels."""
-    to_padded = np.eye(low, dtype=np.float32)
-    for source, target, kept in ((low, padded, cropped), (cropped, original, original)):
-        lower, upper, weight = _bilinear_taps(source, target)
-        to_padded = to_padded[lower] * (1 - weight) + to_padded[upper] * weight
-        to_padded = to_padded[:kept]
-    return to_padded
-
-
-def _bilinear_taps(source: int, target: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Return lower and upper source index (target,) and the upper one's weight (target, 1).
-
-    The positions are rounded to float32 as torch's are for `align_corners=False`: scale first,
-    then the fused product and sum. Better ones would differ from SAM's where logits change fast.
-    """
-    scale = np.float64(np.float32(source) / np.float32(target))
-    position = (scale * (np.arange(target) + 0.5) - 0.5).astype(np.float32)
-    position = np.maximum(position, 0)
-    lower = np.minimum(position.astype(np.int64), source - 1)
-    upper = np.minimum(lower + 1, source - 1)
-    return lower, upper, (position - lower.astype(np.float32))[:, None]

@@ -12,12 +12,13 @@ from PIL import Image
 from carsam.engines.base import Embedding, Engine
 from carsam.engines.load import load
 from carsam.errors import UserError
-from carsam.images.preprocess import Frame, normalise_and_pad, upscale_masks
+from carsam.images.preprocess import Frame, normalise_and_pad
 from carsam.images.prompts import Prompts
 from carsam.images.read import ImageSource, read_resized
 from carsam.images.remarks import Tell
 from carsam.predict.embeddings import EmbeddingCache
 from carsam.predict.given_prompts import given_prompts, one_box, one_mask, points_of_one
+from carsam.predict.upscale import upscale_masks
 
 Prediction = tuple[np.ndarray, np.ndarray, np.ndarray]
 """Masks, predicted IoUs and low-resolution logits."""

@@ -142,5 +142,9 @@ def _shown(image: CocoImage, annotations: Sequence[Annotation]) -> list[Annotati
         x0, y0, x1, y1 = annotation.box
         return abs((x1 - x0) * (y1 - y0) / (image.width * image.height) - SHARE)
 
-    usable = (a for a in annotations if not a.crowd and a.box[0] < a.box[2] and a.box[1] < a.box[3])
+    def is_inside(annotation: Annotation) -> bool:
+        x0, y0, x1, y1 = annotation.box
+        return max(x0, 0) < min(x1, image.width) and max(y0, 0) < min(y1, image.height)
+
+    usable = (a for a in annotations if not a.crowd and is_inside(a))
     return sorted(usable, key=distance)[: len(COLOURS)]

@@ -55,6 +55,7 @@ def summarize(
         "model": model,
         "images": result.images,
         "instances": result.instances,
+        "threads": result.threads,
         "models": models,
     }
 

@@ -135,7 +135,7 @@ def read_mask_decoder(weights: Weights, config: Mapping[str, Any], size: int) ->
     return MaskDecoder(
         size,
         np.concatenate(tokens),
-        read_two_way_transformer(weights, config),
+        read_two_way_transformer(weights, config, size * size),
         MaskUpscaling(
             weights.transposed_convolution(f"{path}.upscale_conv1", channels, 2, channels // 4),
             weights.norm(f"{path}.upscale_layer_norm", channels // 4, UPSCALING_NORM_EPSILON),

@@ -147,7 +147,7 @@ def _read_block(weights: Weights, config: Mapping[str, Any], size: int, index: i
     return EncoderBlock(
         weights.norm(f"{path}.layer_norm1", channels, epsilon),
         weights.linear(f"{path}.attn.qkv", channels, 3 * channels),
-        weights.attention(f"{path}.attn", heads, head_dim, relative),
+        weights.attention(f"{path}.attn", heads, head_dim, side * side, relative),
         weights.linear(f"{path}.attn.proj", channels, channels),
         weights.norm(f"{path}.layer_norm2", channels, epsilon),
         weights.linear(f"{path}.mlp.lin1", channels, hidden),

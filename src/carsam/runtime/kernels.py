@@ -3,6 +3,7 @@
 import os
 
 from carsam.errors import UserError
+from carsam.threads import current_threads
 
 try:
     from carsam.runtime import _kernels
@@ -16,6 +17,7 @@ except ImportError:
         quantize,
         round_to_table,
         upscaled_masks,
+        weighted_rows,
     )
     from carsam.runtime.reference_attention import attention
 
@@ -31,6 +33,7 @@ else:
         quantize,
         round_to_table,
         upscaled_masks,
+        weighted_rows,
     )
 
 __all__ = [
@@ -44,8 +47,10 @@ __all__ = [
     "quantize",
     "round_to_table",
     "set_threads",
+    "threads",
     "upscaled_masks",
     "use_instruction_set",
+    "weighted_rows",
 ]
 
 INSTRUCTION_SET_VARIABLE = "CARSAM_ISA"
@@ -72,8 +77,13 @@ def use_instruction_set(name: str) -> None:
         _kernels.use_set(name)
 
 
+def threads() -> int:
+    """Return the threads that operators run on; without the extension, those of BLAS."""
+    return current_threads() if _kernels is None else _kernels.threads()
+
+
 def set_threads(count: int) -> None:
-    """Let every operator run on `count` threads; by default, on one per processor."""
+    """Let every operator run on `count` threads; by default, on those of `carsam.threads`."""
     if count < 1:
         raise UserError(f"{count} threads asked for; expected at least 1.")
     if _kernels is not None:

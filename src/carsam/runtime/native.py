@@ -6,13 +6,17 @@ import numpy as np
 from numpy.typing import ArrayLike, DTypeLike
 
 import carsam.runtime._kernels as _kernels
+from carsam import threads
 from carsam.runtime import reference, reference_attention
 from carsam.runtime.functions import LANES, LOG2_E
 from carsam.runtime.geometry import RelativePositions, TokenMap
 from carsam.runtime.grids import Codes, ColumnGrids, Grid, Tensor
 from carsam.runtime.matrices import PackedMatrix, UpscalingWeights
 from carsam.runtime.softmax_grids import TOP, RowMaximumGrid, SoftmaxGrid
+from carsam.runtime.sums import check_attention
 from carsam.runtime.tables import TableGrid
+
+threads.add_pool(_kernels.set_threads)
 
 REUSED_BYTES = 1 << 16
 """Smaller arrays come from numpy."""
@@ -43,6 +47,15 @@ def round_to_table(numbers: np.ndarray, table: TableGrid) -> np.ndarray:
     """See `carsam.runtime.reference.round_to_table`."""
     result = empty(numbers.shape)
     _kernels.round_to_table(_contiguous(numbers), table.padded, result)
+    return result
+
+
+def weighted_rows(values: np.ndarray, rows: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    """See `carsam.runtime.reference.weighted_rows`."""
+    result = empty((len(rows), values.shape[1]))
+    _kernels.weighted_rows(
+        _contiguous(values), np.ascontiguousarray(rows, np.int32), _contiguous(weights), result
+    )
     return result
 
 
@@ -141,6 +154,14 @@ def attention(
         return reference_attention.attention(
             query, key, value, tokens, heads, scaling, probabilities, relative, output
         )
+    check_attention(
+        query.grid,
+        key.grid,
+        probabilities,
+        value.grid,
+        query.shape[1] // heads,
+        tokens.key_rows.shape[1],
+    )
     floats, codes = _result((tokens.outputs, query.shape[1]), output)
     query_scale = float(query.grid.scale)
     probability_grid, numerators, table = _softmax_grid(probabilities)

@@ -7,7 +7,11 @@ from carsam.runtime.functions import ACTIVATIONS, lane_sum
 from carsam.runtime.grids import Codes, ColumnGrids, Grid
 from carsam.runtime.matrices import PackedMatrix, UpscalingWeights, integer_product
 from carsam.runtime.patches import unfold_patches
+from carsam.runtime.sums import MOST_COLUMNS
 from carsam.runtime.tables import TableGrid
+
+ROWS_AT_ONCE = 64
+"""Rows of float64 numbers that exist at a time."""
 
 
 def empty(shape: tuple[int, ...], dtype: DTypeLike = np.float32) -> np.ndarray:
@@ -34,6 +38,26 @@ def quantize(
 def round_to_table(numbers: np.ndarray, table: TableGrid) -> np.ndarray:
     """Return float32 `numbers` (rows, columns), each replaced by the nearest value of a table."""
     return table.values[table.codes(numbers)]
+
+
+def weighted_rows(values: np.ndarray, rows: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    """Return sum_t weights[i, t] * values[rows[i, t]], rounded to float32 after every term.
+
+    Args:
+        values: (N, columns) float32.
+        rows: (M, taps) int32, below N.
+        weights: (M, taps) float32.
+
+    Returns:
+        (M, columns) float32.
+    """
+    result = np.zeros((len(rows), values.shape[1]), np.float32)
+    for start in range(0, len(rows), ROWS_AT_ONCE):
+        part = slice(start, start + ROWS_AT_ONCE)
+        for tap in range(rows.shape[1]):
+            products = values[rows[part, tap]] * weights[part, tap, None].astype(np.float64)
+            result[part] = products + result[part]
+    return result
 
 
 def layer_norm(
@@ -115,7 +139,12 @@ def linear(
 
     Returns:
         (M, N) float32 or uint8.
+
+    Raises:
+        ValueError: the columns are too many for sums in 32 bits.
     """
+    if weight.columns > MOST_COLUMNS:
+        raise ValueError(f"{weight.columns} columns; expected at most {MOST_COLUMNS}.")
     codes, grid = tensor.array, tensor.grid
     signed, zero_w = weight.signed_codes(), weight.signed_zero_point()
     row_sums = codes.sum(axis=1, dtype=np.int32)

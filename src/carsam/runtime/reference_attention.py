@@ -8,6 +8,7 @@ from carsam.runtime.grids import Codes, Grid, Tensor, values_of
 from carsam.runtime.matrices import integer_product
 from carsam.runtime.reference import quantize
 from carsam.runtime.softmax_grids import TOP, RowMaximumGrid, SoftmaxGrid
+from carsam.runtime.sums import check_attention, grid_of
 from carsam.runtime.tables import TableGrid
 
 INTEGERS = Grid(np.float32(1), 0, 8)
@@ -41,8 +42,14 @@ def attention(
 
     Returns:
         (tokens.outputs, heads * head_dim) float32 or uint8; every row is some query's.
+
+    Raises:
+        UnsupportedError: the keys, or the channels of a head, are too many for sums in 32 bits.
     """
-    head_dim = query.shape[1] // heads
+    head_dim, keys_each = query.shape[1] // heads, tokens.key_rows.shape[1]
+    check_attention(
+        grid_of(query), grid_of(key), probabilities, grid_of(value), head_dim, keys_each
+    )
     dtype = np.float32 if output is None else np.uint8
     result = np.zeros((tokens.outputs, query.shape[1]), dtype)
     for query_rows, key_rows, output_rows in zip(

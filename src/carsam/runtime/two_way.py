@@ -149,12 +149,14 @@ class TwoWayTransformer:
             yield tokens.replaced(attended).values, picture.values
 
 
-def read_two_way_transformer(weights: Weights, config: Mapping[str, Any]) -> TwoWayTransformer:
+def read_two_way_transformer(
+    weights: Weights, config: Mapping[str, Any], image_tokens: int
+) -> TwoWayTransformer:
     """Build the transformer; `config` is transformers' `mask_decoder_config`."""
     path, channels = "mask_decoder.transformer", config["hidden_size"]
     return TwoWayTransformer(
         tuple(
-            _read_block(weights, config, f"{path}.layers.{index}", index > 0)
+            _read_block(weights, config, f"{path}.layers.{index}", index > 0, image_tokens)
             for index in range(config["num_hidden_layers"])
         ),
         _read_attention(
@@ -162,43 +164,49 @@ def read_two_way_transformer(weights: Weights, config: Mapping[str, Any]) -> Two
             config,
             f"{path}.final_attn_token_to_image",
             channels // config["attention_downsample_rate"],
+            image_tokens,
         ),
         weights.norm(f"{path}.layer_norm_final_attn", channels, FINAL_NORM_EPSILON),
     )
 
 
 def _read_block(
-    weights: Weights, config: Mapping[str, Any], path: str, adds_positions: bool
+    weights: Weights,
+    config: Mapping[str, Any],
+    path: str,
+    adds_positions: bool,
+    image_tokens: int,
 ) -> TwoWayBlock:
     channels, hidden = config["hidden_size"], config["mlp_dim"]
     inner = channels // config["attention_downsample_rate"]
+    tokens = config["num_multimask_outputs"] + 2  # those of the prompts come on top
 
     def norm(index: int) -> Norm:
         return weights.norm(f"{path}.layer_norm{index}", channels, config["layer_norm_eps"])
 
     return TwoWayBlock(
-        _read_attention(weights, config, f"{path}.self_attn", channels),
+        _read_attention(weights, config, f"{path}.self_attn", channels, tokens),
         norm(1),
-        _read_attention(weights, config, f"{path}.cross_attn_token_to_image", inner),
+        _read_attention(weights, config, f"{path}.cross_attn_token_to_image", inner, image_tokens),
         norm(2),
         weights.linear(f"{path}.mlp.lin1", channels, hidden),
         weights.linear(f"{path}.mlp.lin2", hidden, channels),
         activation_name(config),
         norm(3),
-        _read_attention(weights, config, f"{path}.cross_attn_image_to_token", inner),
+        _read_attention(weights, config, f"{path}.cross_attn_image_to_token", inner, tokens),
         norm(4),
         adds_positions,
     )
 
 
 def _read_attention(
-    weights: Weights, config: Mapping[str, Any], path: str, inner: int
+    weights: Weights, config: Mapping[str, Any], path: str, inner: int, keys: int
 ) -> DecoderAttention:
     channels, heads = config["hidden_size"], config["num_attention_heads"]
     return DecoderAttention(
         weights.linear(f"{path}.q_proj", channels, inner),
         weights.linear(f"{path}.k_proj", channels, inner),
         weights.linear(f"{path}.v_proj", channels, inner),
-        weights.attention(path, heads, inner // heads),
+        weights.attention(path, heads, inner // heads, keys),
         weights.linear(f"{path}.out_proj", inner, channels),
     )

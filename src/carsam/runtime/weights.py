@@ -16,10 +16,8 @@ from carsam.runtime.input_grids import GroupedGrid, GroupedLinear, ListedLinear
 from carsam.runtime.layers import AttentionProduct, Linear, Norm
 from carsam.runtime.matrices import PackedMatrix
 from carsam.runtime.softmax_grids import SoftmaxGrid
+from carsam.runtime.sums import MOST_COLUMNS, check_attention
 from carsam.runtime.tables import TableGrid
-
-MOST_COLUMNS = 1 << 15
-"""Products of so many 8-bit codes add up in 32 bits."""
 
 
 @dataclass(frozen=True)
@@ -93,18 +91,19 @@ class Weights:
         return Linear(matrix, tiled, self.grid(path, "input"))
 
     def attention(
-        self, path: str, heads: int, head_dim: int, relative: RelativePositions | None = None
+        self,
+        path: str,
+        heads: int,
+        head_dim: int,
+        keys: int,
+        relative: RelativePositions | None = None,
     ) -> AttentionProduct:
-        """The two products of an attention module."""
-        return AttentionProduct(
-            heads,
-            head_dim**-0.5,
-            self.grid(path, "query"),
-            self.grid(path, "key"),
-            self._grid(path, "probabilities", SoftmaxGrid),
-            self.grid(path, "value"),
-            relative,
-        )
+        """The two products of an attention module whose queries attend to so many keys, or more."""
+        query, key, value = (self.grid(path, operand) for operand in ("query", "key", "value"))
+        probabilities = self._grid(path, "probabilities", SoftmaxGrid)
+        check_attention(query, key, probabilities, value, head_dim, keys, path)
+        scaling = head_dim**-0.5
+        return AttentionProduct(heads, scaling, query, key, probabilities, value, relative)
 
     def relative_positions(self, path: str, size: int, head_dim: int) -> RelativePositions:
         """The decomposed relative positions of a vision attention over size x size tokens."""

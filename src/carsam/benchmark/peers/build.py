@@ -1,7 +1,5 @@
 """The model files of other runtimes, built once with the runtimes' own public packages.
 
-    python -m carsam.benchmark.peers.build RUN FOLDER FORMAT...
-
 Weights are random: speed and memory do not depend on them, and the original is not needed.
 """
 
@@ -131,5 +129,6 @@ BUILDERS: dict[str, tuple[str | None, Callable[[Path, Path], None]]] = {
 """Formats: what each is made from (None: the run), and the function that makes it."""
 
 
-if __name__ == "__main__":
+def main() -> None:
+    """Build what the arguments name: the run, the folder and the formats."""
     build(sys.argv[1], Path(sys.argv[2]), sys.argv[3:])

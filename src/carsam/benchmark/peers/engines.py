@@ -20,13 +20,14 @@ class PeerEngine:
 
     Args:
         open_model: opens `encoder`, and `decoder_P` for P boxes.
+        threads: that it computes with.
         precision: in which the runtime computes what is not int8, as it says itself.
     """
 
     mode = "peer"
 
-    def __init__(self, open_model: Open, precision: str = "f32") -> None:
-        self.precision = precision
+    def __init__(self, open_model: Open, threads: int, precision: str = "f32") -> None:
+        self.threads, self.precision = threads, precision
         self._open = open_model
         self._encoder, shape = open_model("encoder")
         self.image_size = int(shape[-1])
@@ -70,7 +71,7 @@ def onnxruntime_engine(folder: Path, threads: int) -> PeerEngine:
 
         return run, inputs[0].shape
 
-    return PeerEngine(open_model)
+    return PeerEngine(open_model, threads)
 
 
 def openvino_engine(folder: Path, threads: int, precision: str | None) -> PeerEngine:
@@ -99,4 +100,4 @@ def openvino_engine(folder: Path, threads: int, precision: str | None) -> PeerEn
     if precision is None:
         chosen = core.get_property("CPU", "INFERENCE_PRECISION_HINT")
         precision = chosen.to_string()
-    return PeerEngine(open_model, precision)
+    return PeerEngine(open_model, threads, precision)

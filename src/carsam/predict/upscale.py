@@ -1,0 +1,63 @@
+"""From the decoder's masks to masks of the image: SAM's `Sam.postprocess_masks`."""
+
+import numpy as np
+
+from carsam.images.preprocess import Frame
+from carsam.images.strips import strips
+from carsam.runtime.kernels import weighted_rows
+
+
+def upscale_masks(low_res: np.ndarray, frame: Frame, return_logits: bool = True) -> np.ndarray:
+    """Bring mask logits (..., 4h, 4w) to the original size: SAM's `postprocess_masks`.
+
+    SAM interpolates to S x S, cuts the padding off and interpolates to the original size. All
+    of it is linear and separable: a row of the result is a weighted sum of two to four
+    neighbouring rows, and so is a column. Rows are made in strips, so that besides the result
+    little is in memory.
+
+    Returns:
+        (..., H, W) float32 logits, or with `return_logits=False` bool, true where logits > 0.
+    """
+    (height, width), (input_height, input_width) = frame.original_size, frame.input_size
+    *leading, low_height, low_width = low_res.shape
+    sources, weights = _axis_taps(low_height, frame.image_size, input_height, height)
+    columns = _axis_taps(low_width, frame.image_size, input_width, width)
+    masks = np.empty((*leading, height, width), np.float32 if return_logits else np.bool_)
+    for index in np.ndindex(*leading):
+        wide = np.ascontiguousarray(weighted_rows(low_res[index].T, *columns).T)  # (4h, W)
+        for part in strips(height, width):
+            logits = weighted_rows(wide, sources[part], weights[part])
+            masks[index][part] = logits if return_logits else logits > 0
+    return masks
+
+
+def _axis_taps(low: int, padded: int, cropped: int, original: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return low -> padded, cut to `cropped`, -> original pixels: sources and their weights.
+
+    Both are (original, taps), int32 and float32.
+    """
+    first, taps = np.arange(low), np.ones((low, 1), np.float32)
+    for source, target, kept in ((low, padded, cropped), (cropped, original, original)):
+        lower, upper, weight = (part[:kept] for part in _bilinear_taps(source, target))
+        shift = first[upper] - first[lower]
+        combined = np.zeros((kept, taps.shape[1] + shift.max()), np.float32)
+        places = np.arange(kept)[:, None], np.arange(taps.shape[1])
+        combined[places] += taps[lower] * (1 - weight)
+        combined[places[0], places[1] + shift[:, None]] += taps[upper] * weight
+        first, taps = first[lower], combined
+    # Beyond the last source the weights are 0.
+    return np.minimum(first[:, None] + np.arange(taps.shape[1]), low - 1).astype(np.int32), taps
+
+
+def _bilinear_taps(source: int, target: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return lower and upper source index (target,) and the upper one's weight (target, 1).
+
+    The positions are rounded to float32 as torch's are for `align_corners=False`: scale first,
+    then the fused product and sum. Better ones would differ from SAM's where logits change fast.
+    """
+    scale = np.float64(np.float32(source) / np.float32(target))
+    position = (scale * (np.arange(target) + 0.5) - 0.5).astype(np.float32)
+    position = np.maximum(position, 0)
+    lower = np.minimum(position.astype(np.int64), source - 1)
+    upper = np.minimum(lower + 1, source - 1)
+    return lower, upper, (position - lower.astype(np.float32))[:, None]

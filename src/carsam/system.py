@@ -1,0 +1,78 @@
+"""What differs between operating systems: the memory of this process, and starting another."""
+
+import sys
+from pathlib import Path
+
+STATUS = Path("/proc/self/status")
+
+
+def peak_memory() -> int:
+    """Return the most memory this process has held so far, in bytes; 0 where it is not known."""
+    return _linux_memory("VmHWM") or _windows_memory()[0] or _unix_peak()
+
+
+def resident_memory() -> int:
+    """Return the memory this process holds, in bytes; its peak where only that is known."""
+    return _linux_memory("VmRSS") or _windows_memory()[1] or _unix_peak()
+
+
+def python_command(module: str) -> list[str]:
+    """Return the command that calls a module's `main` in a new process.
+
+    It finds modules where this process does. `python -m` would look in the current folder first,
+    where any `json.py` would take the place of Python's own.
+    """
+    return [
+        sys.executable,
+        "-c",
+        f"import sys; sys.path[:] = {sys.path!r}; from {module} import main; main()",
+    ]
+
+
+def _linux_memory(key: str) -> int:
+    """Return a number of Linux's status; 0 on other systems."""
+    try:
+        lines = STATUS.read_text(encoding="utf-8", errors="replace").splitlines()
+    except OSError:
+        return 0
+    kilobytes = [line.split()[1] for line in lines if line.startswith(f"{key}:")]
+    return int(kilobytes[0]) * 1024 if kilobytes else 0
+
+
+def _windows_memory() -> tuple[int, int]:
+    """Return the peak and the present size of the working set on Windows, else zeros."""
+    if sys.platform != "win32":
+        return 0, 0
+    import ctypes
+    from ctypes import wintypes
+
+    sizes = ("peak", "now", "a", "b", "c", "d", "page_file", "peak_page_file")
+
+    class Counters(ctypes.Structure):  # PROCESS_MEMORY_COUNTERS
+        _fields_ = (
+            ("bytes", wintypes.DWORD),
+            ("page_faults", wintypes.DWORD),
+            *((name, ctypes.c_size_t) for name in sizes),
+        )
+
+    counters = Counters(bytes=ctypes.sizeof(Counters))
+    kernel = ctypes.WinDLL("kernel32")
+    kernel.GetCurrentProcess.restype = wintypes.HANDLE
+    kernel.K32GetProcessMemoryInfo.argtypes = (
+        wintypes.HANDLE,
+        ctypes.POINTER(Counters),
+        wintypes.DWORD,
+    )
+    process = kernel.GetCurrentProcess()
+    kernel.K32GetProcessMemoryInfo(process, ctypes.byref(counters), counters.bytes)
+    return counters.peak, counters.now
+
+
+def _unix_peak() -> int:
+    """Return the peak as other systems know it, of which Windows is none; else 0."""
+    try:
+        import resource
+    except ImportError:
+        return 0
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024  # others count in kB
