@@ -8,6 +8,7 @@ import torch
 from threadpoolctl import threadpool_limits
 from torch.nn import functional
 
+from carsam.images import strips
 from carsam.images.preprocess import Frame
 from carsam.predict.upscale import upscale_masks
 from carsam.runtime import kernels
@@ -70,3 +71,10 @@ def test_no_thread_spins_beside_it() -> None:
         process, own = time.process_time() - process, time.thread_time() - own
     kernels.set_threads(before)
     assert process < 1.5 * own
+
+
+def test_large_masks_are_made_in_strips_to_the_bit(monkeypatch) -> None:
+    low_res = np.random.default_rng(0).standard_normal((2, 64, 64), np.float32)
+    whole = upscale_masks(low_res, Frame((333, 500), 256))
+    monkeypatch.setattr(strips, "STRIP_PIXELS", 7 * 500)
+    np.testing.assert_array_equal(upscale_masks(low_res, Frame((333, 500), 256)), whole)
