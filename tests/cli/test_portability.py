@@ -86,20 +86,22 @@ sys.exit(main())
 """
 
 
-@pytest.mark.parametrize("name", ["info", "predict", "embed", "evaluate", "bench"])
+@pytest.mark.parametrize("name", ["info", "predict", "embed", "quantize", "evaluate", "bench"])
 def test_commands_run_without_what_only_unix_has(place, tmp_path, name) -> None:
     photo, coco = photo_in(tmp_path), place / "scenes" / "instances.json"
     arguments = {
         "info": [],
         "predict": [photo, "--box", "3,3,30,30", "--out", tmp_path / "mask.png"],
         "embed": [tmp_path, "--cache", tmp_path / "cache"],
+        "quantize": ["--images", tmp_path, "--out", tmp_path / "run", "--count", "1"],
         "evaluate": [
             *("--coco", coco, "--images", place / "scenes" / "images"),
             *("--json", tmp_path / "result.json", "--compare", "none"),
         ],
         "bench": ["--repeats", "1"],
     }
-    said(command(name, place / "run", *arguments[name], start=[sys.executable, "-c", WITHOUT]))
+    model = place / ("model" if name == "quantize" else "run")
+    said(command(name, model, *arguments[name], start=[sys.executable, "-c", WITHOUT]))
 
 
 CONSOLES = {

@@ -16,6 +16,7 @@ from carsam.extras import require
 from carsam.formats.bundled import is_run
 from carsam.formats.checkpoint import MANIFEST_FILE, read_checkpoint, update_manifest
 from carsam.formats.files import check_writable
+from carsam.formats.folders import standing
 from carsam.progress import Progress
 
 
@@ -59,7 +60,7 @@ def evaluate(
 
     check_writable(json, "Give a file in a folder you may write to.")
     if record:
-        manifest = Path(model) / MANIFEST_FILE
+        manifest = standing(model) / MANIFEST_FILE
         if not manifest.exists():
             raise UserError(
                 f"{model} is no folder of a quantized model, so --record has no place to write to."

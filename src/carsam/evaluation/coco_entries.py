@@ -118,7 +118,8 @@ def _images(values: list, path: str | Path, log: WarningLog) -> dict[Id, CocoIma
 def _image(value: Any) -> CocoImage | None:
     if not isinstance(value, dict):
         return None
-    identity, file_name = parse_id(value.get("id")), value.get("file_name")
+    identity = parse_id(value.get("id"))
+    file_name = value.get("file_name") or value.get("coco_url")  # LVIS has only the latter
     if identity is None or not isinstance(file_name, str) or not file_name.strip():
         return None
     width, height = (whole_number(value.get(key)) or 0 for key in ("width", "height"))

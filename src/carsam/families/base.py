@@ -120,6 +120,8 @@ class Stage:
         role: what it does there.
         norm: in front of the stage's first layer, if scales can move between the two.
         shared: of the stage's output, if a constant can move out of it.
+        per_box: names of the state's entries, among those the stage makes, that have a row for
+            every box.
     """
 
     path: str
@@ -129,6 +131,7 @@ class Stage:
     role: Role = Role.OTHER
     norm: NormBefore | None = None
     shared: SharedOffset | None = None
+    per_box: tuple[str, ...] = ()
 
 
 class Family(Protocol):
@@ -155,7 +158,7 @@ class Family(Protocol):
         ...
 
     def start(self, pixels: Tensor, boxes: Tensor) -> State:
-        """Return the state before the first stage.
+        """Return the state before the first stage; of its entries only `boxes` grows with them.
 
         Args:
             pixels: (1, 3, S, S).

@@ -5,7 +5,7 @@ from dataclasses import fields, replace
 from typing import Any
 
 from carsam.errors import UserError
-from carsam.methods.base import MethodStep, WholeStep
+from carsam.methods.base import UnitStep, WholeStep
 from carsam.methods.recipe import Bits, Recipe, Rule, Step
 from carsam.methods.recipes import (
     ahcptq,
@@ -171,7 +171,7 @@ def make_recipe(
     return recipe
 
 
-def make_steps(recipe: Recipe) -> tuple[MethodStep, ...]:
+def make_steps(recipe: Recipe) -> tuple[UnitStep, ...]:
     """Return the recipe's steps, ready to run; an unknown step or parameter is an error."""
     return tuple(_make(step, STEPS) for step in recipe.steps)
 

@@ -1,8 +1,6 @@
 """The quickstart: draw the masks of the bundled models, quantize anew, measure all of them."""
 
 import json
-import shutil
-import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -18,6 +16,7 @@ from carsam.evaluation.evaluate import evaluate
 from carsam.evaluation.result import EvaluationResult
 from carsam.formats.checkpoint import update_manifest
 from carsam.formats.files import check_writable
+from carsam.formats.folders import whole_folder
 from carsam.images.drawing import save_picture
 from carsam.images.scenes import write_scenes
 from carsam.progress import Progress
@@ -187,13 +186,5 @@ def _written_whole(folder: Path, force: bool) -> Iterator[Path]:
             "Name another folder with --out."
         )
     check_writable(folder.parent / f".{folder.name}", "Name another folder with --out.")
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    partial = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
-    try:
+    with whole_folder(folder) as partial:
         yield partial
-        partial.chmod(0o755)
-        if folder.exists():
-            shutil.rmtree(folder)
-        partial.rename(folder)
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)

@@ -11,6 +11,7 @@ from carsam.families.sam.modules import MaskDecoder
 from carsam.families.sam.sites import decoder_sites, encoder_sites, prompt_sites
 from carsam.families.sam.stages import encoder_stages, image_offset, two_way_stages
 
+MASKS = ("masks", "ious")
 NECK_NORM = NormBefore("vision_encoder.neck.layer_norm1", "vision_encoder.neck.conv2", False)
 
 
@@ -39,10 +40,11 @@ class SamFamily:
                 partial(_run_prompt_encoder, self.output_tokens(model)),
                 ("tokens", "image"),
                 shared=image_offset(),
+                per_box=("tokens", "token_positions"),
             ),
             *two_way_stages(model),
-            Stage("mask_decoder", _run_mask_head, ("masks", "ious")),
-            Stage("prompt_encoder", _run_mask_prompt, ("dense",)),
+            Stage("mask_decoder", _run_mask_head, MASKS, per_box=MASKS),
+            Stage("prompt_encoder", _run_mask_prompt, ("dense",), per_box=("dense",)),
         )
 
     def output_tokens(self, model: Any) -> Tensor:

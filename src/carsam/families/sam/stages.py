@@ -43,9 +43,11 @@ def two_way_stages(model: Any) -> Iterator[Stage]:
         shared = _shared_by_norms(index, index + 1 == count)
         for (name, run, output, role), offset in zip(parts, shared, strict=True):
             running = partial(run, block=block)
-            yield Stage(f"{block}.{name}", running, (output,), block, role, shared=offset)
+            path, made = f"{block}.{name}", (output,)
+            yield Stage(path, running, made, block, role, shared=offset, per_box=made)
     final = "mask_decoder.transformer.final_attn_token_to_image"
-    yield Stage(final, _run_final_attention, ("tokens",), final, Role.TOKEN_TO_IMAGE)
+    made = ("tokens",)
+    yield Stage(final, _run_final_attention, made, final, Role.TOKEN_TO_IMAGE, per_box=made)
 
 
 def image_offset() -> SharedOffset:

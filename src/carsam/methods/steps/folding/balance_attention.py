@@ -7,14 +7,14 @@ import torch
 from torch import Tensor
 
 from carsam.families.base import Site
-from carsam.methods.base import Unit
+from carsam.methods.base import Unit, UnitStep
 from carsam.methods.steps.folding.attention_weights import AttentionWeights, attentions
 from carsam.methods.watching.watch import in_float, observe_again_, run, watched
 from carsam.simulation.stored import as_stored, store_
 
 
 @dataclass(frozen=True)
-class BalanceAttention:
+class BalanceAttention(UnitStep):
     """Exact invariances of attention, folded into the weights so that less is lost by rounding.
 
     Per head, row vectors:
@@ -46,8 +46,6 @@ class BalanceAttention:
     values: bool = True
     rotates: bool = True
     damping: float = 1e-2
-    needs_histograms = False
-    needs_quantized_path = False
 
     def run_(self, unit: Unit) -> None:
         """Fold into every attention of the unit, and renew the statistics of what has changed."""

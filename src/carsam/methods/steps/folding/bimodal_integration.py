@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from carsam.families.base import Role, Site
-from carsam.methods.base import Unit
+from carsam.methods.base import Unit, UnitStep
 from carsam.methods.watching.watch import in_float, observe_again_, run, watched
 from carsam.simulation import slots
 
@@ -14,7 +14,7 @@ BINS = 1024
 
 
 @dataclass(frozen=True)
-class BimodalIntegration:
+class BimodalIntegration(UnitStep):
     """PTQ4SAM's bimodal integration (BIG; Lv et al., CVPR 2024, arXiv 2405.03144).
 
     The keys of token-to-image attentions lie around two values of opposite sign, each channel
@@ -33,8 +33,6 @@ class BimodalIntegration:
     points: int = 128
     height: float = 0.01
     distance: int = 32
-    needs_histograms = False
-    needs_quantized_path = False
 
     def run_(self, unit: Unit) -> None:
         """Flip signs in the unit's token-to-image attentions, and renew their statistics."""

@@ -9,14 +9,14 @@ import torch
 from torch import Tensor, nn
 
 from carsam.families.base import SharedOffset
-from carsam.methods.base import Whole
+from carsam.methods.base import Whole, WholeStep
 from carsam.methods.steps.training.mask_loss import run_stages
 from carsam.simulation.layers import QuantizedLayer
 from carsam.simulation.stored import as_stored, store_
 
 
 @dataclass(frozen=True)
-class CentreInputs:
+class CentreInputs(WholeStep):
     """Take the mean m of every channel out of what several layers read.
 
     The tokens x behind a norm of a two-way block go to linears W x + b, some with positions added,
@@ -29,6 +29,8 @@ class CentreInputs:
     wastes its codes on means that differ from channel to channel: in values' inputs they hold
     most of the energy.
     """
+
+    changes_encoder = False
 
     def run_(self, whole: Whole) -> None:
         """Centre the inputs, on the means over all images."""

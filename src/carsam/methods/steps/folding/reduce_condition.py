@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from carsam.families.base import Site, SiteType
-from carsam.methods.base import Unit
+from carsam.methods.base import Unit, UnitStep
 from carsam.methods.watching.layer_inputs import float_layers, input_pairs
 from carsam.methods.watching.watch import observe_again_
 from carsam.simulation import slots
@@ -14,7 +14,7 @@ from carsam.simulation.layers import Layer
 
 
 @dataclass(frozen=True)
-class ReduceCondition:
+class ReduceCondition(UnitStep):
     """AHCQ-SAM's activation-aware condition number reduction (ACNR; arXiv 2503.03088v4).
 
     For linears whose weight has a condition number above `limit`: with singular values q_i and
@@ -42,7 +42,6 @@ class ReduceCondition:
     attraction: float = 0.003
     caution: float = 0.001
     kept_energy: float = 0.8
-    needs_histograms = False
     needs_quantized_path = True
 
     def run_(self, unit: Unit) -> None:

@@ -13,7 +13,7 @@ from typing import Any
 from carsam.errors import UserError
 from carsam.families.base import SiteType
 from carsam.grids.observers import ACTIVATION_OBSERVERS, NEED_HISTOGRAM
-from carsam.methods.base import Unit
+from carsam.methods.base import Unit, UnitStep
 from carsam.methods.steps.mac.compensated_attention import SOFTMAX_STEPS, CompensatedAttention
 from carsam.methods.steps.mac.equations import SOLVERS, cross_validated, solve_exact, solve_ridge
 from carsam.simulation import slots
@@ -22,7 +22,7 @@ ROUGH = 1e-3  # residual of solutions that are only compared
 
 
 @dataclass(frozen=True)
-class Compensate:
+class Compensate(UnitStep):
     """Change the projections of attentions so that their quantized products come out right.
 
     The float query projection makes up for the rounding of the keys, then the key projection for
@@ -56,7 +56,6 @@ class Compensate:
     activations: str = "mse"
     softmax: str = "uniform"
     memory: float = 2.0
-    needs_quantized_path = False
 
     def __post_init__(self) -> None:
         if not self.legs or set(self.legs) - set("qkv"):

@@ -10,7 +10,7 @@ from torch import Tensor
 from carsam.families.base import Site, SiteType
 from carsam.grids.base import UniformGrid
 from carsam.grids.observers import percentile
-from carsam.methods.base import Unit
+from carsam.methods.base import Unit, UnitStep
 from carsam.methods.watching.watch import Key, in_float, replaced, value_at
 from carsam.simulation import slots
 
@@ -19,7 +19,7 @@ COVERED = (*(0.85 + 0.01 * step for step in range(15)), 0.995, 0.999, 0.9995, 0.
 
 
 @dataclass(frozen=True)
-class PerceptualClipping:
+class PerceptualClipping(UnitStep):
     """SAQ-SAM's perceptual-consistency clipping (PCC; Zhang et al., AAAI 2026, arXiv
     2503.06515).
 
@@ -41,7 +41,6 @@ class PerceptualClipping:
     rounds: int = 2
     kinds: str = "decoder.*"
     needs_histograms = True
-    needs_quantized_path = False
 
     def run_(self, unit: Unit) -> None:
         """Set the four operands' grids in every attention that has projections of its own."""

@@ -8,7 +8,7 @@ from torch import Tensor
 from carsam.errors import UserError
 from carsam.grids.base import UniformGrid
 from carsam.grids.observers import WEIGHT_OBSERVERS
-from carsam.methods.base import Unit
+from carsam.methods.base import Unit, UnitStep
 from carsam.methods.steps.ranges.round_to_nearest import check_observer
 from carsam.methods.watching.layer_inputs import InputMoments, float_layers, has_rows, input_moments
 from carsam.simulation import slots
@@ -17,7 +17,7 @@ from carsam.simulation.stored import store_
 
 
 @dataclass(frozen=True)
-class ReduceErrors:
+class ReduceErrors(UnitStep):
     """ERQ's two regressions (Zhong et al., ICML 2024, arXiv 2407.06794), layer by layer.
 
     Aqer: weight and bias move to min ||W X - W' X^||^2 + penalty, with X^ the quantized inputs.
@@ -38,7 +38,6 @@ class ReduceErrors:
     penalty: float = 0.01
     flips: int = 100
     weights: str = "mse"
-    needs_histograms = False
     needs_quantized_path = True
 
     def __post_init__(self) -> None:

@@ -9,7 +9,7 @@ from carsam.errors import UserError
 from carsam.families.base import Site
 from carsam.grids.base import UniformGrid
 from carsam.grids.observers import WEIGHT_OBSERVERS
-from carsam.methods.base import Unit
+from carsam.methods.base import Unit, UnitStep
 from carsam.methods.steps.ranges.round_to_nearest import check_observer
 from carsam.methods.watching.layer_inputs import float_layers, has_rows, input_gram, input_moments
 from carsam.simulation import slots
@@ -19,7 +19,7 @@ COLUMNS_AT_ONCE = 128
 
 
 @dataclass(frozen=True)
-class FeedBackErrors:
+class FeedBackErrors(UnitStep):
     """Round weights column by column; the columns not yet rounded make up for each error.
 
     GPTQ (Frantar et al., ICLR 2023, arXiv 2210.17323), of
@@ -40,7 +40,6 @@ class FeedBackErrors:
     asymmetry: float = 0.0
     ordered: bool = True
     weights: str = "mse"
-    needs_histograms = False
     needs_quantized_path = True
 
     def __post_init__(self) -> None:

@@ -1,8 +1,8 @@
 """A last touch to scales, codes and float parts, all units together, against the float masks."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -11,17 +11,20 @@ from torch import Tensor
 
 from carsam.errors import UserError
 from carsam.families.base import Site, Stage, State, sites_of_stages, split_after_encoder
+from carsam.formats.journal import Item
 from carsam.images.moved_boxes import moved_boxes
-from carsam.methods.base import Whole
+from carsam.methods.base import Whole, WholeStep
+from carsam.methods.cost import CostedByStep
 from carsam.methods.steps.training.mask_loss import mask_loss, run_stages
 from carsam.methods.steps.training.reconstruct import UnitWeights
+from carsam.methods.steps.training.saved_training import SavedTraining
 from carsam.methods.steps.training.teacher import Teacher
 from carsam.simulation import slots
 from carsam.simulation.trainable import trainable_scales
 
 
 @dataclass(frozen=True)
-class Polish:
+class Polish(CostedByStep, WholeStep):
     """Train all units together, end to end, until the masks are nearest the float model's.
 
     Trained are the scales of activations, the scale and the codes of every row of a weight, and
@@ -48,7 +51,7 @@ class Polish:
         parameters: train what stays float beside the scales.
     """
 
-    steps: int = 4000
+    steps: int = 800
     rate: float = 3e-3
     rounding_rate: float = 0.01
     boxes: int = 4
@@ -56,21 +59,35 @@ class Polish:
     encoder: bool = False
     parameters: bool = True
 
+    needs_teacher = True
+    needs_views = True
+
+    @property
+    def changes_encoder(self) -> bool:
+        """Whether the encoder is trained."""
+        return self.encoder
+
+    def kept_after(self, stages: tuple[Stage, ...]) -> tuple[Stage, ...]:
+        """Return the stages that are not trained: what they return is computed once and kept."""
+        return () if self.encoder else split_after_encoder(stages)[0]
+
     def run_(self, whole: Whole) -> None:
         """Train; the model ends on its grids, with all float parts as a checkpoint keeps them."""
         if whole.teacher is None or not whole.sites:
             whole.progress.warn("Nothing to polish: no quantized unit leads to masks.")
             return
-        first, trained = split_after_encoder(whole.stages)
-        if self.encoder:
-            first, trained = (), whole.stages
-        starts = [run_stages(whole.model, first, state) for state in whole.states]
-        loss = _Loss(whole.model, trained, starts, whole.teacher)
+        first = self.kept_after(whole.stages)
+        trained = whole.stages[len(first) :]
+        starts = whole.keep(run_stages(whole.model, first, state) for state in whole.states)
+        boxes = [state["boxes"] for state in whole.states]
+        loss = _Loss(whole.model, trained, starts, boxes, whole.teacher)
         sites = _sites_of(whole, trained)
         parameters = _float_parameters(whole, trained, sites) if self.parameters else []
-        begin, values = UnitWeights(whole), [p.detach().clone() for p in parameters]
-        before = loss.mean()
-        self._train_(whole, loss, sites, parameters)
+        begin = UnitWeights(replace(whole, sites=tuple(s for s in whole.sites if s[0] in sites)))
+        values = [p.detach().clone() for p in parameters]
+        stopped = whole.entry.restore() if whole.entry else None
+        before = stopped.document["loss_before"] if stopped else loss.mean()
+        self._train_(whole, loss, sites, parameters, before, stopped)
         after = loss.mean()
         if not after <= before:
             begin.restore_()
@@ -98,41 +115,68 @@ class Polish:
         return torch.cat([own[:, chosen], torch.from_numpy(new)[None].to(own)], dim=1)
 
     def _train_(
-        self, whole: Whole, loss_of: "_Loss", sites: list[Site], parameters: list[Tensor]
+        self,
+        whole: Whole,
+        loss_of: "_Loss",
+        sites: list[Site],
+        parameters: list[Tensor],
+        before: float,
+        stopped: Item | None,
     ) -> None:
-        random = np.random.default_rng(whole.seed)
+        """Train, from where a training was stopped."""
         whole.progress.start("Polishing", self.steps)
         with (
             torch.enable_grad(),
             trainable_scales(whole.model, sites) as (rows, learned),
             _requiring_gradients(parameters),
         ):
-            factors = [part.factor for part in (*rows, *learned)]
+            factors = [row.factor for row in rows] + [grid.factor for grid in learned]
             codes = [row.codes.requires_grad_(self.rounding_rate > 0) for row in rows]
-            groups = [
-                {"params": factors, "lr": self.rate},
-                {"params": codes, "lr": self.rounding_rate},
-            ]
-            for parameter in parameters:
-                size = float(parameter.detach().abs().mean())
-                groups.append({"params": [parameter], "lr": self.rate * size})
-            optimizer = torch.optim.Adam(groups)
-            rates = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, self.steps)
-            order: list[int] = []
-            for step in range(self.steps):
-                order = order or random.permutation(len(loss_of.boxes)).tolist()
-                index = order.pop()
-                loss = loss_of(index, self._boxes(loss_of.boxes[index], random))
-                if not bool(torch.isfinite(loss)):
-                    raise UserError(f"Polish: the masks' loss is {float(loss)} at step {step}.")
-                optimizer.zero_grad(set_to_none=True)
-                loss.backward()
-                optimizer.step()
-                rates.step()
+            optimizer = self._optimizer(factors, codes, parameters)
+            training = SavedTraining(
+                [*factors, *codes, *parameters],
+                optimizer,
+                torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, self.steps),
+                np.random.default_rng(whole.seed),
+                whole.entry,
+                {"loss_before": before},
+            )
+            if stopped is not None:
+                training.resume_(stopped)
+                whole.progress.advance(training.done)
+            while training.done < self.steps:
+                self._step_(training, loss_of)
                 whole.progress.advance()
         whole.progress.finish()
         for parameter in parameters:
             parameter.data.copy_(parameter.data.half())  # as a checkpoint keeps it
+
+    def _optimizer(
+        self, factors: Sequence[Tensor], codes: Sequence[Tensor], parameters: Sequence[Tensor]
+    ) -> torch.optim.Optimizer:
+        groups: list[dict[str, Any]] = [
+            {"params": factors, "lr": self.rate},
+            {"params": codes, "lr": self.rounding_rate},
+        ]
+        for parameter in parameters:
+            size = float(parameter.detach().abs().mean())
+            groups.append({"params": [parameter], "lr": self.rate * size})
+        return torch.optim.Adam(groups)
+
+    def _step_(self, training: SavedTraining, loss_of: "_Loss") -> None:
+        """Take one step of training, on one image."""
+        random = training.random
+        if not training.order:
+            training.order[:] = random.permutation(len(loss_of.boxes)).tolist()
+        index = training.order.pop()
+        loss = loss_of(index, self._boxes(loss_of.boxes[index], random))
+        if not bool(torch.isfinite(loss)):
+            raise UserError(f"Polish: the masks' loss is {float(loss)} at step {training.done}.")
+        training.optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        training.optimizer.step()
+        training.rates.step()
+        training.after_step_(last=training.done + 1 == self.steps)
 
 
 @dataclass(frozen=True)
@@ -143,18 +187,15 @@ class _Loss:
         model: the quantized model.
         stages: its stages up to the masks that are trained.
         starts: states before them, one per image.
+        boxes: the images' own, (1, P, 4) each.
         teacher: the float model.
     """
 
     model: Any
     stages: tuple[Stage, ...]
-    starts: list[State]
+    starts: Sequence[State]
+    boxes: list[Tensor]
     teacher: Teacher
-
-    @property
-    def boxes(self) -> list[Tensor]:
-        """The images' own boxes, (1, P, 4) each."""
-        return [start["boxes"] for start in self.starts]
 
     def __call__(self, image: int, boxes: Tensor) -> Tensor:
         """Return the loss on boxes (1, P, 4) of an image."""

@@ -29,8 +29,7 @@ class Teacher:
         keep: Callable[[Iterable[State]], Sequence[State]] = tuple,
     ) -> None:
         encoder, self._stages = split_after_encoder(stages_to_masks(stages))
-        blocks = (model.get_submodule(stage.block or stage.path) for stage in encoder)
-        self._model = copy.deepcopy(model, {id(block): block for block in blocks})
+        self._model = copy_after_encoder(model, stages)
         self._states = keep(run_stages(model, encoder, state) for state in states)
 
     def answer(self, image: int, boxes: Tensor) -> State:
@@ -38,3 +37,14 @@ class Teacher:
         with torch.no_grad():
             state = run_stages(self._model, self._stages, {**self._states[image], "boxes": boxes})
         return {name: state[name] for name in ("masks", "ious")}
+
+
+def copy_after_encoder(model: Any, stages: tuple[Stage, ...]) -> Any:
+    """Return a copy of a model that shares the encoder's blocks with it.
+
+    Args:
+        stages: of the model.
+    """
+    encoder, _ = split_after_encoder(stages)
+    blocks = (model.get_submodule(stage.block or stage.path) for stage in encoder)
+    return copy.deepcopy(model, {id(block): block for block in blocks})
