@@ -291,7 +291,7 @@ class Watch:
             monkeypatch.setattr(holder, "run_", self._watched(holder.run_))
 
     def _watched(self, run_):
-        def watched(step, target):
+        def recorded(step, target):
             if self._inside:  # called by its subclass
                 return run_(step, target)
             sites = [site for site, _ in target.sites]
@@ -310,7 +310,7 @@ class Watch:
             if self.name(step) == "round-to-nearest":
                 self._sift_observers(target, weights, changed)
 
-        return watched
+        return recorded
 
     def name(self, step):
         return self._names[type(step)]

@@ -37,7 +37,7 @@ def compare(
 ) -> None:
     """Make the table of methods: AP, mean IoU, calibration time and memory (needs `quantize`).
 
-    Every cell runs in its own process and is kept in OUT; run again to go on after a stop.
+    Every cell runs in its own process and is kept in OUT; run it again to continue after a stop.
 
     Args:
         model: sam-mini, a Hugging Face id or folder, or a file of weights.

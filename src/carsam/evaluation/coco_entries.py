@@ -16,7 +16,7 @@ MOST_PIXELS = 2**30
 
 
 @dataclass(frozen=True)
-class Entry:
+class JsonEntry:
     """One annotation of the json on one of its images.
 
     Args:
@@ -45,7 +45,7 @@ class CocoEntries:
     """
 
     images: tuple[CocoImage, ...]
-    entries: tuple[Entry, ...]
+    entries: tuple[JsonEntry, ...]
     categories: tuple[Id, ...]
     annotations: int
 
@@ -129,7 +129,7 @@ def _image(value: Any) -> CocoImage | None:
     return CocoImage(identity, file_name, width, height)
 
 
-def _entries(values: list, images: dict[Id, CocoImage], log: WarningLog) -> list[Entry]:
+def _entries(values: list, images: dict[Id, CocoImage], log: WarningLog) -> list[JsonEntry]:
     table = IdTable(images)
     entries = []
     for index, value in enumerate(values):
@@ -146,7 +146,7 @@ def _entries(values: list, images: dict[Id, CocoImage], log: WarningLog) -> list
             continue
         area = number(value.get("area"))
         entries.append(
-            Entry(
+            JsonEntry(
                 id=identity,
                 image=images[image_id],
                 category=parse_id(value.get("category_id")),

@@ -76,12 +76,12 @@ ENCODER_ROLES = (Role.ENCODER_ATTENTION, Role.ENCODER_MLP)
 
 @dataclass(frozen=True)
 class NormBefore:
-    """A layer normalisation whose output one linear alone reads, so that scales can move over.
+    """A layer normalisation that only one linear reads, so that scales can move between the two.
 
     Args:
         norm: module path of the normalisation.
         layer: path of the linear's site.
-        shifts: offsets can move over too: no zeros are padded between the two.
+        shifts: offsets can move too, as no zeros are padded between the two.
     """
 
     norm: str

@@ -112,7 +112,7 @@ def quickstart(
 
 
 def next_commands(folder: Path, command: str = "carsam") -> list[str]:
-    """Return commands that go on from the quickstart's folder; `command` calls carsam."""
+    """Return commands that continue from the quickstart's folder; `command` calls carsam."""
     return [
         f"{command} predict {BUNDLED} PHOTO.jpg --box 100,80,400,360 --out mask.png",
         f"{command} info {folder / RUN}",

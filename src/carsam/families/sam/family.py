@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from carsam.families.base import NormBefore, Site, Stage, State
-from carsam.families.sam.modules import MaskDecoder
+from carsam.families.sam.modules import SamMaskDecoder
 from carsam.families.sam.sites import decoder_sites, encoder_sites, prompt_sites
 from carsam.families.sam.stages import encoder_stages, image_offset, two_way_stages
 
@@ -49,7 +49,7 @@ class SamFamily:
 
     def output_tokens(self, model: Any) -> Tensor:
         """Return the decoder's own tokens (5, C): IoU, then one per mask."""
-        decoder: MaskDecoder = model.mask_decoder
+        decoder: SamMaskDecoder = model.mask_decoder
         return torch.cat([decoder.iou_token.weight, decoder.mask_tokens.weight])
 
     def start(self, pixels: Tensor, boxes: Tensor) -> State:
@@ -99,7 +99,7 @@ def _run_prompt_encoder(output_tokens: Tensor, model: Any, state: State) -> Stat
 
 def _run_mask_head(model: Any, state: State) -> State:
     """Return the logits (P, masks, 4h, 4w) and the predicted IoUs (P, masks)."""
-    decoder: MaskDecoder = model.mask_decoder
+    decoder: SamMaskDecoder = model.mask_decoder
     tokens, image = state["tokens"][0], state["image"][:, 0]  # (P, 7, C), (P, h * w, C)
     side = model.prompt_encoder.image_embedding_size
     image = image.transpose(1, 2).reshape(len(image), -1, *side)
