@@ -65,6 +65,7 @@ def compare(
     from carsam.engines.load import resolve_device
     from carsam.methods.registry import make_recipe, recipe_names
 
+    check_writable(out / "cells" / "cell.json", OTHER_FOLDER)
     find_float_model(model)  # not in every cell anew
     names = recipe_names(recipes)
     widths = tuple(bits.split(","))
@@ -89,7 +90,6 @@ def compare(
         engine,
         limit,
     )
-    check_writable(out / "table.json", OTHER_FOLDER)
     with options.progress() as progress:
         results = run_plan(plan, out / "cells", progress)
         table = rows(results)
