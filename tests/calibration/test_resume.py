@@ -134,9 +134,9 @@ def test_what_does_not_fit_the_memory_is_read_back_and_removed(tmp_path):
 def test_a_full_disk_under_the_log_is_warned_of_and_costs_nothing_else(
     tiny_sam, image_folder, tmp_path, limited_files
 ):
-    first = quantize(tiny_sam, image_folder, count=1)
+    first = quantize(tiny_sam, image_folder, "rtn", count=1)
     with limited_files(1000), pytest.warns(UserWarning, match="Cannot write .*goes on"):
-        full = quantize(tiny_sam, image_folder, count=1, resume=tmp_path / "run")
+        full = quantize(tiny_sam, image_folder, "rtn", count=1, resume=tmp_path / "run")
     assert_same(bits(full), bits(first))
     assert not list(tmp_path.glob(".run-*.units/unit-000.*"))
 
@@ -147,12 +147,12 @@ def test_a_full_disk_under_the_activations_is_a_sentence(
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     arguments = {"count": 1, "resume": tmp_path / "run"}
     with limited_files(60_000), pytest.raises(UserError, match="is full: activations"):
-        quantize(tiny_sam, image_folder, memory=0, **arguments)
+        quantize(tiny_sam, image_folder, "rtn", memory=0, **arguments)
     assert not list(tmp_path.glob("carsam-*"))
     done = len(list(tmp_path.glob(".run-*.units/unit-*")))
     assert done > 0
-    again = quantize(tiny_sam, image_folder, memory=0, **arguments)
-    assert_same(bits(again), bits(quantize(tiny_sam, image_folder, count=1)))
+    again = quantize(tiny_sam, image_folder, "rtn", memory=0, **arguments)
+    assert_same(bits(again), bits(quantize(tiny_sam, image_folder, "rtn", count=1)))
 
 
 def test_what_killed_runs_left_on_the_temporary_disk_is_removed(tmp_path):
