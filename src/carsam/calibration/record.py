@@ -1,6 +1,6 @@
 """What a quantization calibrates on, written once for the library, the commands and comparisons."""
 
-from collections.abc import Container
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -25,7 +25,7 @@ class Calibration:
 
     images: str | Path
     coco: str | Path | None = None
-    avoid: Container[str] = ()
+    avoid: Collection[str] = ()
     count: int = 32
     exact: bool = False
     boxes_per_image: int = 16

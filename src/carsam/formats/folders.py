@@ -55,10 +55,13 @@ def whole_folder(folder: Path) -> Iterator[Path]:
 
 def standing(folder: str | Path) -> Path:
     """Return where the content of a folder is, even when its replacement was killed half-way."""
-    real = Path(os.path.realpath(folder))
-    if not real.exists():
+    if not os.path.exists(folder):
+        try:
+            real = Path(os.path.realpath(folder))
+        except (OSError, ValueError):  # a name that no file can have
+            return Path(folder)
         for other in (_new(real), _old(real)):
-            if other.is_dir():
+            if os.path.isdir(other):
                 return other
     return Path(folder)
 
