@@ -157,12 +157,13 @@ class Family(Protocol):
         """Return the model cut into stages, in the order of execution."""
         ...
 
-    def start(self, pixels: Tensor, boxes: Tensor) -> State:
-        """Return the state before the first stage; of its entries only `boxes` grows with them.
+    def start(self, pixels: Tensor, boxes: Tensor | None = None, **prompts: Tensor) -> State:
+        """Return the state before the first stage; only the prompts' entries grow with them.
 
         Args:
             pixels: (1, 3, S, S).
-            boxes: (1, P, 4) prompts in the S x S frame.
+            boxes: (1, P, 4) in the S x S frame.
+            prompts: others of P masks, `points` (1, P, N, 2) with `labels` (1, P, N).
         """
         ...
 
