@@ -6,7 +6,6 @@ script that is started again continues with the jobs that have no result yet. Ev
 
 import argparse
 import json
-import os
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -15,6 +14,7 @@ from typing import Any
 
 from provenance import provenance
 
+from carsam.formats.files import write_whole
 from carsam.methods.recipe import Recipe
 from carsam.threads import set_threads
 
@@ -61,10 +61,7 @@ def main(jobs: dict[str, Job], result: Path, description: str) -> None:
         output = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout
         found = json.loads(output.splitlines()[-1])
         done["jobs"][name] = found
-        partial = options.out.with_suffix(".partial")
-        partial.parent.mkdir(exist_ok=True)
-        partial.write_text(json.dumps(done, indent=1) + "\n")
-        os.replace(partial, options.out)
+        write_whole(options.out, json.dumps(done, indent=1) + "\n", "Make room.")
         print(f"{name}: AP {100 * found['AP']:.1f}, {found['seconds']:.0f} s", flush=True)
 
 

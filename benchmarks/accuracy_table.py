@@ -62,7 +62,8 @@ def _shorten(result: dict[str, Any], about: dict[str, Any], untimed: bool) -> di
             )
     calibration = {} if untimed else result.get("calibration", {})  # float has none
     return {
-        **{name: cell[name] for name in ("recipe", "bits", "seed")},
+        **{name: cell[name] for name in ("recipe", "bits")},
+        "seed": cell["calibration"]["seed"],
         "coco": evaluation["coco"],
         "coco_interval": evaluation["intervals"],
         "mean_iou": evaluation["mean_iou"],

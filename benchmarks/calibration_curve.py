@@ -23,7 +23,7 @@ STEPS = {
     "carsam": ("reconstruct", (100, 300)),
     "carsam-plus": ("polish", (800, 4000)),
 }
-"""Recipes: the step that trains, and how long; the recipe's own number comes last."""
+"""Recipes: the step that trains, and its numbers of steps."""
 
 JOBS = {
     f"{name}, {steps} steps": Job(

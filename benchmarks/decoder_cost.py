@@ -29,13 +29,13 @@ import torch.nn.functional as F
 from provenance import provenance
 from random_runs import random_model
 
+from carsam.calibration.course import plan_course
 from carsam.calibration.loop import quantize_units_
 from carsam.calibration.projection import project
 from carsam.families.base import Site, Stage, State
 from carsam.families.sam.family import SamFamily
-from carsam.methods.registry import make_recipe, make_steps
+from carsam.methods.registry import make_recipe
 from carsam.methods.steps.training.reconstruct import Reconstruct
-from carsam.methods.units import plan_units
 from carsam.progress import make_progress
 from carsam.simulation.model import prepare
 from carsam.system import peak_memory
@@ -145,11 +145,9 @@ def run_projection(name: str, images: int, boxes: int, budget: str) -> dict[str,
     family = SamFamily()
     model = prepare(family, random_model(name))
     recipe = make_recipe("carsam", "w4a4", budget=budget)
-    stages = family.stages(model)
-    plans = plan_units(stages, family.sites(model), recipe)
     box = next(states(1, boxes))["boxes"]
     start = family.start(torch.randn(1, 3, 1024, 1024), box)
-    found = project(model, stages, plans, make_steps(recipe), [start] * images)
+    found = project(plan_course(family, model, recipe), [start] * images)
     return {
         "model": name,
         "budget": budget,

@@ -3,7 +3,8 @@
 import importlib
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from types import ModuleType
 
@@ -17,6 +18,23 @@ settings.register_profile("few", deadline=None, max_examples=10)  # for scripts/
 settings.load_profile("carsam")
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # tiny models lose more to threads than they gain
+
+
+@pytest.fixture
+def limited_files() -> Callable[[int], AbstractContextManager[None]]:
+    """Function (bytes) -> a context in which no file can grow beyond them, as on a full disk."""
+    resource = pytest.importorskip("resource")
+
+    @contextmanager
+    def limited_files(size: int) -> Iterator[None]:
+        before = resource.getrlimit(resource.RLIMIT_FSIZE)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
+        try:
+            yield
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+    return limited_files
 
 
 @pytest.fixture(scope="session")

@@ -4,44 +4,73 @@ import pytest
 import torch
 
 from carsam.calibration import needs
-from carsam.calibration.needs import activations_by_unit, available_memory, check_room
+from carsam.calibration.course import plan_course
+from carsam.calibration.needs import activations, available_memory, check_room
 from carsam.calibration.quantize import quantize
 from carsam.families import FAMILIES
+from carsam.families.base import split_after_encoder
 from carsam.methods.registry import make_recipe
-from carsam.methods.units import plan_units
+from carsam.methods.steps.training.mask_loss import run_stages
 from carsam.simulation.model import prepare
 
 CPU = torch.device("cpu")
 
 
+FAMILY = FAMILIES["sam"]
+
+
 @pytest.fixture
-def by_unit(tiny_sam):
-    """Function (boxes of each image) -> bytes by unit."""
+def course_of(tiny_sam):
+    """Function (recipe) -> what it does to the tiny SAM."""
 
-    def by_unit(*boxes: int, two_paths: bool = False) -> dict[str, int]:
-        family = FAMILIES["sam"]
-        model = prepare(family, tiny_sam)
-        recipe = make_recipe("rtn", "w4a4")
-        plans = plan_units(family.stages(model), family.sites(model), recipe)
-        box = torch.tensor([[[4.0, 5, 50, 40]]])
-        states = [family.start(torch.zeros(1, 3, 64, 64), box.expand(1, n, 4)) for n in boxes]
-        return activations_by_unit(model, plans, states, two_paths)
+    def course_of(recipe: str):
+        return plan_course(FAMILY, prepare(FAMILY, tiny_sam), make_recipe(recipe, "w4a4"))
 
-    return by_unit
+    return course_of
 
 
-def test_an_encoder_block_keeps_its_tokens_before_and_after(by_unit):
-    hidden, box = 8 * 8 * 32 * 4, 4 * 4
-    unit = "vision_encoder.layers.1.mlp"
-    assert by_unit(1)[unit] == 2 * (hidden + box)
-    assert by_unit(1, 1, two_paths=True)[unit] == 2 * 2 * 2 * (hidden + box)
+def states_with(*boxes: int) -> list:
+    """States of images with these numbers of boxes."""
+    box = torch.tensor([[[4.0, 5, 50, 40]]])
+    return [FAMILY.start(torch.zeros(1, 3, 64, 64), box.expand(1, n, 4).clone()) for n in boxes]
 
 
-def test_image_tokens_count_for_every_box_behind_the_first_block(by_unit):
-    unit = "mask_decoder.transformer.layers.1.mlp"
-    image = 8 * 8 * 32 * 4
-    assert by_unit(3, 1)[unit] - by_unit(2, 1)[unit] >= 2 * image
-    assert by_unit(3)[unit] < 2 * 5 * image
+def bytes_of(states) -> int:
+    """What states really take."""
+    return sum(
+        sum({id(tensor): tensor.nbytes for tensor in state.values()}.values()) for state in states
+    )
+
+
+@pytest.mark.parametrize("boxes", [(1, 1), (3, 1), (8, 5, 2)])
+def test_what_is_foretold_of_a_unit_is_what_it_keeps(course_of, boxes):
+    """Eight boxes are as many as rows of tokens: shapes alone do not tell the two apart."""
+    course, states = course_of("rtn"), states_with(*boxes)
+    needs = activations(course, states)
+    for plan in course.plans:
+        before = bytes_of(states)
+        with torch.no_grad():
+            states = [plan.run(course.model, state) for state in states]
+        assert needs[plan.name] == before + bytes_of(states), plan.name
+
+
+def test_a_quantized_path_keeps_as_much_again(course_of):
+    states = states_with(2)
+    one, two = (activations(course_of(recipe), states) for recipe in ("rtn", "gptq"))
+    assert two == {name: 2 * size for name, size in one.items()}
+
+
+def test_polish_keeps_the_float_and_the_quantized_embedding_of_every_view(course_of):
+    course, states, views = course_of("carsam-plus"), states_with(2, 3), states_with(2, 3)
+    needs = activations(course, states, views)
+    encoder, _ = split_after_encoder(course.stages)
+    with torch.no_grad():
+        embeddings = bytes_of(run_stages(course.model, encoder, s) for s in (*states, *views))
+    assert needs["polish"] == 2 * embeddings
+    plain = activations(course_of("gptq"), states)
+    assert {name: needs[name] - size for name, size in plain.items()} == dict.fromkeys(
+        plain, embeddings
+    )
 
 
 def test_too_little_disk_is_said(tmp_path):

@@ -1,9 +1,16 @@
+import tempfile
+
 import pytest
 import torch
+from killing import in_a_killed_child
 
-from carsam.calibration.caches import StateCache
+from carsam.calibration.caches import StateCache, state_cache
 from carsam.calibration.quantize import quantize
 from carsam.calibration.unit_log import remove_logs
+from carsam.errors import UserError
+from carsam.methods.steps.rounding.gptq import FeedBackErrors
+from carsam.methods.steps.training import saved_training
+from carsam.methods.steps.training.polish import Polish
 from carsam.methods.steps.training.reconstruct import Reconstruct
 
 FAST = ["reconstruct.steps=5"]
@@ -38,8 +45,7 @@ def test_a_killed_run_goes_on_with_the_same_bits(tiny_sam, image_folder, tmp_pat
     with pytest.raises(Killed):
         quantize(tiny_sam, image_folder, "carsam", **arguments)
     (log,) = tmp_path.glob(".run-*.units")
-    done = len(list(log.glob("unit-*.json")))
-    assert done == 3
+    assert len(list(log.glob("unit-*"))) == 3
     again = quantize(tiny_sam, image_folder, "carsam", **arguments)
     assert len(units) > 4
     assert len(set(units)) == len(units) - 1  # only the unit that died was done twice
@@ -47,18 +53,47 @@ def test_a_killed_run_goes_on_with_the_same_bits(tiny_sam, image_folder, tmp_pat
     assert again.provenance["notes"] == unbroken.provenance["notes"]
 
 
+def test_a_killed_polish_goes_on_with_the_same_bits(tiny_sam, image_folder, tmp_path, monkeypatch):
+    arguments = {"count": 1, "settings": ["polish.steps=9", "polish.rate=0.001"]}
+    unbroken = quantize(tiny_sam, image_folder, "carsam-plus", **arguments)
+    monkeypatch.setattr(saved_training, "SECONDS_BETWEEN_SAVES", 0.0)
+    monkeypatch.setattr(saved_training, "LARGEST_SHARE", 1e9)
+    step_, steps = Polish._step_, []
+
+    def dies_at_the_sixth(self, *given):
+        steps.append(1)
+        if len(steps) == 6:
+            raise Killed
+        step_(self, *given)
+
+    monkeypatch.setattr(Polish, "_step_", dies_at_the_sixth)
+    with pytest.raises(Killed):
+        quantize(tiny_sam, image_folder, "carsam-plus", resume=tmp_path / "run", **arguments)
+    again = quantize(tiny_sam, image_folder, "carsam-plus", resume=tmp_path / "run", **arguments)
+    assert len(steps) == 9 + 1  # only the step that died was done twice
+    assert_same(bits(again), bits(unbroken))
+    assert again.provenance["notes"] == unbroken.provenance["notes"]
+    assert again.provenance["notes"][-1]["kept"]
+
+
+def test_a_finished_polish_is_not_done_again(tiny_sam, image_folder, tmp_path, monkeypatch):
+    arguments = {"count": 1, "settings": ["polish.steps=3"], "resume": tmp_path / "run"}
+    first = quantize(tiny_sam, image_folder, "carsam-plus", **arguments)
+    monkeypatch.setattr(Polish, "_step_", lambda *_: pytest.fail("trained again"))
+    monkeypatch.setattr(FeedBackErrors, "run_", lambda *_: pytest.fail("rounded again"))
+    assert_same(bits(quantize(tiny_sam, image_folder, "carsam-plus", **arguments)), bits(first))
+
+
+def test_polish_is_kept_at_least_once_a_minute():
+    assert saved_training.SECONDS_BETWEEN_SAVES < 60
+
+
 def test_logs_go_when_the_run_is_saved(tiny_sam, image_folder, tmp_path):
-    quantize(tiny_sam, image_folder, "rtn", count=1, resume=tmp_path / "run")
-    quantize(tiny_sam, image_folder, "rtn", count=1, resume=tmp_path / "runner")
+    for name in ("run", "runner", "run-2"):
+        quantize(tiny_sam, image_folder, "rtn", count=1, resume=tmp_path / name)
     remove_logs(tmp_path / "run")
-    (left,) = tmp_path.glob("*.units")
-    assert left.name.startswith(".runner-")
-
-
-def test_other_settings_do_not_resume(tiny_sam, image_folder, tmp_path):
-    quantize(tiny_sam, image_folder, "rtn", count=1, resume=tmp_path / "run")
-    quantize(tiny_sam, image_folder, "rtn", count=1, seed=1, resume=tmp_path / "run")
-    assert len(list(tmp_path.glob(".run-*.units"))) == 2
+    left = [path.name.rsplit("-", 1)[0] for path in tmp_path.glob(".*.units")]
+    assert sorted(left) == [".run-2", ".runner"]
 
 
 def test_a_half_written_unit_is_done_again(tiny_sam, image_folder, tmp_path):
@@ -93,4 +128,41 @@ def test_what_does_not_fit_the_memory_is_read_back_and_removed(tmp_path):
     assert len(list(tmp_path.iterdir())) == 3
     assert [float(state["own"][0]) for state in states] == [0, 1, 2, 3]
     states.close()
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_full_disk_under_the_log_is_warned_of_and_costs_nothing_else(
+    tiny_sam, image_folder, tmp_path, limited_files
+):
+    first = quantize(tiny_sam, image_folder, "rtn", count=1)
+    with limited_files(1000), pytest.warns(UserWarning, match="Cannot write .*goes on"):
+        full = quantize(tiny_sam, image_folder, "rtn", count=1, resume=tmp_path / "run")
+    assert_same(bits(full), bits(first))
+    assert not list(tmp_path.glob(".run-*.units/unit-000.*"))
+
+
+def test_a_full_disk_under_the_activations_is_a_sentence(
+    tiny_sam, image_folder, tmp_path, limited_files, monkeypatch
+):
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    arguments = {"count": 1, "resume": tmp_path / "run"}
+    with limited_files(60_000), pytest.raises(UserError, match="is full: activations"):
+        quantize(tiny_sam, image_folder, "rtn", memory=0, **arguments)
+    assert not list(tmp_path.glob("carsam-*"))
+    done = len(list(tmp_path.glob(".run-*.units/unit-*")))
+    assert done > 0
+    again = quantize(tiny_sam, image_folder, "rtn", memory=0, **arguments)
+    assert_same(bits(again), bits(quantize(tiny_sam, image_folder, "rtn", count=1)))
+
+
+def test_what_killed_runs_left_on_the_temporary_disk_is_removed(tmp_path):
+    def action(kill):
+        with state_cache(0, tmp_path) as cache:
+            cache.keep([{"own": torch.zeros(10)}])
+            kill()
+
+    in_a_killed_child(action)
+    with state_cache(0, tmp_path) as other, state_cache(0, tmp_path):  # one that is alive
+        assert other.folder.is_dir()
+        assert len(list(tmp_path.iterdir())) == 4  # two folders and their locks
     assert not list(tmp_path.iterdir())

@@ -51,7 +51,7 @@ def place(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("place")
     SamModel(config).save_pretrained(folder / "model")
     images = write_scenes(folder / "scenes", 2, seed=1, size=64).parent / "images"
-    quantize(str(folder / "model"), images, count=1).save(folder / "run")
+    quantize(str(folder / "model"), images, "rtn", count=1).save(folder / "run")
     return folder
 
 
@@ -144,7 +144,8 @@ def test_every_command_takes_names_that_are_no_text(place, tmp_path) -> None:
     folder.mkdir()
     photo = photo_in(folder, b"photo_\xe9.png")
     run, cache = folder / "run", folder / "cache"
-    said(command("quantize", place / "model", "--images", folder, "--out", run, "--count", "1"))
+    options = ["--images", folder, "--out", run, "--count", "1", "--recipe", "rtn"]
+    said(command("quantize", place / "model", *options))
     said(command("info", run))
     said(command("embed", run, folder, "--cache", cache, "--json-progress"))
     said(command("predict", run, photo, "--box", "3,3,30,30", "--out", folder / "mask.png"))
@@ -206,7 +207,8 @@ def test_commands_take_relative_paths_from_any_folder(place, tmp_path) -> None:
     def run(*arguments: str | Path, code: int = 0) -> tuple[str, str]:
         return said(command(*arguments, "--quiet", cwd=tmp_path), code)
 
-    run("quantize", up / "model", "--images", images, "--coco", coco, "--out", "runs/run")
+    options = ["--images", images, "--coco", coco, "--recipe", "rtn", "--out", "runs/run"]
+    run("quantize", up / "model", *options)
     run("predict", "runs/run", images / name, "--box", "3,3,30,30", "--out", "mask.png")
     run("embed", "runs/run", images, "--cache", "cache")
     run("bench", "runs/run", "--repeats", "1", "--json", "results/bench.json")

@@ -1,3 +1,5 @@
+import re
+
 from carsam.cli import main
 from carsam.methods.registry import RECIPES
 
@@ -7,3 +9,20 @@ def test_recipes_lists_steps_and_parameters(capsys):
     printed = capsys.readouterr().out
     assert all(f"{name}: units" in printed for name in RECIPES)
     assert "  reconstruct: steps=300" in printed
+
+
+def test_steps_that_run_once_are_listed_with_what_can_be_set(capsys):
+    assert main(["recipes"]) == 0
+    printed = capsys.readouterr().out
+    assert "\n  centre-inputs (once, before the first unit)" in printed
+    assert "\n  polish (once, after the last unit): steps=800 rate=" in printed
+
+
+def test_every_step_of_every_recipe_is_listed(capsys):
+    assert main(["recipes"]) == 0
+    _, *parts = re.split(r"^(?=\S)", capsys.readouterr().out, flags=re.M)
+    for part in parts:
+        recipe = RECIPES[part.split(":")[0]]
+        named = re.findall(r"^  ([\w-]+)", part, flags=re.M)
+        steps = (*recipe.opening, *recipe.steps, *recipe.closing)
+        assert named == [step.name for step in steps]

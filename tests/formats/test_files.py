@@ -1,12 +1,20 @@
 """Files that appear whole or not at all."""
 
+import errno
 import os
+import threading
 from pathlib import Path
 
 import pytest
 
 from carsam.errors import UserError
-from carsam.formats.files import check_writable, whole_file, write_if_possible, write_whole
+from carsam.formats.files import (
+    check_writable,
+    is_disk_full,
+    whole_file,
+    write_if_possible,
+    write_whole,
+)
 
 ADVICE = "Name another."
 
@@ -75,3 +83,31 @@ def test_what_a_result_can_do_without_is_a_warning(tmp_path):
     assert said == [] and (tmp_path / "a.svg").exists()
     write_if_possible(tmp_path / "b.svg", lambda path: 1 / 0, said.append)
     assert said == [f"{tmp_path / 'b.svg'} could not be made: division by zero."]
+
+
+def test_writers_at_the_same_time_do_not_mix(tmp_path):
+    path = tmp_path / "file"
+    contents = [bytes([letter]) * 100_000 for letter in b"abcdef"]
+    writers = [threading.Thread(target=write_whole, args=(path, c, ADVICE)) for c in contents]
+    for writer in writers:
+        writer.start()
+    for writer in writers:
+        writer.join()
+    assert path.read_bytes() in contents
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_full_disk_leaves_the_old_file_and_a_sentence(tmp_path, limited_files):
+    path = tmp_path / "file"
+    write_whole(path, b"old", ADVICE)
+    with limited_files(1000), pytest.raises(ValueError, match=r"Cannot write .*file.*Make room"):
+        write_whole(path, bytes(5000), "Make room.")
+    assert path.read_bytes() == b"old"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_full_disk_is_told_from_other_errors():
+    assert is_disk_full(OSError(errno.ENOSPC, ADVICE))
+    assert is_disk_full(ValueError("I/O error: No space left on device (os error 28)"))
+    assert not is_disk_full(PermissionError(errno.EACCES, ADVICE))
+    assert not is_disk_full(ValueError("os error"))

@@ -1,15 +1,22 @@
 """Activations between units, in memory as far as a budget reaches and on disk beyond it."""
 
-import tempfile
+import shutil
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, overload
+from uuid import uuid4
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
+from carsam.errors import UserError
 from carsam.families.base import State
+from carsam.formats.files import is_disk_full
+from carsam.formats.locks import locked, release, try_lock
+
+PREFIX, LOCK = "carsam-activations-", ".lock"
 
 
 class StateCache:
@@ -78,7 +85,7 @@ class CachedStates(Sequence[State]):
             return
         path = self._cache.new_file()
         device = next(iter(state.values())).device
-        save_file({name: tensor.clone() for name, tensor in state.items()}, path)  # own memory
+        _write(state, path)
         self._entries.append((path, device))
 
     def close(self) -> None:
@@ -111,10 +118,45 @@ class CachedStates(Sequence[State]):
 def state_cache(memory: float | None, folder: Path) -> Iterator[StateCache]:
     """Give a cache whose files live in a temporary folder below `folder` and vanish with it.
 
+    What killed processes have left there is removed first.
+
     Args:
         memory: gigabytes to keep in memory; None for no limit.
         folder: where the disk is.
     """
     budget = float("inf") if memory is None else memory * 1e9
-    with tempfile.TemporaryDirectory(prefix="carsam-", dir=folder) as temporary:
-        yield StateCache(budget, Path(temporary))
+    for lock in folder.glob(f"{PREFIX}*{LOCK}"):
+        _remove_if_left(lock)
+    temporary = folder / f"{PREFIX}{uuid4().hex}"
+    lock = temporary.with_name(temporary.name + LOCK)
+    with locked(lock, f"Another process has the temporary folder {temporary}."):
+        temporary.mkdir(mode=0o700)
+        try:
+            yield StateCache(budget, temporary)
+        finally:
+            shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _remove_if_left(lock: Path) -> None:
+    """Remove the files of a cache, and its lock, unless the process that has them is alive."""
+    try:
+        file = try_lock(lock)
+    except UserError:  # another user's
+        return
+    if file is not None:
+        shutil.rmtree(lock.with_name(lock.name.removesuffix(LOCK)), ignore_errors=True)
+        release(file, lock)
+
+
+def _write(state: State, path: Path) -> None:
+    try:
+        save_file({name: tensor.clone() for name, tensor in state.items()}, path)  # own memory
+    except (OSError, SafetensorError) as error:
+        if not is_disk_full(error):
+            raise
+        path.unlink(missing_ok=True)
+        raise UserError(
+            f"The disk of {path.parent} is full: activations that do not fit the memory go there. "
+            "Free some space, name another folder with TMPDIR, or allow more memory (--memory). "
+            "Started again, a run with an output folder goes on after its last finished unit."
+        ) from error

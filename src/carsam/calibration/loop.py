@@ -1,22 +1,21 @@
-"""The loop over a model's units: stream the images through, apply the method, go on."""
+"""The loop over a model's units: stream the images through, apply the method, continue."""
 
 import tempfile
 from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from carsam.calibration.caches import CachedStates, state_cache
-from carsam.calibration.needs import activations_by_unit, check_room, memory_line
+from carsam.calibration.caches import CachedStates, StateCache, state_cache
+from carsam.calibration.course import Course, NamedSteps, plan_course
+from carsam.calibration.needs import activations, check_room, memory_line
 from carsam.calibration.observe import run_observed
 from carsam.calibration.projection import project
 from carsam.calibration.unit_log import UnitLog
-from carsam.families.base import Family, Stage, State
-from carsam.methods.base import Unit, Whole
+from carsam.families.base import Family, State
+from carsam.methods.base import Unit
 from carsam.methods.recipe import Recipe
-from carsam.methods.registry import make_steps, make_whole_steps
-from carsam.methods.steps.training.mask_loss import stages_to_masks
 from carsam.methods.steps.training.teacher import Teacher
-from carsam.methods.units import UnitPlan, plan_units
 from carsam.progress import Progress
 
 
@@ -40,10 +39,10 @@ def quantize_units_(
 
     Args:
         states: before the first stage, one per image.
-        views: the same of other views of the images, for the steps after the last unit.
+        views: the same of other views of the images, for closing steps that need them.
         memory: gigabytes of activations to keep in memory; None for all.
-        log: keeps finished units and brings them back.
-        projects: say first how long it is going to take.
+        log: keeps finished units, and steps under way, and brings them back.
+        projects: say first how long it is going to take, and how much memory.
 
     Returns:
         What the steps noted, in the order of execution.
@@ -51,80 +50,118 @@ def quantize_units_(
     Raises:
         UserError: memory and disk have no room for the activations; nothing has been done yet.
     """
-    steps = make_steps(recipe)
-    histograms = any(step.needs_histograms for step in steps)
-    two_paths = any(step.needs_quantized_path for step in steps)
-    stages = family.stages(model)
-    plans = plan_units(stages, family.sites(model), recipe)
-    needs = activations_by_unit(model, plans, states, two_paths)
+    course = plan_course(family, model, recipe)
     disk = Path(tempfile.gettempdir())
+    needs = activations(course, states, views)
     check_room(needs, memory, disk, next(model.parameters()).device)
-    if projects:
-        progress.info(str(project(model, stages, plans, steps, states)))
-        for left_out in recipe.closing:
-            progress.info(f"Not in it: {left_out.name}, after the last unit.")
+    done = [log is not None and log.has(index, plan) for index, plan in enumerate(course.plans)]
+    if projects and (course.closing or not all(done)):
+        progress.info(str(project(course, states, len(views), done)))
         progress.info(memory_line(needs, memory))
-    notes: list[dict[str, Any]] = []
-    progress.start("Quantizing", len(plans) * len(states))
-    opening, closing = make_whole_steps(recipe)
-    for opening_step in opening:
-        opening_step.run_(_whole(model, stages, plans, states, None, seed, progress, notes))
-    seen = (*states, *views)
     with state_cache(memory, disk) as cache:
+        run = _Run(course, cache, seed, log, progress, notes=[])
+        run.all_(states, views, done)
+    return run.notes
+
+
+@dataclass(frozen=True)
+class _Run:
+    """One quantization under way; arguments as of `quantize_units_`."""
+
+    course: Course
+    cache: StateCache
+    seed: int
+    log: UnitLog | None
+    progress: Progress
+    notes: list[dict[str, Any]]
+
+    def all_(self, states: Sequence[State], views: Sequence[State], done: Sequence[bool]) -> None:
+        """Run all steps, on the units that are not done."""
+        self.progress.start("Quantizing", len(self.course.plans) * len(states))
+        self._whole_("opening", self.course.opening, states, None)
+        seen = (*states, *views)
         teacher = None
-        if closing and stages_to_masks(stages):
-            teacher = Teacher(model, stages, seen, cache.keep)
+        if self.course.needs_teacher:
+            teacher = Teacher(self.course.model, self.course.stages, seen, self.cache.keep)
+        self._units_(states, done)
+        self.progress.finish()
+        self._whole_("closing", self.course.closing, seen, teacher)
+
+    def _whole_(
+        self, when: str, steps: NamedSteps, states: Sequence[State], teacher: Teacher | None
+    ) -> None:
+        for index, (name, step) in enumerate(steps):
+            entry = None if self.log is None else self.log.entry(f"{when}-{index}-{name}")
+            whole = replace(
+                self.course.whole(self.course.model, states, teacher),
+                seed=self.seed,
+                progress=self.progress,
+                notes=self.notes,
+                keep=self.cache.keep,
+                entry=entry,
+            )
+            step.run_(whole)
+
+    def _units_(self, states: Sequence[State], done: Sequence[bool]) -> None:
+        last = max((index for index, finished in enumerate(done) if not finished), default=-1)
         inputs: Sequence[State] = states
         quantized: Sequence[State] = states
-        for index, plan in enumerate(plans):
-            # The unit is still float here: one pass gives targets and statistics.
-            targets, statistics = run_observed(
-                model, plan, inputs, histograms, progress, cache.keep
-            )
-            found = None if log is None else log.restore_(index, model, plan)
-            if found is None:
-                unit = Unit(
-                    model,
-                    plan,
-                    inputs,
-                    quantized,
-                    targets,
-                    statistics,
-                    seed + index,
-                    progress,
-                    following=stages[stages.index(plan.stages[-1]) + 1 :],
-                )
-                for step in steps:
-                    step.run_(unit)
-                found = unit.notes
-                if log is not None:
-                    log.store(index, model, plan, found)
-            notes += found
+        for index, plan in enumerate(self.course.plans):
+            if index > last:  # no unit after it reads what flows on
+                self._restore_(index)
+                self.progress.advance(len(states))
+                continue
+            targets = self._unit_(index, inputs, quantized, done[index])
             following = targets
-            if two_paths:
-                following = cache.keep(plan.run(model, state) for state in quantized)
-            for old in {id(inputs): inputs, id(quantized): quantized}.values():
-                if isinstance(old, CachedStates):
-                    old.close()
+            if self.course.needs_quantized_path and index < last:
+                model = self.course.model
+                following = self.cache.keep(plan.run(model, state) for state in quantized)
+            _close(inputs, quantized)
             inputs, quantized = targets, following
-        progress.finish()
-        for closing_step in closing:
-            closing_step.run_(_whole(model, stages, plans, seen, teacher, seed, progress, notes))
-    return notes
+        _close(inputs, quantized)
+
+    def _unit_(
+        self, index: int, inputs: Sequence[State], quantized: Sequence[State], done: bool
+    ) -> Sequence[State]:
+        """Quantize a unit, or put it back if it is done; return its float outputs."""
+        model, plan, stages = self.course.model, self.course.plans[index], self.course.stages
+        # The unit is still float here: one pass gives targets and statistics.
+        targets, statistics = run_observed(
+            model,
+            replace(plan, sites=()) if done else plan,
+            inputs,
+            self.course.needs_histograms,
+            self.progress,
+            self.cache.keep,
+        )
+        if done:
+            self._restore_(index)
+            return targets
+        unit = Unit(
+            model,
+            plan,
+            inputs,
+            quantized,
+            targets,
+            statistics,
+            self.seed + index,
+            self.progress,
+            following=stages[stages.index(plan.stages[-1]) + 1 :],
+        )
+        for step in self.course.steps:
+            step.run_(unit)
+        if self.log is not None:
+            self.log.store(index, model, plan, unit.notes)
+        self.notes.extend(unit.notes)
+        return targets
+
+    def _restore_(self, index: int) -> None:
+        assert self.log is not None
+        self.notes.extend(self.log.restore_(index, self.course.model, self.course.plans[index]))
 
 
-def _whole(
-    model: Any,
-    stages: tuple[Stage, ...],
-    plans: Sequence[UnitPlan],
-    states: Sequence[State],
-    teacher: Teacher | None,
-    seed: int,
-    progress: Progress,
-    notes: list[dict[str, Any]],
-) -> Whole:
-    """Return the model up to its masks, with the sites of the units on the way."""
-    to_masks = stages_to_masks(stages) or stages
-    reached = (plan for plan in plans if plan.stages[-1] in to_masks)
-    sites = tuple(pair for plan in reached for pair in plan.sites)
-    return Whole(model, to_masks, sites, states, teacher, seed, progress, notes)
+def _close(*lists: Sequence[State]) -> None:
+    """Free the lists of states that a cache holds; one that is given twice is closed once."""
+    for states in {id(states): states for states in lists}.values():
+        if isinstance(states, CachedStates):
+            states.close()

@@ -1,36 +1,75 @@
 """What calibration is going to keep, and whether memory and disk have room for it."""
 
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from carsam.calibration.course import Course
 from carsam.errors import UserError
-from carsam.families.base import State
-from carsam.methods.units import UnitPlan
+from carsam.families.base import Stage, State, split_after_encoder
 from carsam.system import peak_memory
 
 USABLE = 0.9  # of what is free
 
 
-def activations_by_unit(
-    model: Any, plans: Sequence[UnitPlan], states: Sequence[State], two_paths: bool
-) -> dict[str, int]:
-    """Return the bytes of activations kept during each unit, by its name.
+@dataclass(frozen=True)
+class StateSize:
+    """The bytes of one image's state, and of it what every box of the image adds."""
 
-    Those are the states before and after it, of all images, in float and, with `two_paths`, along
-    the quantized path. The image with the most boxes runs through the model once for their shapes.
+    shared: int
+    each_box: float
+
+    def of(self, boxes: Sequence[int]) -> int:
+        """Return the bytes of the states of images with these numbers of boxes."""
+        return round(self.shared * len(boxes) + self.each_box * sum(boxes))
+
+
+def state_sizes(model: Any, stages: Sequence[Stage], states: Sequence[State]) -> list[StateSize]:
+    """Return the sizes of the state before the first stage and after every one.
+
+    The image with the most boxes runs through the model once for their shapes.
     """
-    boxes = [state["boxes"].shape[1] for state in states]
-    state = states[boxes.index(max(boxes))]
-    needs = {}
-    for plan in plans:
+    state = max(states, key=lambda state: state["boxes"].shape[1])
+    boxes, by_box = state["boxes"].shape[1], {"boxes"}
+    sizes = [_size(state, by_box, boxes)]
+    for stage in stages:
         with torch.no_grad():
-            after = plan.run(model, state)
-        needs[plan.name] = (2 if two_paths else 1) * (_bytes(state, boxes) + _bytes(after, boxes))
-        state = after
+            state = stage.run(model, state)
+        by_box = by_box.difference(stage.outputs).union(stage.per_box)
+        sizes.append(_size(state, by_box, boxes))
+    return sizes
+
+
+def activations(
+    course: Course, states: Sequence[State], views: Sequence[State] = ()
+) -> dict[str, int]:
+    """Return the bytes of activations kept during each unit and each closing step, by its name.
+
+    During a unit those are the states before and after it, of all images, in float and, if a step
+    reads it, along the quantized path; what the teacher keeps; and during a closing step what the
+    teacher and the step keep.
+
+    Args:
+        states, views: as of `quantize_units_`.
+    """
+    sizes = state_sizes(course.model, course.stages, states)
+    boxes = [state["boxes"].shape[1] for state in states]
+    seen = boxes + [state["boxes"].shape[1] for state in views]
+    teacher = 0
+    if course.needs_teacher:
+        teacher = sizes[len(split_after_encoder(course.stages)[0])].of(seen)
+    needs, paths, begin = {}, 2 if course.needs_quantized_path else 1, 0
+    for plan in course.plans:
+        end = begin + len(plan.stages)
+        needs[plan.name] = teacher + paths * (sizes[begin].of(boxes) + sizes[end].of(boxes))
+        begin = end
+    for name, step in course.closing:
+        kept = step.kept_after(course.stages)
+        needs[name] = teacher + (sizes[len(kept)].of(seen) if kept else 0)
     return needs
 
 
@@ -40,7 +79,7 @@ def check_room(
     """Refuse what fits neither memory nor disk.
 
     Args:
-        needs: of `activations_by_unit`.
+        needs: of `activations`.
         memory: gigabytes of activations that stay in memory; None for all.
         folder: where the disk is.
         device: whose memory it is.
@@ -96,13 +135,11 @@ def available_memory(device: torch.device) -> int | None:
     return free
 
 
-def _bytes(state: State, boxes: Sequence[int]) -> int:
-    """Return the bytes of a state for all images, from that of the image with the most boxes."""
-    total = 0.0
-    for tensor in {id(tensor): tensor for tensor in state.values()}.values():
-        by_box = tensor.ndim > 2 and tensor.shape[1] == max(boxes)
-        total += tensor.nbytes * (sum(boxes) / max(boxes) if by_box else len(boxes))
-    return round(total)
+def _size(state: State, by_box: Set[str], boxes: int) -> StateSize:
+    """Return a state's size; two names of one tensor count once."""
+    entries = {id(tensor): (name in by_box, tensor.nbytes) for name, tensor in state.items()}
+    growing = sum(size for grows, size in entries.values() if grows)
+    return StateSize(sum(size for _, size in entries.values()) - growing, growing / boxes)
 
 
 def _gb(size: float) -> str:

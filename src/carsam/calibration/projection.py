@@ -3,30 +3,28 @@
 import copy
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
-from functools import partial
 from typing import Any
 
 import torch
 
+from carsam.calibration.course import Course, NamedSteps
 from carsam.calibration.observe import run_observed
-from carsam.families.base import Stage, State
-from carsam.methods.base import MethodStep, Unit
-from carsam.methods.steps.ranges.round_to_nearest import RoundToNearest
-from carsam.methods.steps.training.reconstruct import Reconstruct
+from carsam.families.base import Stage, State, split_after_encoder
+from carsam.methods.base import Unit, UnitStep, WholeModelStep
+from carsam.methods.steps.training.mask_loss import stages_to_masks
+from carsam.methods.steps.training.teacher import Teacher, copy_after_encoder
 from carsam.methods.units import UnitPlan
 from carsam.progress import Silent
 
-PROBE_STEPS = 3
-
 
 @dataclass(frozen=True)
-class UnitTime:
-    """What one unit is going to take.
+class PartTime:
+    """What one unit, or one step on the whole model, is going to take.
 
     Args:
-        name: of the unit.
+        name: of the unit or the step.
         seconds: for all images and steps.
         step_seconds: of one step of training; 0 where nothing trains.
     """
@@ -38,140 +36,185 @@ class UnitTime:
 
 @dataclass(frozen=True)
 class Projection:
-    """What all units are going to take.
+    """What the whole run is going to take.
 
     Args:
-        units: in the order of execution.
+        units: those not done yet, in the order of execution.
+        whole_steps: before the first unit and after the last.
         probe_seconds: what finding it out took.
     """
 
-    units: tuple[UnitTime, ...]
+    units: tuple[PartTime, ...]
+    whole_steps: tuple[PartTime, ...]
     probe_seconds: float
 
     @property
     def seconds(self) -> float:
         """Of the whole run."""
-        return sum(unit.seconds for unit in self.units)
+        return sum(part.seconds for part in (*self.units, *self.whole_steps))
 
     def __str__(self) -> str:
-        slowest = max(self.units, key=lambda unit: unit.seconds)
+        parts = []
+        if self.units:
+            together = _clock_time(sum(unit.seconds for unit in self.units))
+            slowest = max(self.units, key=lambda unit: unit.seconds)
+            most = f"{_clock_time(slowest.seconds)} of it for {slowest.name}"
+            parts.append(f"{together} for {len(self.units)} units ({most})")
+        parts += [f"{_clock_time(step.seconds)} for {step.name}" for step in self.whole_steps]
         return (
-            f"Projected: {_clock_time(self.seconds)} for {len(self.units)} units at the machine's "
-            f"present load, {_clock_time(slowest.seconds)} of it for {slowest.name} (probed in "
-            f"{_clock_time(self.probe_seconds)})."
+            f"Projected: {_clock_time(self.seconds)} at the machine's present load: "
+            f"{', '.join(parts)}. Probed in {_clock_time(self.probe_seconds)}."
         )
 
 
 def project(
-    model: Any,
-    stages: Sequence[Stage],
-    plans: Sequence[UnitPlan],
-    steps: Sequence[MethodStep],
-    states: Sequence[State],
+    course: Course, states: Sequence[State], views: int = 0, done: Sequence[bool] = ()
 ) -> Projection:
-    """Run every kind of unit for one image and a few steps, on a copy, and count it up.
+    """Try every kind of unit, and every step on the whole model, on a copy, and multiply it up.
 
-    Units with the same kinds of sites and the same shapes are probed once. What a step costs per
-    image and what it costs in any case are told apart by a second run with two images. The image
-    with the most boxes is the probe, so the projection is rather high where others have fewer.
+    The steps themselves tell what they cost from the times of their tries (`carsam.methods.cost`).
+    Units with the same kinds of sites and the same shapes are tried once. The image with the most
+    boxes is the probe, so the projection is rather high where others have fewer.
 
     Args:
-        model: prepared, float; it ends as it was.
-        stages: of the model.
-        plans: all units.
-        steps: of the recipe.
+        course: its model is prepared and float, and ends as it was.
         states: before the first stage, one per image.
+        views: how many more there are, of other views of the images.
+        done: by unit, whether it is finished already and costs nothing.
     """
     started = time.perf_counter()
-    boxes = [state["boxes"].shape[1] for state in states]
-    state = states[boxes.index(max(boxes))]
+    state = max(states, key=lambda state: state["boxes"].shape[1])
+    # The steps after the last unit are tried on what the tries of the units leave of the decoder.
+    model = copy_after_encoder(course.model, course.stages)
+    with torch.no_grad():
+        opening = _whole_times(course, course.opening, model, state, len(states))
+        units = _unit_times(course, model, state, len(states))
+        closing = _whole_times(course, course.closing, model, state, len(states) + views)
+    left = [unit for index, unit in enumerate(units) if not any(done[index : index + 1])]
+    return Projection(tuple(left), (*opening, *closing), time.perf_counter() - started)
+
+
+def _unit_times(course: Course, model: Any, state: State, images: int) -> list[PartTime]:
+    """Try every unit on a copy of the model; it keeps the decoder's units as they then are."""
     known: dict[Any, tuple[float, float]] = {}
-    units = []
-    for plan in plans:
-        key = _key(model, plan, state)
-        if key not in known:
-            following = tuple(stages[stages.index(plan.stages[-1]) + 1 :])
-            known[key] = _Probe(model, plan, steps, state, following).project(len(states))
-        units.append(UnitTime(plan.name, *known[key]))
-        with torch.no_grad():
-            state = plan.run(model, state)
-    return Projection(tuple(units), time.perf_counter() - started)
+    encoder, _ = split_after_encoder(course.stages)
+    times = []
+    for plan in course.plans:
+        key, in_encoder = _key(course.model, plan, state), plan.stages[-1] in encoder
+        if key not in known or not in_encoder:
+            with _on_a_copy(model, plan) if in_encoder else nullcontext():
+                known[key] = _unit_time(course, plan, model, state, images)
+        times.append(PartTime(plan.name, *known[key]))
+        state = plan.run(course.model, state)
+    return times
+
+
+def _unit_time(
+    course: Course, plan: UnitPlan, model: Any, state: State, images: int
+) -> tuple[float, float]:
+    """Return the seconds of a unit for all images and steps, and those of a step of training."""
+    started = _now(model)
+    targets, statistics = run_observed(model, plan, [state], course.needs_histograms, Silent())
+    total, training = images * (_now(model) - started), 0.0
+    following = tuple(course.stages[course.stages.index(plan.stages[-1]) + 1 :])
+    trial = _UnitTrial(model, plan, following, images, state, targets[0], statistics)
+    for step in course.steps if plan.sites else ():
+        cost = step.cost(trial)
+        total, training = total + cost.seconds, max(training, cost.step_seconds)
+    if course.needs_quantized_path:
+        started = _now(model)
+        plan.run(model, state)
+        total += images * (_now(model) - started)
+    return total, training
 
 
 @dataclass(frozen=True)
-class _Probe:
-    """One unit with the state of one image before it."""
+class _UnitTrial:
+    """A unit of a copy, with the state of one image before it and after it."""
 
     model: Any
     plan: UnitPlan
-    steps: Sequence[MethodStep]
-    state: State
     following: tuple[Stage, ...]
+    images: int
+    state: State
+    target: State
+    statistics: dict[Any, Any]
 
-    def project(self, images: int) -> tuple[float, float]:
-        """Return the seconds for all images and steps, and those of one step of training."""
-        with _on_a_copy(self.model, self.plan), torch.no_grad():
-            started = self._now()
-            histograms = any(step.needs_histograms for step in self.steps)
-            targets, statistics = run_observed(
-                self.model, self.plan, [self.state], histograms, Silent()
-            )
-            total, training = images * (self._now() - started), 0.0
+    @property
+    def stages(self) -> tuple[Stage, ...]:
+        return self.plan.stages
 
-            trained: list[tuple[Reconstruct, float]] = []
-            unit = partial(self._unit, targets[0], statistics)
-            for step in self.steps if self.plan.sites else ():
-                if isinstance(step, Reconstruct):
-                    few = replace(step, steps=PROBE_STEPS, encoder_share=1.0)
-                    trained.append((step, self._seconds(few, unit(1))))
-                    continue
-                one = self._seconds(step, unit(1))
-                total += one
-                if not isinstance(step, RoundToNearest):  # which looks at weights and statistics
-                    more = self._seconds(step, unit(2)) - one
-                    total += (images - 1) * min(one, max(0.0, more))
-            started = self._now()
-            self.plan.run(self.model, self.state)
-            passing = self._now() - started  # quantized
-        for step, spent in trained:  # the loss before and after takes a pass each
-            each = max(0.0, spent - 2 * passing) / PROBE_STEPS
-            total += step.steps_of(self.plan) * each + images * 2 * passing
-            training = max(training, each)
-        if any(step.needs_quantized_path for step in self.steps):
-            total += images * passing
-        return total, training
-
-    def _unit(self, target: State, statistics: dict[Any, Any], images: int) -> Unit:
-        """Return the unit with one image several times."""
+    def seconds(self, step: UnitStep, images: int) -> float:
+        """Run a step with the image so many times."""
         states = [self.state] * images
-        return Unit(
+        unit = Unit(
             self.model,
             self.plan,
             states,
             states,
-            [target] * images,
-            statistics,
+            [self.target] * images,
+            self.statistics,
             progress=_Mute(),
             following=self.following,
         )
-
-    def _seconds(self, step: MethodStep, unit: Unit) -> float:
-        started = self._now()
+        started = _now(self.model)
         step.run_(unit)
-        return self._now() - started
+        return _now(self.model) - started
 
-    def _now(self) -> float:
-        """Read the clock when the device has done its work."""
-        device = next(self.model.parameters()).device
-        if device.type == "cuda":
-            torch.cuda.synchronize(device)
-        return time.perf_counter()
+
+def _whole_times(
+    course: Course, steps: NamedSteps, model: Any, state: State, images: int
+) -> list[PartTime]:
+    """Try steps on a copy of the whole model; the first that reads the teacher pays for it."""
+    times, known_teacher = [], False
+    for name, step in steps:
+        trial = _WholeTrial(course, model, images, state)
+        cost, teacher = step.cost(trial), 0.0
+        if step.needs_teacher and course.needs_teacher and not known_teacher:
+            started = _now(model)
+            Teacher(course.model, course.stages, [state])
+            teacher, known_teacher = images * (_now(model) - started), True
+        times.append(PartTime(name, cost.seconds + teacher, cost.step_seconds))
+    return times
+
+
+@dataclass(frozen=True)
+class _WholeTrial:
+    """A copy of the model, with the state of one image before it."""
+
+    course: Course
+    model: Any
+    images: int
+    state: State
+
+    @property
+    def stages(self) -> tuple[Stage, ...]:
+        return stages_to_masks(self.course.stages) or self.course.stages
+
+    def seconds(self, step: WholeModelStep, images: int) -> float:
+        """Run a step with the image so many times."""
+        model = copy.deepcopy(self.model) if step.changes_encoder else self.model
+        states, teacher = [self.state] * images, None
+        if step.needs_teacher and self.course.needs_teacher:
+            teacher = Teacher(self.course.model, self.course.stages, states)
+        whole = replace(self.course.whole(model, states, teacher), progress=_Mute())
+        started = _now(model)
+        step.run_(whole)
+        return _now(model) - started
 
 
 class _Mute(Silent):
-    """Hears nothing: a unit that a probe trains for three steps need not get better."""
+    """Hears nothing: what a try trains for three steps need not get better."""
 
     def warn(self, message: str) -> None: ...
+
+
+def _now(model: Any) -> float:
+    """Read the clock when the model's device has done its work."""
+    device = next(model.parameters()).device
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    return time.perf_counter()
 
 
 @contextmanager

@@ -1,84 +1,98 @@
-"""Finished units on disk, so that a run that was stopped goes on where it was."""
+"""Finished units on disk, so that a run that was stopped continues where it was."""
 
-import glob
-import hashlib
-import json
-import os
-import shutil
+import warnings
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
 
+from carsam.errors import UserError
 from carsam.families.base import Site
+from carsam.formats.journal import Entry, Item, Journal, remove_journals
 from carsam.grids.base import Grid
 from carsam.grids.registry import describe_grid, load_grid, store_grid
 from carsam.methods.units import UnitPlan
 from carsam.simulation import slots
 
-HASH_LENGTH = 12
+KIND = "units"
 
 
 class UnitLog:
-    """One folder with two files per finished unit: its tensors, and what describes them.
+    """The journal of a quantization: its finished units, and what its closing steps keep.
 
     Args:
-        run: the run's future folder; the log is hidden beside it.
-        identity: everything that decides the result; another identity has another folder.
+        run: the run's future folder; the journal is hidden beside it.
+        identity: everything that decides the result; another identity has another journal.
+        warn: hears that something cannot be kept.
     """
 
-    def __init__(self, run: Path, identity: dict[str, Any]) -> None:
-        digest = hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()
-        self.folder = run.absolute().parent / f".{run.name}-{digest[:HASH_LENGTH]}.units"
+    def __init__(
+        self, run: Path, identity: dict[str, Any], warn: Callable[[str], object] = warnings.warn
+    ) -> None:
+        self._journal = Journal(run, KIND, identity, warn)
+
+    @property
+    def begun(self) -> bool:
+        """Whether something is kept already."""
+        return self._journal.folder.is_dir()
+
+    def differences(self) -> list[set[str]]:
+        """Return what is different about other runs to the same folder that were not finished."""
+        return self._journal.differences()
+
+    def has(self, index: int, plan: UnitPlan) -> bool:
+        """Tell whether a unit is finished."""
+        description = self._journal.document(_name(index))
+        return description is not None and bool(description["unit"] == plan.name)
 
     def store(self, index: int, model: Any, plan: UnitPlan, notes: list[dict[str, Any]]) -> None:
-        """Write a finished unit, whole or not at all."""
-        self.folder.mkdir(parents=True, exist_ok=True)
-        tensors = {name: p.detach().clone() for name, p in _parameters(model, plan).items()}
+        """Keep a finished unit."""
+        arrays = {name: p.detach().cpu().numpy() for name, p in _parameters(model, plan).items()}
         grids = {}
         for name, grid in _grids(model, plan).items():
             grids[name] = describe_grid(grid)
-            for suffix, array in store_grid(f"grid:{name}", grid).items():
-                tensors[suffix] = torch.from_numpy(array)
-        partial = self.folder / "partial"
-        save_file(tensors, partial)
-        os.replace(partial, self._path(index, "safetensors"))
-        partial.write_text(json.dumps({"unit": plan.name, "grids": grids, "notes": notes}))
-        os.replace(partial, self._path(index, "json"))  # last: its presence means finished
+            arrays.update(store_grid(f"grid:{name}", grid))
+        description = {"unit": plan.name, "grids": grids, "notes": notes}
+        self._journal.store(_name(index), Item(arrays, description))
 
-    def restore_(self, index: int, model: Any, plan: UnitPlan) -> list[dict[str, Any]] | None:
-        """Put a finished unit into the model and return its notes; None if it is not finished."""
-        try:
-            description = json.loads(self._path(index, "json").read_text())
-            tensors = load_file(self._path(index, "safetensors"))
-        except (FileNotFoundError, json.JSONDecodeError, SafetensorError):
-            return None
-        if description["unit"] != plan.name:
-            return None
+    def restore_(self, index: int, model: Any, plan: UnitPlan) -> list[dict[str, Any]]:
+        """Put a finished unit into the model and return its notes.
+
+        Raises:
+            UserError: its file cannot be read.
+        """
+        item = self._journal.restore(_name(index))
+        if item is None:
+            raise UserError(
+                f"The finished unit {plan.name} cannot be read. Remove {self._journal.folder} and "
+                "start again."
+            )
         for name, parameter in _parameters(model, plan).items():
-            parameter.data.copy_(tensors[name])
+            parameter.data.copy_(torch.from_numpy(item.arrays[name]))
         device = next(model.parameters()).device
-        arrays = {name: tensor.numpy() for name, tensor in tensors.items()}
         for site, _ in plan.sites:
             for operand in _operands(site):
-                entry = description["grids"].get(f"{site.path}.{operand}")
+                entry = item.document["grids"].get(f"{site.path}.{operand}")
                 if entry is not None:
                     key = f"grid:{site.path}.{operand}"
-                    grid = load_grid(key, entry, arrays, rows=operand == "weight").to(device)
+                    grid = load_grid(key, entry, item.arrays, rows=operand == "weight").to(device)
                     _set_grid_(model, site, operand, grid)
-        notes: list[dict[str, Any]] = description["notes"]
+        notes: list[dict[str, Any]] = item.document["notes"]
         return notes
 
-    def _path(self, index: int, ending: str) -> Path:
-        return self.folder / f"unit-{index:03d}.{ending}"
+    def entry(self, name: str) -> Entry:
+        """Return the place where a step on the whole model keeps what it needs to go on."""
+        return Entry(self._journal, name)
 
 
 def remove_logs(run: Path) -> None:
     """Delete the logs of a run that is saved now, those of earlier settings included."""
-    for folder in run.absolute().parent.glob(f".{glob.escape(run.name)}-*.units"):
-        shutil.rmtree(folder)
+    remove_journals(run, KIND)
+
+
+def _name(index: int) -> str:
+    return f"unit-{index:03d}"
 
 
 def _parameters(model: Any, plan: UnitPlan) -> dict[str, torch.Tensor]:

@@ -16,6 +16,7 @@ from carsam.extras import require
 from carsam.formats.bundled import is_run
 from carsam.formats.checkpoint import MANIFEST_FILE, read_checkpoint, update_manifest
 from carsam.formats.files import check_writable
+from carsam.formats.folders import standing
 from carsam.progress import Progress
 
 
@@ -47,7 +48,7 @@ def evaluate(
         detections: a detector's result json, for `--prompts detections`.
         score: what ranks the masks: predicted-iou, constant, or detector-times-iou.
         engine: the arithmetic to run the model with.
-        compare: float model to run beside it: auto takes the one MODEL was quantized from; none.
+        compare: float model to run beside it: auto is the one MODEL was made from; or none.
         limit: evaluate only so many images.
         record: also write the numbers into MODEL's carsam.json, where `carsam info` shows them.
         cache: folder of embeddings to use and extend; $CARSAM_CACHE unless given.
@@ -59,7 +60,7 @@ def evaluate(
 
     check_writable(json, "Give a file in a folder you may write to.")
     if record:
-        manifest = Path(model) / MANIFEST_FILE
+        manifest = standing(model) / MANIFEST_FILE
         if not manifest.exists():
             raise UserError(
                 f"{model} is no folder of a quantized model, so --record has no place to write to."

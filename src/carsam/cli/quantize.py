@@ -5,10 +5,12 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
+from carsam.calibration.record import Calibration
 from carsam.cli.options import Common, parse_gigabytes
 from carsam.errors import UserError
 from carsam.extras import require
 from carsam.formats.checkpoint import check_output_folder, read_checkpoint
+from carsam.formats.folders import sole_writer
 from carsam.formats.inventory import bytes_on_disk, float32_bytes
 from carsam.methods.recipe import DEFAULT_RECIPE
 
@@ -37,7 +39,7 @@ def quantize(
     """Quantize a model, calibrated on photos without labels (needs the extra `quantize`).
 
     Says first how long it is going to take, and how much memory. A run that was stopped goes on
-    after its last finished unit when it is started again.
+    where it was when the same command is given again.
 
     Args:
         model: sam-mini, a Hugging Face id or folder, or a file of weights.
@@ -62,31 +64,26 @@ def quantize(
     options = common or Common()
     options.prepare()
     require("quantize", "torch", "transformers")
-    from carsam.calibration.quantize import quantize as run
+    from carsam.calibration.quantize import calibrate
     from carsam.calibration.unit_log import remove_logs
+    from carsam.methods.registry import make_recipe
 
-    check_output_folder(out, force)
-    with options.progress() as progress:
-        quantized = run(
-            model,
-            images,
-            recipe,
-            bits,
-            rules=[*_lines(mixed), *(rule or ())],
-            settings=setting or (),
-            budget=budget,
-            coco=coco,
-            count=count,
-            exact=exact,
-            seed=options.seed,
-            device=options.device,
-            memory=None if memory is None else parse_gigabytes(memory),
-            resume=out,
-            projects=True,
-            progress=progress,
-        )
-        quantized.save(out, force)
-        remove_logs(out)
+    rules = (*_lines(mixed), *(rule or ()))
+    method = make_recipe(recipe, bits, rules, tuple(setting or ()), budget)
+    calibration = Calibration(
+        images,
+        coco,
+        count=count,
+        exact=exact,
+        seed=options.seed,
+        device=options.device,
+        memory=None if memory is None else parse_gigabytes(memory),
+    )
+    with sole_writer(out) as run, options.progress() as progress:
+        check_output_folder(out, force)
+        quantized = calibrate(model, method, calibration, run, projects=True, progress=progress)
+        quantized.save(run, force)
+        remove_logs(run)
     size, original = bytes_on_disk(out), float32_bytes(read_checkpoint(out))
     print(f"{out}: {size / 1e6:.2f} MB, {original / size:.1f} times smaller than float32")
 

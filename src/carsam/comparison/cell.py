@@ -1,7 +1,7 @@
 """One cell of a comparison: quantize with one recipe, bits and seed, prove strictness, evaluate.
 
 Run as a process of its own, whose arguments are the cell's json and the most pixels of an image, so
-that its peak memory is its own and a failure does not take the comparison with it.
+that its peak memory is its own and a failure does not end the comparison.
 """
 
 import json
@@ -12,6 +12,7 @@ from typing import Any
 
 from PIL import Image
 
+from carsam.calibration.record import Calibration
 from carsam.engines.base import Engine
 from carsam.formats.files import write_whole
 from carsam.threads import set_threads
@@ -27,14 +28,11 @@ class Cell:
         model: float model, as `carsam quantize` takes it.
         recipe: name, or `float` to evaluate the model itself.
         bits: such as `w4a4`; `float` with recipe `float`.
-        seed: chooses calibration images and drives everything random.
-        coco, images: what to evaluate on.
-        calibration, calibration_coco: folder of the calibration images, and their annotations
-            or None.
-        avoid: file names that must not calibrate: those evaluated on.
-        count: calibration images.
         settings: `step.parameter=value` changes.
-        device, threads: where to compute.
+        calibration: its images and prompts, never one evaluated on; its seed and device hold for
+            everything.
+        coco, images: what to evaluate on.
+        threads: to compute with.
         engine: evaluates the quantized model, `simulated` or `native`; a legacy one is always
             simulated.
         limit: evaluate on so many images only; None for all.
@@ -43,15 +41,10 @@ class Cell:
     model: str
     recipe: str
     bits: str
-    seed: int
+    settings: tuple[str, ...]
+    calibration: Calibration
     coco: str
     images: str
-    calibration: str
-    calibration_coco: str | None
-    avoid: tuple[str, ...]
-    count: int
-    settings: tuple[str, ...]
-    device: str
     threads: int
     engine: str
     limit: int | None
@@ -59,11 +52,18 @@ class Cell:
     @property
     def name(self) -> str:
         """File name of the cell's result, without its ending."""
-        return f"{self.recipe}-{self.bits}-seed{self.seed}"
+        return f"{self.recipe}-{self.bits}-seed{self.calibration.seed}"
 
     def to_json(self) -> dict[str, Any]:
-        """Return plain data; `Cell(**data)` undoes it."""
+        """Return plain data; `from_json` undoes it."""
         return asdict(self)
+
+    @classmethod
+    def from_json(cls, data: dict[str, Any]) -> "Cell":
+        """Undo `to_json`, after json has made lists of tuples."""
+        given = data["calibration"]
+        calibration = Calibration(**{**given, "avoid": tuple(given["avoid"])})
+        return cls(**{**data, "settings": tuple(data["settings"]), "calibration": calibration})
 
 
 def run_cell(cell: Cell) -> dict[str, Any]:
@@ -78,10 +78,10 @@ def run_cell(cell: Cell) -> dict[str, Any]:
     result: dict[str, Any] = {"cell": cell.to_json()}
     engine: Engine
     if cell.recipe == "float":
-        engine = TorchEngine(*load_model(cell.model), "float", cell.device)
+        engine = TorchEngine(*load_model(cell.model), "float", cell.calibration.device)
     else:
         quantized = _quantize(cell)
-        names = sorted(cell.avoid)[:STRICT_IMAGES]
+        names = sorted(cell.calibration.avoid)[:STRICT_IMAGES]
         result["strict"] = quantized.mode != "legacy"
         if result["strict"]:
             assert_strict(quantized, [read_image(Path(cell.images) / name) for name in names])
@@ -101,32 +101,22 @@ def _engine(cell: Cell, quantized: Any) -> Engine:
 
     if cell.engine == "native" and quantized.mode != "legacy":
         return NativeEngine(quantized.to_checkpoint(), cell.threads)
-    return TorchEngine(quantized.family, quantized.module, quantized.mode, cell.device)
+    return TorchEngine(quantized.family, quantized.module, quantized.mode, cell.calibration.device)
 
 
 def _quantize(cell: Cell) -> Any:
-    from carsam.calibration.quantize import quantize
+    from carsam.calibration.quantize import calibrate
+    from carsam.methods.registry import make_recipe
 
-    return quantize(
-        cell.model,
-        cell.calibration,
-        cell.recipe,
-        cell.bits,
-        settings=cell.settings,
-        coco=cell.calibration_coco,
-        avoid=cell.avoid,
-        count=cell.count,
-        seed=cell.seed,
-        device=cell.device,
-    )
+    recipe = make_recipe(cell.recipe, cell.bits, settings=cell.settings)
+    return calibrate(cell.model, recipe, cell.calibration)
 
 
 def main() -> None:
     """Read a cell from the file named, write its result beside it, whole or not at all."""
     path = Path(sys.argv[1])
     data: dict[str, Any] = json.loads(path.read_text())
-    data |= {key: tuple(value) for key, value in data.items() if isinstance(value, list)}
     if len(sys.argv) > 2:
         Image.MAX_IMAGE_PIXELS = int(sys.argv[2])
-    content = json.dumps(run_cell(Cell(**data)), indent=1) + "\n"
+    content = json.dumps(run_cell(Cell.from_json(data)), indent=1) + "\n"
     write_whole(path.with_suffix(".result.json"), content, "Make room.")

@@ -3,7 +3,7 @@
 import json
 import subprocess
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from difflib import get_close_matches
 from os.path import abspath
 from pathlib import Path
@@ -11,6 +11,7 @@ from typing import Any
 
 from PIL import Image
 
+from carsam.calibration.record import Calibration
 from carsam.comparison.cell import Cell
 from carsam.errors import UserError
 from carsam.families import source_name
@@ -58,21 +59,22 @@ class Plan:
             for seed in range(self.seeds)
         ]
         settings = settings_by_recipe(self.recipes, self.settings)
-        avoid = evaluated_names(self.coco, self.images)
+        calibration = Calibration(
+            abspath(self.calibration),
+            None if self.calibration_coco is None else abspath(self.calibration_coco),
+            avoid=evaluated_names(self.coco, self.images),
+            count=self.count,
+            device=self.device,
+        )
         return [
             Cell(
                 source_name(self.model),
                 recipe,
                 bits,
-                seed,
+                settings.get(recipe, ()),
+                replace(calibration, seed=seed),
                 abspath(self.coco),
                 abspath(self.images),
-                abspath(self.calibration),
-                None if self.calibration_coco is None else abspath(self.calibration_coco),
-                avoid,
-                self.count,
-                settings.get(recipe, ()),
-                self.device,
                 self.threads,
                 self.engine,
                 self.limit,
@@ -127,7 +129,7 @@ def run_plan(plan: Plan, folder: Path, progress: Progress) -> list[dict[str, Any
     """Run the cells one after the other, each in its own process; finished ones are kept.
 
     Args:
-        folder: gets one json per cell and one per result; run again to go on after a stop.
+        folder: gets one json per cell and one per result; run it again to continue after a stop.
 
     Returns:
         The results, in the order of the plan. A cell that failed has `error` and no `evaluation`.

@@ -76,12 +76,12 @@ ENCODER_ROLES = (Role.ENCODER_ATTENTION, Role.ENCODER_MLP)
 
 @dataclass(frozen=True)
 class NormBefore:
-    """A layer normalisation whose output one linear alone reads, so that scales can move over.
+    """A layer normalisation that only one linear reads, so that scales can move between the two.
 
     Args:
         norm: module path of the normalisation.
         layer: path of the linear's site.
-        shifts: offsets can move over too: no zeros are padded between the two.
+        shifts: offsets can move too, as no zeros are padded between the two.
     """
 
     norm: str
@@ -120,6 +120,8 @@ class Stage:
         role: what it does there.
         norm: in front of the stage's first layer, if scales can move between the two.
         shared: of the stage's output, if a constant can move out of it.
+        per_box: names of the state's entries, among those the stage makes, that have a row for
+            every box.
     """
 
     path: str
@@ -129,6 +131,7 @@ class Stage:
     role: Role = Role.OTHER
     norm: NormBefore | None = None
     shared: SharedOffset | None = None
+    per_box: tuple[str, ...] = ()
 
 
 class Family(Protocol):
@@ -154,12 +157,13 @@ class Family(Protocol):
         """Return the model cut into stages, in the order of execution."""
         ...
 
-    def start(self, pixels: Tensor, boxes: Tensor) -> State:
-        """Return the state before the first stage.
+    def start(self, pixels: Tensor, boxes: Tensor | None = None, **prompts: Tensor) -> State:
+        """Return the state before the first stage; only the prompts' entries grow with them.
 
         Args:
             pixels: (1, 3, S, S).
-            boxes: (1, P, 4) prompts in the S x S frame.
+            boxes: (1, P, 4) in the S x S frame.
+            prompts: others of P masks, `points` (1, P, N, 2) with `labels` (1, P, N).
         """
         ...
 

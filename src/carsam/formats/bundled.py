@@ -4,6 +4,7 @@ import os
 from pathlib import Path
 
 from carsam.errors import UserError
+from carsam.formats.folders import standing
 from carsam.formats.manifest import MANIFEST_FILE
 
 BUNDLED_MODEL = "sam-mini"
@@ -20,7 +21,7 @@ def run_folder(source: str | Path) -> Path:
         UserError: something else of that name is in the present folder, so that nobody could
             tell which of them is meant.
     """
-    path = Path(source)
+    path = standing(source)
     if str(source) not in BUNDLED_RUNS or (path / MANIFEST_FILE).exists():
         return path
     if path.exists():

@@ -3,12 +3,8 @@
 Torch is not needed to read or write one. `docs/checkpoint.md` describes every field.
 """
 
-import errno
 import hashlib
 import json
-import os
-import shutil
-import tempfile
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from itertools import chain
@@ -21,7 +17,8 @@ from safetensors.numpy import save_file
 
 from carsam.errors import UserError
 from carsam.formats.failed_downloads import read_head
-from carsam.formats.files import check_writable, write_whole
+from carsam.formats.files import check_writable, is_disk_full, write_whole
+from carsam.formats.folders import sole_writer, standing, whole_folder
 from carsam.formats.grid_layouts import site_tensors
 from carsam.formats.manifest import (
     FORMAT,
@@ -88,41 +85,30 @@ def write_checkpoint(
     tensors: Mapping[str, np.ndarray],
     force: bool = False,
 ) -> None:
-    """Write a checkpoint into a temporary folder beside `folder`, then rename it.
+    """Write a checkpoint folder, whole or not at all.
 
     Args:
         manifest: all keys of `carsam.json` except `format`, `version` and `weights_file`.
-        force: replace an existing folder.
+        force: replace an existing checkpoint; until the new one is complete the old one stays.
 
     Raises:
-        UserError: the folder exists and `force` is not set, or it cannot be written.
+        UserError: the folder exists and `force` is not set, another process is writing it, the disk
+            is full, or the place cannot be written.
     """
     folder = Path(folder)
-    check_output_folder(folder, force)
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    partial = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
     try:
-        contiguous = {name: np.ascontiguousarray(tensor) for name, tensor in tensors.items()}
-        save_file(contiguous, partial / WEIGHTS_FILE)
-        (partial / WEIGHTS_FILE).chmod(0o644)  # safetensors writes files that others cannot read
-        weights = {
-            "bytes": (partial / WEIGHTS_FILE).stat().st_size,
-            "sha256": file_sha256(partial / WEIGHTS_FILE),
-        }
-        full = {"format": FORMAT, "version": VERSION, **manifest, "weights_file": weights}
-        (partial / MANIFEST_FILE).write_text(json.dumps(full, indent=1) + "\n", encoding="utf-8")
-        partial.chmod(0o755)
-        _replace_folder(partial, folder)
+        with sole_writer(folder):
+            check_output_folder(folder, force)
+            with whole_folder(folder) as partial:
+                _write_files(partial, manifest, tensors)
     except (OSError, SafetensorError) as error:
-        if _is_disk_full(error):
+        if is_disk_full(error):
             size = sum(tensor.nbytes for tensor in tensors.values())
             raise UserError(
                 f"No space left on the disk of {folder.parent}; the checkpoint takes "
                 f"{size / 1e6:.0f} MB. Free some space or choose another output folder."
             ) from error
         raise UserError(f"Cannot write {folder}: {error}. Choose another folder.") from error
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
 
 
 def update_manifest(folder: str | Path, changes: Mapping[str, Any]) -> None:
@@ -131,10 +117,9 @@ def update_manifest(folder: str | Path, changes: Mapping[str, Any]) -> None:
     Raises:
         UserError: it cannot be read, or not be written.
     """
-    path = Path(folder) / MANIFEST_FILE
+    path = standing(folder) / MANIFEST_FILE
     manifest = {**read_manifest(path), **changes}
-    content = json.dumps(manifest, indent=1) + "\n"
-    write_whole(path, content.encode(), "Make room, or copy the model to another folder.")
+    write_whole(path, _json(manifest), "Make room, or copy the model to another folder.")
 
 
 def check_output_folder(folder: Path, force: bool) -> None:
@@ -208,6 +193,21 @@ class MappedTensors(Mapping[str, np.ndarray]):
         return len(self._header)
 
 
+def _write_files(
+    folder: Path, manifest: Mapping[str, Any], tensors: Mapping[str, np.ndarray]
+) -> None:
+    path = folder / WEIGHTS_FILE
+    save_file({name: np.ascontiguousarray(tensor) for name, tensor in tensors.items()}, path)
+    path.chmod(0o644)  # safetensors writes files that others cannot read
+    weights = {"bytes": path.stat().st_size, "sha256": file_sha256(path)}
+    full = {"format": FORMAT, "version": VERSION, **manifest, "weights_file": weights}
+    (folder / MANIFEST_FILE).write_bytes(_json(full))
+
+
+def _json(manifest: Mapping[str, Any]) -> bytes:
+    return (json.dumps(manifest, indent=1) + "\n").encode()
+
+
 def _check_weights_file(path: Path, manifest: Mapping[str, Any]) -> None:
     if not path.is_file():
         raise UserError(f"{path.parent} is incomplete: it holds no {WEIGHTS_FILE}.")
@@ -257,18 +257,3 @@ def _check_values(manifest: Mapping[str, Any], tensors: MappedTensors, path: Pat
                         f"{path} is damaged: {name}_{end} is {codes.max()}; "
                         f"expected less than {count}."
                     )
-
-
-def _replace_folder(partial: Path, folder: Path) -> None:
-    if not folder.exists():
-        os.rename(partial, folder)
-        return
-    old = Path(tempfile.mkdtemp(prefix=f".{folder.name}-old-", dir=folder.parent))
-    os.rename(folder, old / folder.name)
-    os.rename(partial, folder)
-    shutil.rmtree(old)
-
-
-def _is_disk_full(error: Exception) -> bool:
-    # safetensors reports the operating system's errors in its message only.
-    return getattr(error, "errno", None) == errno.ENOSPC or "No space left" in str(error)

@@ -10,6 +10,9 @@ from typing import IO
 
 from carsam.errors import UserError
 
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+"""What the operating system says when a disk, a user's share of it, or a file may not grow."""
+
 
 def write_whole(path: Path, content: bytes | str, advice: str) -> None:
     """Write a file through a temporary one beside it; missing folders are made.
@@ -48,6 +51,8 @@ def whole_file(path: Path, advice: str) -> Iterator[IO[bytes]]:
         path.parent.mkdir(parents=True, exist_ok=True)
         with _temporary_file(path.parent) as (file, name):
             yield file
+            file.flush()
+            os.fsync(file.fileno())  # a name must not outlive a power cut that its content did not
             file.close()
             name.chmod(0o644)  # temporary files are private
             os.replace(name, path)
@@ -85,6 +90,15 @@ def write_if_possible(
         write(path)
     except Exception as error:  # whatever a plot fails of, the numbers are kept
         warn(f"{path} could not be made: {error or type(error).__name__}.")
+
+
+def is_disk_full(error: BaseException) -> bool:
+    """Tell whether something could not be written for want of room.
+
+    safetensors reports the operating system's errors in its messages only.
+    """
+    named = (f"(os error {number})" in str(error) for number in FULL)
+    return getattr(error, "errno", None) in FULL or any(named)
 
 
 def _existing_folder(path: Path) -> Path:

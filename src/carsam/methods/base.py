@@ -1,11 +1,14 @@
 """What a step of a method is given: one unit of the model, its sites, what flows through it."""
 
-from collections.abc import Sequence
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any
 
 from carsam.families.base import Site, Stage, State
+from carsam.formats.journal import Entry
 from carsam.grids.observers import Statistics
+from carsam.methods.cost import Costed
 from carsam.methods.recipe import Bits
 from carsam.methods.steps.training.teacher import Teacher
 from carsam.methods.units import UnitPlan
@@ -26,7 +29,7 @@ class Unit:
         seed: for everything random in this unit.
         progress: hears of steps and warnings.
         notes: what steps found worth recording, for the manifest.
-        following: the stages after the unit, float still.
+        following: the stages after the unit, which are still float.
     """
 
     model: Any
@@ -47,18 +50,21 @@ class Unit:
 
 
 @dataclass(frozen=True)
-class Whole:
+class WholeModel:
     """The whole model, before its first unit or after its last, for steps that run once.
 
     Args:
         model: the prepared model, float or with all of its units quantized.
         stages: of the model, in the order of execution, up to the masks.
         sites: what is quantized in them, with its bits.
-        states: before the first stage, one per image.
-        teacher: the float model; None before the first unit, and where no stage computes masks.
+        states: before the first stage, one per image; of the images' other views as well, if the
+            step needs them.
+        teacher: the float model, if the step needs it; None where no stage computes masks.
         seed: for everything random.
         progress: hears of steps and warnings.
         notes: what steps found worth recording, for the manifest.
+        keep: makes a list of states that need not all stay in memory.
+        entry: keeps what the step needs to go on after it was stopped; None keeps nothing.
     """
 
     model: Any
@@ -69,31 +75,52 @@ class Whole:
     seed: int = 0
     progress: Progress = field(default_factory=Silent)
     notes: list[dict[str, Any]] = field(default_factory=list)
+    keep: Callable[[Iterable[State]], Sequence[State]] = tuple
+    entry: Entry | None = None
 
 
-class WholeStep(Protocol):
-    """A step that runs once, on the whole model, with its parameters as fields."""
-
-    def run_(self, whole: Whole) -> None:
-        """Before the first unit change the float model and not its outputs; after the last, the
-        quantized model's scales, codes, norms and biases.
-        """
-        ...
-
-
-class MethodStep(Protocol):
-    """A step of a method, with its parameters as fields."""
+class UnitStep(Costed, ABC):
+    """A step that runs on one unit after the other, with its parameters as fields."""
 
     @property
     def needs_histograms(self) -> bool:
         """Whether `Unit.statistics` must hold histograms, at the price of a second pass."""
-        ...
+        return False
 
     @property
     def needs_quantized_path(self) -> bool:
         """Whether `Unit.quantized_inputs` is read; it costs a pass through the quantized unit."""
-        ...
+        return False
 
+    @abstractmethod
     def run_(self, unit: Unit) -> None:
         """Change the unit's weights or quantizers."""
-        ...
+
+
+class WholeModelStep(Costed, ABC):
+    """A step that runs once, on the whole model, with its parameters as fields."""
+
+    @property
+    def needs_views(self) -> bool:
+        """Whether `WholeModel.states` must hold the images' mirror images as well."""
+        return False
+
+    @property
+    def needs_teacher(self) -> bool:
+        """Whether `WholeModel.teacher` is read; it costs a pass through the float encoder."""
+        return False
+
+    @property
+    def changes_encoder(self) -> bool:
+        """Whether blocks of the encoder are changed."""
+        return True
+
+    def kept_after(self, stages: tuple[Stage, ...]) -> tuple[Stage, ...]:
+        """Return the first of the stages, those after which the step keeps every image's state."""
+        return ()
+
+    @abstractmethod
+    def run_(self, whole: WholeModel) -> None:
+        """Before the first unit change the float model and not its outputs; after the last, the
+        quantized model's scales, codes, norms and biases.
+        """

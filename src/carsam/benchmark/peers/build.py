@@ -3,7 +3,6 @@
 Weights are random: speed and memory do not depend on them, and the original is not needed.
 """
 
-import shutil
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -16,9 +15,10 @@ from carsam.benchmark.inputs import BATCHES
 from carsam.families import load_model
 from carsam.families.base import Family
 from carsam.formats.checkpoint import read_checkpoint
+from carsam.formats.folders import whole_folder
 
 ONNX_VERSION = 20
-"""The first version of ONNX's operators that has GELU whole."""
+"""The first version of ONNX's operators in which GELU is one operator."""
 
 
 def build(run: str | Path, folder: Path, formats: Sequence[str]) -> None:
@@ -35,11 +35,8 @@ def build(run: str | Path, folder: Path, formats: Sequence[str]) -> None:
             continue
         if source is not None:
             build(run, folder, [source])
-        partial = folder / f".{name}-partial"
-        shutil.rmtree(partial, ignore_errors=True)
-        partial.mkdir(parents=True)
-        builder(Path(run) if source is None else folder / source, partial)
-        partial.rename(folder / name)
+        with whole_folder(folder / name) as partial:
+            builder(Path(run) if source is None else folder / source, partial)
 
 
 @torch.no_grad()

@@ -7,14 +7,14 @@ import torch
 from torch import Tensor
 
 from carsam.families.base import Site
-from carsam.methods.base import Unit
+from carsam.methods.base import Unit, UnitStep
+from carsam.methods.inspecting.operands import in_float, listening, observe_again_, run
 from carsam.methods.steps.folding.attention_weights import AttentionWeights, attentions
-from carsam.methods.watching.watch import in_float, observe_again_, run, watched
 from carsam.simulation.stored import as_stored, store_
 
 
 @dataclass(frozen=True)
-class BalanceAttention:
+class BalanceAttention(UnitStep):
     """Exact invariances of attention, folded into the weights so that less is lost by rounding.
 
     Per head, row vectors:
@@ -46,8 +46,6 @@ class BalanceAttention:
     values: bool = True
     rotates: bool = True
     damping: float = 1e-2
-    needs_histograms = False
-    needs_quantized_path = False
 
     def run_(self, unit: Unit) -> None:
         """Fold into every attention of the unit, and renew the statistics of what has changed."""
@@ -109,7 +107,7 @@ def attention_moments(unit: Unit, site: Site, weights: AttentionWeights) -> Atte
 
     consumers = {(site, name): add(name, True) for name in ("query", "key", "value")}
     consumers[weights.output_site, "input"] = add("attended", False)
-    with in_float(unit), watched(unit, consumers):
+    with in_float(unit), listening(unit, consumers):
         run(unit, unit.inputs)
     means = {name: total / count for name, (_, total, count) in sums.items()}  # (heads, d)
     seconds = {name: moment / count for name, (moment, _, count) in sums.items()}

@@ -6,15 +6,15 @@ import torch
 from torch import Tensor
 
 from carsam.families.base import Role, Site
-from carsam.methods.base import Unit
-from carsam.methods.watching.watch import in_float, observe_again_, run, watched
+from carsam.methods.base import Unit, UnitStep
+from carsam.methods.inspecting.operands import in_float, listening, observe_again_, run
 from carsam.simulation import slots
 
 BINS = 1024
 
 
 @dataclass(frozen=True)
-class BimodalIntegration:
+class BimodalIntegration(UnitStep):
     """PTQ4SAM's bimodal integration (BIG; Lv et al., CVPR 2024, arXiv 2405.03144).
 
     The keys of token-to-image attentions lie around two values of opposite sign, each channel
@@ -33,8 +33,6 @@ class BimodalIntegration:
     points: int = 128
     height: float = 0.01
     distance: int = 32
-    needs_histograms = False
-    needs_quantized_path = False
 
     def run_(self, unit: Unit) -> None:
         """Flip signs in the unit's token-to-image attentions, and renew their statistics."""
@@ -85,7 +83,7 @@ def count_peaks(values: Tensor, points: int, height: float, distance: int) -> in
 def _first_keys(unit: Unit, site: Site) -> Tensor:
     """Return the keys of the first box of the first image: (tokens, heads * d)."""
     seen: list[Tensor] = []
-    with in_float(unit), watched(unit, {(site, "key"): seen.append}):
+    with in_float(unit), listening(unit, {(site, "key"): seen.append}):
         run(unit, [unit.inputs[0]])
     return seen[0][0].transpose(0, 1).flatten(1)  # (heads, tokens, d) before
 

@@ -1,4 +1,4 @@
-"""Fold per-channel grids behind a layer normalisation into the norm and the layer that reads it."""
+"""Fold per-channel grids after a layer normalisation into the norm and the layer that reads it."""
 
 from dataclasses import dataclass
 
@@ -6,15 +6,15 @@ import torch
 from torch import Tensor
 
 from carsam.families.base import NormBefore, Site
-from carsam.methods.base import Unit
+from carsam.methods.base import Unit, UnitStep
+from carsam.methods.inspecting.operands import observe_again_
 from carsam.methods.steps.ranges.channel_grouping import channel_ranges
-from carsam.methods.watching.watch import observe_again_
 from carsam.simulation import slots
 from carsam.simulation.stored import as_stored, store_
 
 
 @dataclass(frozen=True)
-class FoldNorms:
+class FoldNorms(UnitStep):
     """RepQ-ViT's scale reparameterization (Li et al., ICCV 2023, arXiv 2212.08254).
 
     Channels x_c of a norm's output have ranges, so grids, (s_c, z_c) of their own. With s and z
@@ -28,9 +28,6 @@ class FoldNorms:
     norms' outputs have other readers, so nothing is folded there. Ranges are means of the images'
     extremes.
     """
-
-    needs_histograms = False
-    needs_quantized_path = False
 
     def run_(self, unit: Unit) -> None:
         """Fold every such norm of the unit."""

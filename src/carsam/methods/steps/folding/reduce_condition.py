@@ -6,15 +6,15 @@ import torch
 from torch import Tensor
 
 from carsam.families.base import Site, SiteType
-from carsam.methods.base import Unit
-from carsam.methods.watching.layer_inputs import float_layers, input_pairs
-from carsam.methods.watching.watch import observe_again_
+from carsam.methods.base import Unit, UnitStep
+from carsam.methods.inspecting.layer_inputs import float_layers, input_pairs
+from carsam.methods.inspecting.operands import observe_again_
 from carsam.simulation import slots
 from carsam.simulation.layers import Layer
 
 
 @dataclass(frozen=True)
-class ReduceCondition:
+class ReduceCondition(UnitStep):
     """AHCQ-SAM's activation-aware condition number reduction (ACNR; arXiv 2503.03088v4).
 
     For linears whose weight has a condition number above `limit`: with singular values q_i and
@@ -23,9 +23,9 @@ class ReduceCondition:
 
         min over q'   (q' - q_i)^2 / 2 + attraction (q' - mean q)^2 + caution c_i q'^2
 
-    for the values behind the first `kept_energy` of the energy; no value falls. The directions do
-    not change, so one decomposition serves all steps. This changes the float weights; later steps
-    still aim at the original outputs.
+    for the values after those that hold the first `kept_energy` of the energy; no value falls.
+    The directions do not change, so one decomposition serves all steps. This changes the float
+    weights; later steps still aim at the original outputs.
 
     Where we differ: the released code counts c_i twice.
 
@@ -42,7 +42,6 @@ class ReduceCondition:
     attraction: float = 0.003
     caution: float = 0.001
     kept_energy: float = 0.8
-    needs_histograms = False
     needs_quantized_path = True
 
     def run_(self, unit: Unit) -> None:

@@ -9,16 +9,16 @@ from carsam.errors import UserError
 from carsam.families.base import Site, SiteType
 from carsam.grids.base import scale_and_zero_point
 from carsam.grids.grouped import GroupedUniformGrid
-from carsam.methods.base import Unit
-from carsam.methods.watching.entry_layers import entry_layers
-from carsam.methods.watching.watch import Consumer, in_float, run, watched
+from carsam.methods.base import Unit, UnitStep
+from carsam.methods.inspecting.entry_layers import entry_layers
+from carsam.methods.inspecting.operands import Consumer, in_float, listening, run
 from carsam.simulation import slots
 
 ROUNDS = 25
 
 
 @dataclass(frozen=True)
-class ChannelGrouping:
+class ChannelGrouping(UnitStep):
     """AHCPTQ's channel-aware grouping (CAG; Zhang et al., ICCV 2025, arXiv 2503.03088).
 
     Inputs of query, key and value projections and of the first layers of MLPs get one uniform
@@ -34,8 +34,6 @@ class ChannelGrouping:
     """
 
     groups: int = 4
-    needs_histograms = False
-    needs_quantized_path = False
 
     def __post_init__(self) -> None:
         if not 1 <= self.groups <= 256:
@@ -71,7 +69,7 @@ def channel_ranges(unit: Unit, sites: list[Site]) -> dict[Site, Tensor]:
 
         return consume
 
-    with in_float(unit), watched(unit, {(site, "input"): watch(site) for site in sites}):
+    with in_float(unit), listening(unit, {(site, "input"): watch(site) for site in sites}):
         for state in unit.inputs:
             run(unit, [state])
             for site, pieces in image.items():

@@ -8,9 +8,9 @@ import torch
 from carsam.families.base import Site
 from carsam.grids.observers import averaged_minmax
 from carsam.grids.tables import LogUniformGrid
-from carsam.methods.base import Unit
+from carsam.methods.base import Unit, UnitStep
+from carsam.methods.inspecting.entry_layers import second_layers
 from carsam.methods.steps.softmax.grid_search import best_for_input
-from carsam.methods.watching.entry_layers import second_layers
 from carsam.simulation import slots
 
 LOG_RANGES = (0.1, 0.3, 0.5)
@@ -18,7 +18,7 @@ LOG_CODES = (1 / 8, 1 / 4, 1 / 2)
 
 
 @dataclass(frozen=True)
-class HybridLogUniform:
+class HybridLogUniform(UnitStep):
     """AHCPTQ's hybrid log-uniform quantization (HLUQ; Zhang et al., ICCV 2025, arXiv 2503.03088).
 
     For inputs x of the second layer of every MLP. With R the range of x and o its smallest value
@@ -29,9 +29,6 @@ class HybridLogUniform:
     Where we differ: values are rounded to the nearest of the grid; large values stay large (see
     `LogUniformGrid`); at least two codes are logarithmic, o being one of them.
     """
-
-    needs_histograms = False
-    needs_quantized_path = False
 
     def run_(self, unit: Unit) -> None:
         """Give the second layers of the unit's MLPs their grids."""

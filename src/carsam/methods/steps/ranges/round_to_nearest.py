@@ -11,17 +11,18 @@ from carsam.grids.observers import (
     WEIGHT_OBSERVERS,
     activation_grid,
 )
-from carsam.methods.base import Unit
+from carsam.methods.base import Unit, UnitStep
+from carsam.methods.cost import Cost, Trial
 from carsam.methods.recipe import Step
 from carsam.simulation import slots
 from carsam.simulation.layers import weight_to_rows
 
 GRIDS_FIRST = Step("round-to-nearest", {"rounds_weights": False})
-"""Grids for everything, weights still float: how recipes that round by themselves begin."""
+"""Grids for everything, while weights stay float for a later step that rounds them."""
 
 
 @dataclass(frozen=True)
-class RoundToNearest:
+class RoundToNearest(UnitStep):
     """Static uniform quantization without any optimisation.
 
     Args:
@@ -34,7 +35,6 @@ class RoundToNearest:
     weights: str = "mse"
     activations: str = "mse"
     rounds_weights: bool = True
-    needs_quantized_path = False
 
     def __post_init__(self) -> None:
         check_observer(self.weights, WEIGHT_OBSERVERS)
@@ -44,6 +44,10 @@ class RoundToNearest:
     def needs_histograms(self) -> bool:
         """Whether the activation observer reads histograms."""
         return self.activations in NEED_HISTOGRAM
+
+    def cost(self, trial: Trial) -> Cost:
+        """Return the time of one try: weights and statistics are looked at, whatever the images."""
+        return Cost(trial.seconds(self, 1))
 
     def run_(self, unit: Unit) -> None:
         """Give every site of the unit its grids, and round its weights."""

@@ -9,9 +9,9 @@ from carsam.errors import UserError
 from carsam.families.base import Site
 from carsam.grids.base import UniformGrid
 from carsam.grids.observers import WEIGHT_OBSERVERS
-from carsam.methods.base import Unit
+from carsam.methods.base import Unit, UnitStep
+from carsam.methods.inspecting.layer_inputs import float_layers, has_rows, input_gram, input_moments
 from carsam.methods.steps.ranges.round_to_nearest import check_observer
-from carsam.methods.watching.layer_inputs import float_layers, has_rows, input_gram, input_moments
 from carsam.simulation import slots
 from carsam.simulation.layers import Layer, rows_to_weight, weight_to_rows
 
@@ -19,14 +19,14 @@ COLUMNS_AT_ONCE = 128
 
 
 @dataclass(frozen=True)
-class FeedBackErrors:
+class FeedBackErrors(UnitStep):
     """Round weights column by column; the columns not yet rounded make up for each error.
 
     GPTQ (Frantar et al., ICLR 2023, arXiv 2210.17323), of
     min ||(W^ - W) X^||^2 with X^ the inputs on the quantized path. With `asymmetry` also the
     error of the inputs is made up for, min ||W^ X^ - W X||^2 with X the float inputs: GPTAQ (Li
     et al., ICML 2025, arXiv 2504.02692). Layers go in the order of execution, each with inputs
-    that know the layers before it. Transposed convolutions are rounded to nearest.
+    that hold the errors of the layers before it. Transposed convolutions are rounded to nearest.
 
     Args:
         damping: added to the diagonal of X^ X^', relative to its mean.
@@ -40,7 +40,6 @@ class FeedBackErrors:
     asymmetry: float = 0.0
     ordered: bool = True
     weights: str = "mse"
-    needs_histograms = False
     needs_quantized_path = True
 
     def __post_init__(self) -> None:
@@ -50,7 +49,7 @@ class FeedBackErrors:
 
     def run_(self, unit: Unit) -> None:
         """Round the weights of the unit's layers."""
-        originals = float_layers(unit) if self.asymmetry else {}  # GPTQ never looks back
+        originals = float_layers(unit) if self.asymmetry else {}  # GPTQ needs no original weights
         for site, bits in unit.sites:
             layer = slots.weight_layer(unit.model, site)
             if bits.weights is None or layer is None:

@@ -1,6 +1,6 @@
-"""What all steps that search a grid for every softmax share: the search; they offer candidates."""
+"""The search that all steps for a softmax's grid share; each step offers its candidates."""
 
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -9,7 +9,7 @@ import torch
 from carsam.families.base import SiteType
 from carsam.grids.base import Grid
 from carsam.grids.observers import Statistics
-from carsam.methods.base import Unit
+from carsam.methods.base import Unit, UnitStep
 from carsam.methods.steps.softmax.grid_search import best_for_probabilities
 from carsam.simulation import slots
 
@@ -18,7 +18,7 @@ Candidate = tuple[Grid, dict[str, float]]
 
 
 @dataclass(frozen=True)
-class SearchedSoftmax(ABC):
+class SearchedSoftmax(UnitStep):
     """Give every attention's probabilities A the candidate with the least |A^ V - A V|^power.
 
     The values V are those of the float model.
@@ -33,8 +33,6 @@ class SearchedSoftmax(ABC):
     queries: int = 256
     images: int = 0
     name: ClassVar[str]
-    needs_histograms = False
-    needs_quantized_path = False
 
     @abstractmethod
     def candidates(

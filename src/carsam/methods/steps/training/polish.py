@@ -1,8 +1,8 @@
-"""A last touch to scales, codes and float parts, all units together, against the float masks."""
+"""Train scales, codes and float parts of all units together, against the float masks."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -11,20 +11,23 @@ from torch import Tensor
 
 from carsam.errors import UserError
 from carsam.families.base import Site, Stage, State, sites_of_stages, split_after_encoder
+from carsam.formats.journal import Item
 from carsam.images.moved_boxes import moved_boxes
-from carsam.methods.base import Whole
+from carsam.methods.base import WholeModel, WholeModelStep
+from carsam.methods.cost import CostedByStep
 from carsam.methods.steps.training.mask_loss import mask_loss, run_stages
 from carsam.methods.steps.training.reconstruct import UnitWeights
+from carsam.methods.steps.training.saved_training import SavedTraining
 from carsam.methods.steps.training.teacher import Teacher
 from carsam.simulation import slots
 from carsam.simulation.trainable import trainable_scales
 
 
 @dataclass(frozen=True)
-class Polish:
+class Polish(CostedByStep, WholeModelStep):
     """Train all units together, end to end, until the masks are nearest the float model's.
 
-    Trained are the scales of activations, the scale and the codes of every row of a weight, and
+    It trains the scales of activations, the scale and the codes of every row of a weight, and
     what stays float: biases, norms, the decoder's own tokens and its mask head. Nothing of it costs
     anything at run time. The loss is `mask_loss` on the calibration images and their mirror images;
     no label is used. One step takes one image, with some of its own boxes and some that are moved
@@ -32,23 +35,23 @@ class Polish:
     by heart.
     EfficientQAT (Chen et al., ACL 2025, arXiv 2407.11062) trains scales end to end after its blocks
     in the same way; codes move as in LSQ (Esser et al., ICLR 2020), with a rate at which few of
-    them leave their place.
+    them change.
 
-    A model that ends farther from the float masks than it began is put back.
+    If the model ends farther from the float masks than it began, it is restored.
 
     Args:
         steps: optimiser steps.
         rate: Adam's rate of all scales, relative to their start, falling to 0 along a cosine; of
             what stays float relative to its mean size.
         rounding_rate: Adam's rate of the weights' codes, in steps of their grids; 0 leaves all
-            where they are.
+            as they are.
         boxes: that one step takes.
         moved: share of them that are moved for the step.
         encoder: train the encoder's blocks as well; otherwise what they return is computed once.
         parameters: train what stays float beside the scales.
     """
 
-    steps: int = 4000
+    steps: int = 800
     rate: float = 3e-3
     rounding_rate: float = 0.01
     boxes: int = 4
@@ -56,21 +59,35 @@ class Polish:
     encoder: bool = False
     parameters: bool = True
 
-    def run_(self, whole: Whole) -> None:
+    needs_teacher = True
+    needs_views = True
+
+    @property
+    def changes_encoder(self) -> bool:
+        """Whether the encoder is trained."""
+        return self.encoder
+
+    def kept_after(self, stages: tuple[Stage, ...]) -> tuple[Stage, ...]:
+        """Return the stages that are not trained: what they return is computed once and kept."""
+        return () if self.encoder else split_after_encoder(stages)[0]
+
+    def run_(self, whole: WholeModel) -> None:
         """Train; the model ends on its grids, with all float parts as a checkpoint keeps them."""
         if whole.teacher is None or not whole.sites:
             whole.progress.warn("Nothing to polish: no quantized unit leads to masks.")
             return
-        first, trained = split_after_encoder(whole.stages)
-        if self.encoder:
-            first, trained = (), whole.stages
-        starts = [run_stages(whole.model, first, state) for state in whole.states]
-        loss = _Loss(whole.model, trained, starts, whole.teacher)
+        first = self.kept_after(whole.stages)
+        trained = whole.stages[len(first) :]
+        starts = whole.keep(run_stages(whole.model, first, state) for state in whole.states)
+        boxes = [state["boxes"] for state in whole.states]
+        loss = _Loss(whole.model, trained, starts, boxes, whole.teacher)
         sites = _sites_of(whole, trained)
         parameters = _float_parameters(whole, trained, sites) if self.parameters else []
-        begin, values = UnitWeights(whole), [p.detach().clone() for p in parameters]
-        before = loss.mean()
-        self._train_(whole, loss, sites, parameters)
+        begin = UnitWeights(replace(whole, sites=tuple(s for s in whole.sites if s[0] in sites)))
+        values = [p.detach().clone() for p in parameters]
+        stopped = whole.entry.restore() if whole.entry else None
+        before = stopped.document["loss_before"] if stopped else loss.mean()
+        self._train_(whole, loss, sites, parameters, before, stopped)
         after = loss.mean()
         if not after <= before:
             begin.restore_()
@@ -98,41 +115,68 @@ class Polish:
         return torch.cat([own[:, chosen], torch.from_numpy(new)[None].to(own)], dim=1)
 
     def _train_(
-        self, whole: Whole, loss_of: "_Loss", sites: list[Site], parameters: list[Tensor]
+        self,
+        whole: WholeModel,
+        loss_of: "_Loss",
+        sites: list[Site],
+        parameters: list[Tensor],
+        before: float,
+        stopped: Item | None,
     ) -> None:
-        random = np.random.default_rng(whole.seed)
+        """Train, from where a training was stopped."""
         whole.progress.start("Polishing", self.steps)
         with (
             torch.enable_grad(),
             trainable_scales(whole.model, sites) as (rows, learned),
             _requiring_gradients(parameters),
         ):
-            factors = [part.factor for part in (*rows, *learned)]
+            factors = [row.factor for row in rows] + [grid.factor for grid in learned]
             codes = [row.codes.requires_grad_(self.rounding_rate > 0) for row in rows]
-            groups = [
-                {"params": factors, "lr": self.rate},
-                {"params": codes, "lr": self.rounding_rate},
-            ]
-            for parameter in parameters:
-                size = float(parameter.detach().abs().mean())
-                groups.append({"params": [parameter], "lr": self.rate * size})
-            optimizer = torch.optim.Adam(groups)
-            rates = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, self.steps)
-            order: list[int] = []
-            for step in range(self.steps):
-                order = order or random.permutation(len(loss_of.boxes)).tolist()
-                index = order.pop()
-                loss = loss_of(index, self._boxes(loss_of.boxes[index], random))
-                if not bool(torch.isfinite(loss)):
-                    raise UserError(f"Polish: the masks' loss is {float(loss)} at step {step}.")
-                optimizer.zero_grad(set_to_none=True)
-                loss.backward()
-                optimizer.step()
-                rates.step()
+            optimizer = self._optimizer(factors, codes, parameters)
+            training = SavedTraining(
+                [*factors, *codes, *parameters],
+                optimizer,
+                torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, self.steps),
+                np.random.default_rng(whole.seed),
+                whole.entry,
+                {"loss_before": before},
+            )
+            if stopped is not None:
+                training.resume_(stopped)
+                whole.progress.advance(training.done)
+            while training.done < self.steps:
+                self._step_(training, loss_of)
                 whole.progress.advance()
         whole.progress.finish()
         for parameter in parameters:
             parameter.data.copy_(parameter.data.half())  # as a checkpoint keeps it
+
+    def _optimizer(
+        self, factors: Sequence[Tensor], codes: Sequence[Tensor], parameters: Sequence[Tensor]
+    ) -> torch.optim.Optimizer:
+        groups: list[dict[str, Any]] = [
+            {"params": factors, "lr": self.rate},
+            {"params": codes, "lr": self.rounding_rate},
+        ]
+        for parameter in parameters:
+            size = float(parameter.detach().abs().mean())
+            groups.append({"params": [parameter], "lr": self.rate * size})
+        return torch.optim.Adam(groups)
+
+    def _step_(self, training: SavedTraining, loss_of: "_Loss") -> None:
+        """Take one step of training, on one image."""
+        random = training.random
+        if not training.order:
+            training.order[:] = random.permutation(len(loss_of.boxes)).tolist()
+        index = training.order.pop()
+        loss = loss_of(index, self._boxes(loss_of.boxes[index], random))
+        if not bool(torch.isfinite(loss)):
+            raise UserError(f"Polish: the masks' loss is {float(loss)} at step {training.done}.")
+        training.optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        training.optimizer.step()
+        training.rates.step()
+        training.after_step_(last=training.done + 1 == self.steps)
 
 
 @dataclass(frozen=True)
@@ -143,18 +187,15 @@ class _Loss:
         model: the quantized model.
         stages: its stages up to the masks that are trained.
         starts: states before them, one per image.
+        boxes: the images' own, (1, P, 4) each.
         teacher: the float model.
     """
 
     model: Any
     stages: tuple[Stage, ...]
-    starts: list[State]
+    starts: Sequence[State]
+    boxes: list[Tensor]
     teacher: Teacher
-
-    @property
-    def boxes(self) -> list[Tensor]:
-        """The images' own boxes, (1, P, 4) each."""
-        return [start["boxes"] for start in self.starts]
 
     def __call__(self, image: int, boxes: Tensor) -> Tensor:
         """Return the loss on boxes (1, P, 4) of an image."""
@@ -168,14 +209,16 @@ class _Loss:
         return sum(losses) / len(losses)
 
 
-def _sites_of(whole: Whole, stages: tuple[Stage, ...]) -> list[Site]:
+def _sites_of(whole: WholeModel, stages: tuple[Stage, ...]) -> list[Site]:
     """Return the quantized sites of some stages."""
     quantized = tuple(site for site, _ in whole.sites)
     members = dict(sites_of_stages(whole.stages, quantized))
     return [site for stage in stages for site in members[stage]]
 
 
-def _float_parameters(whole: Whole, stages: tuple[Stage, ...], sites: list[Site]) -> list[Tensor]:
+def _float_parameters(
+    whole: WholeModel, stages: tuple[Stage, ...], sites: list[Site]
+) -> list[Tensor]:
     """Return the parameters of some stages that are not rounded."""
     prefixes = tuple(f"{stage.block or stage.path}." for stage in stages)
     layers = (slots.weight_layer(whole.model, site) for site in sites)

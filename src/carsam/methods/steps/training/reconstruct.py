@@ -4,16 +4,17 @@ import math
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
+from typing import Self
 
 import torch
 from torch import Tensor
 
 from carsam.errors import UserError
-from carsam.families.base import ENCODER_ROLES, Site, State
-from carsam.methods.base import Unit, Whole
+from carsam.families.base import ENCODER_ROLES, Site, Stage, State
+from carsam.methods.base import Unit, UnitStep, WholeModel
+from carsam.methods.cost import CostedByStep
 from carsam.methods.steps.jcar.joint_loss import JointLoss
 from carsam.methods.steps.training.interaction import interaction_loss, interaction_stages
-from carsam.methods.units import UnitPlan
 from carsam.simulation import slots
 from carsam.simulation.layers import QuantizedLayer
 from carsam.simulation.trainable import LearnedGrid, SoftRounding, drawn, trainable
@@ -24,7 +25,7 @@ RECORDS = 20
 
 
 @dataclass(frozen=True)
-class Reconstruct:
+class Reconstruct(CostedByStep, UnitStep):
     """QDrop's joint pass (Wei et al. 2022): AdaRound, learned scales, quantization at random.
 
     The loss of a unit is `JointLoss`. One step takes one image with all its boxes.
@@ -32,7 +33,7 @@ class Reconstruct:
     Args:
         steps: optimiser steps; 20000 in the papers.
         encoder_share: share of them that the encoder's units take; they cost most and lose least.
-        rounding_rate: Adam's rate of the rounding variables; 1e-3 in the papers.
+        rounding_rate: Adam's rate of AdaRound's variables, which have no unit; 1e-3 in the papers.
         scale_rate: Adam's rate of the activation scales, relative to their start, falling to 0
             along a cosine.
         trains_weights: learn the rounding of the weights; otherwise they stay as they are.
@@ -61,13 +62,12 @@ class Reconstruct:
     warm_up: float = 0.2
     first_exponent: float = 20.0
     last_exponent: float = 2.0
-    needs_histograms = False
     needs_quantized_path = True
 
     def run_(self, unit: Unit) -> None:
         """Train the unit; it ends hard-rounded, on its grids, nothing dropped.
 
-        A unit whose loss grows is put back to its starting point, rounded to nearest.
+        If the loss of a unit grows, the unit is restored and rounded to nearest.
         """
         if not unit.sites:
             return
@@ -76,7 +76,7 @@ class Reconstruct:
         start.round_to_nearest_()
         loss_before = final_loss(unit, joint_loss)
         start.restore_()
-        losses = replace(self, steps=self.steps_of(unit.plan))._train_(unit, joint_loss)
+        losses = replace(self, steps=self.steps_on(unit.plan.stages))._train_(unit, joint_loss)
         loss_after = final_loss(unit, joint_loss)
         if loss_after > loss_before:
             start.restore_()
@@ -96,10 +96,14 @@ class Reconstruct:
             }
         )
 
-    def steps_of(self, plan: UnitPlan) -> int:
+    def steps_on(self, stages: tuple[Stage, ...]) -> int:
         """Return how many steps a unit takes, at least one."""
-        share = self.encoder_share if plan.stages[0].role in ENCODER_ROLES else 1.0
+        share = self.encoder_share if stages[0].role in ENCODER_ROLES else 1.0
         return max(1, round(share * self.steps))
+
+    def shortened(self, steps: int) -> Self:
+        """Return the step with so many steps of training, in the encoder too."""
+        return replace(self, steps=steps, encoder_share=1.0)
 
     def _train_(self, unit: Unit, joint_loss: JointLoss) -> list[float]:
         """Optimise rounding and scales; return the loss of every step."""
@@ -169,7 +173,7 @@ class Reconstruct:
 class UnitWeights:
     """The weights and grids of a unit, or of all units, before training."""
 
-    def __init__(self, unit: Unit | Whole) -> None:
+    def __init__(self, unit: Unit | WholeModel) -> None:
         self._unit = unit
         self._weights = {
             site: (layer.layer.weight.detach().clone(), layer.weight_grid)

@@ -12,13 +12,13 @@ from carsam.methods.steps.training.mask_loss import run_stages, stages_to_masks
 
 
 class Teacher:
-    """A copy of a float model behind its encoder, with what the encoder makes of every image.
+    """A copy of a float model after its encoder, with the encoder's output of every image.
 
     Args:
-        model: the prepared model, float still; its encoder's blocks are run now and not copied.
+        model: the prepared model, still float; its encoder's blocks are run now and not copied.
         stages: of the model.
         states: before the first stage, one per image.
-        keep: makes a list of the states behind the encoder.
+        keep: makes a list of the states after the encoder.
     """
 
     def __init__(
@@ -29,8 +29,7 @@ class Teacher:
         keep: Callable[[Iterable[State]], Sequence[State]] = tuple,
     ) -> None:
         encoder, self._stages = split_after_encoder(stages_to_masks(stages))
-        blocks = (model.get_submodule(stage.block or stage.path) for stage in encoder)
-        self._model = copy.deepcopy(model, {id(block): block for block in blocks})
+        self._model = copy_after_encoder(model, stages)
         self._states = keep(run_stages(model, encoder, state) for state in states)
 
     def answer(self, image: int, boxes: Tensor) -> State:
@@ -38,3 +37,14 @@ class Teacher:
         with torch.no_grad():
             state = run_stages(self._model, self._stages, {**self._states[image], "boxes": boxes})
         return {name: state[name] for name in ("masks", "ious")}
+
+
+def copy_after_encoder(model: Any, stages: tuple[Stage, ...]) -> Any:
+    """Return a copy of a model that shares the encoder's blocks with it.
+
+    Args:
+        stages: of the model.
+    """
+    encoder, _ = split_after_encoder(stages)
+    blocks = (model.get_submodule(stage.block or stage.path) for stage in encoder)
+    return copy.deepcopy(model, {id(block): block for block in blocks})

@@ -1,0 +1,34 @@
+"""What a quantization calibrates on, written once for the library, the commands and comparisons."""
+
+from collections.abc import Collection
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """Which images and prompts calibrate, and where the work is done.
+
+    Args:
+        images: folder of calibration images.
+        coco: instances json; its images are the ones to choose from, its boxes the prompts. Without
+            it the float model finds boxes itself.
+        avoid: file names that must not calibrate, such as those evaluated on.
+        count: images to use.
+        exact: refuse fewer images than `count`.
+        boxes_per_image: boxes to use of one image; moved copies make up for what it lacks.
+        seed: chooses images and boxes, and drives everything random.
+        device: `auto`, `cpu` or `cuda`.
+        memory: gigabytes of activations to keep in memory, None for all; the rest goes to the
+            temporary disk.
+    """
+
+    images: str | Path
+    coco: str | Path | None = None
+    avoid: Collection[str] = ()
+    count: int = 32
+    exact: bool = False
+    boxes_per_image: int = 16
+    seed: int = 0
+    device: str = "auto"
+    memory: float | None = None
