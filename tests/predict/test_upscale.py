@@ -72,3 +72,10 @@ def test_no_thread_spins_beside_it() -> None:
             shares.append((time.thread_time() - own) / (time.process_time() - process))
     kernels.set_threads(before)
     assert max(shares) > 0.8
+
+
+def test_large_masks_are_made_in_strips_to_the_bit(monkeypatch) -> None:
+    low_res = np.random.default_rng(0).standard_normal((2, 64, 64), np.float32)
+    whole = upscale_masks(low_res, Frame((333, 500), 256))
+    monkeypatch.setattr(strips, "STRIP_PIXELS", 7 * 500)
+    np.testing.assert_array_equal(upscale_masks(low_res, Frame((333, 500), 256)), whole)
