@@ -19,7 +19,7 @@ import numpy as np
 from provenance import provenance
 
 from carsam.runtime import _kernels, kernels
-from carsam.runtime.grids import Codes, Grid
+from carsam.runtime.grids import CodeGrid, Codes
 from carsam.runtime.matrices import PackedMatrix
 
 RESULT = Path(__file__).parent / "results" / "product.json"
@@ -71,17 +71,17 @@ def main() -> None:
         )
 
 
-def _operands(bits: int, columns: int, width: int) -> tuple[Codes, PackedMatrix, Grid]:
+def _operands(bits: int, columns: int, width: int) -> tuple[Codes, PackedMatrix, CodeGrid]:
     generator = np.random.default_rng(0)
     codes = generator.integers(0, 1 << bits, (ROWS, columns), np.uint8)
     weights = generator.integers(0, 1 << bits, (width, columns), np.uint8)
-    grid = Grid(np.float32(0.1), 1 << (bits - 1), bits)
+    grid = CodeGrid(np.float32(0.1), 1 << (bits - 1), bits)
     scale = np.full(width, 0.01, np.float32)
     zero_point = np.full(width, 1 << (bits - 1), np.uint8)
     return Codes(codes, grid), PackedMatrix.from_codes(weights, bits, scale, zero_point), grid
 
 
-def _time(case: tuple, tensor: Codes, weight: PackedMatrix, grid: Grid) -> float:
+def _time(case: tuple, tensor: Codes, weight: PackedMatrix, grid: CodeGrid) -> float:
     name, _, _, output = case
     kernels.use_instruction_set(name)
     activation, to_codes = OUTPUTS[output]

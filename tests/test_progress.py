@@ -6,7 +6,7 @@ import json
 import pytest
 
 from carsam import progress
-from carsam.progress import Silent, Stage, make_progress
+from carsam.progress import Silent, Task, make_progress
 
 
 class Terminal(io.StringIO):
@@ -102,7 +102,7 @@ def test_nothing_is_written_to_standard_output(capsys) -> None:
 
 def test_time_left_follows_the_pace(monkeypatch) -> None:
     monkeypatch.setattr(progress.time, "monotonic", lambda: 0.0)
-    stage = Stage("x", 10)
+    stage = Task("x", 10)
     assert stage.seconds_left is None
     stage.done = 4
     monkeypatch.setattr(progress.time, "monotonic", lambda: 8.0)

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 
 @dataclass(frozen=True)
-class Stage:
+class TrainingStage:
     """A run of optimizer steps with one kind of batch.
 
     Attributes:
@@ -39,7 +39,7 @@ class Stage:
 
 
 @dataclass(frozen=True)
-class Recipe:
+class TrainingRecipe:
     """Stages in order, and the settings that they share.
 
     Attributes:
@@ -50,7 +50,7 @@ class Recipe:
         waves: the Fourier features' longest and shortest wave, in pixels of the canvas.
     """
 
-    stages: tuple[Stage, ...]
+    stages: tuple[TrainingStage, ...]
     seed: int = 0
     scenes: int = 320
     rate_of_others: float = 0.3
@@ -65,7 +65,7 @@ class Recipe:
         """Number of optimizer steps of all stages."""
         return sum(stage.steps for stage in self.stages)
 
-    def stage(self, step: int) -> Stage:
+    def stage(self, step: int) -> TrainingStage:
         """The stage that step, counted from 0, belongs to."""
         return self._find(step)[0]
 
@@ -75,7 +75,7 @@ class Recipe:
         start, end = stage.learning_rates
         return (start + (end - start) * done / stage.steps) * min(1.0, (step + 1) / self.warm_up)
 
-    def _find(self, step: int) -> tuple[Stage, int]:
+    def _find(self, step: int) -> tuple[TrainingStage, int]:
         """The stage of a step and how many steps of that stage lie before it."""
         done = step
         for stage in self.stages:
@@ -87,25 +87,39 @@ class Recipe:
         )
 
 
-SAM_MINI = Recipe(
+SAM_MINI = TrainingRecipe(
     stages=(
-        Stage(800, 128, 8, 12, 8, 0.5, 0.5, (0.3, 1.5), 0.1, (2.5e-3, 2.5e-3)),
-        Stage(1000, 256, 8, 8, 6, 0.15, 0.4, (0.5, 2.0), 0.1, (2e-3, 1e-3)),
-        Stage(500, 512, 2, 16, 12, 0.05, 0.3, (0.7, 1.4), 0.1, (1e-3, 0.0)),
-        Stage(1500, 256, 8, 8, 6, 0.1, 0.4, (0.5, 2.0), 0.1, (2e-3, 1e-3)),
-        Stage(400, 512, 2, 16, 12, 0.05, 0.3, (0.7, 1.4), 0.1, (1e-3, 0.0)),
-        Stage(800, 256, 8, 8, 6, 0.1, 0.4, (0.5, 2.0), 0.1, (2e-3, 1.84e-3)),
-        Stage(1400, 256, 8, 8, 7, 0.05, 0.3, (0.6, 1.7), 0.06, (1.84e-3, 1e-3)),
-        Stage(500, 512, 2, 16, 14, 0.05, 0.3, (0.8, 1.25), 0.05, (1e-3, 0.0)),
-        Stage(100, 256, 16, 8, 7, 0.04, 0.3, (0.6, 1.7), 0.04, (0.0, 1.5e-3), 0.2),
-        Stage(5300, 256, 16, 8, 7, 0.04, 0.3, (0.6, 1.7), 0.04, (1.5e-3, 6e-4), 0.2),
-        Stage(3000, 512, 4, 12, 11, 0.03, 0.25, (0.75, 1.3), 0.04, (6e-4, 0.0), 0.2),
-        Stage(100, 256, 16, 8, 7, 0.03, 0.35, (0.7, 1.8), 0.04, (0.0, 1.2e-3), 0.2, 0.3, 1.5),
-        Stage(3100, 256, 16, 8, 7, 0.03, 0.35, (0.7, 1.8), 0.04, (1.2e-3, 5e-4), 0.2, 0.3, 1.5),
-        Stage(2000, 640, 4, 12, 11, 0.02, 0.25, (0.8, 1.25), 0.04, (5e-4, 0.0), 0.2, 0.0, 1.2),
-        Stage(100, 256, 16, 8, 7, 0.03, 0.35, (0.7, 1.8), 0.04, (0.0, 1.2e-3), 0.2, 0.3, 1.5),
-        Stage(1400, 256, 16, 8, 7, 0.03, 0.35, (0.7, 1.8), 0.04, (1.2e-3, 8e-4), 0.2, 0.3, 1.5),
-        Stage(1200, 768, 4, 12, 11, 0.02, 0.25, (0.8, 1.25), 0.04, (6e-4, 0.0), 0.2, 0.0, 1.2),
-        Stage(240, 768, 4, 12, 11, 0.02, 0.25, (0.8, 1.25), 0.04, (2.5e-4, 0.0), 0.2, 0.0, 1.2),
+        TrainingStage(800, 128, 8, 12, 8, 0.5, 0.5, (0.3, 1.5), 0.1, (2.5e-3, 2.5e-3)),
+        TrainingStage(1000, 256, 8, 8, 6, 0.15, 0.4, (0.5, 2.0), 0.1, (2e-3, 1e-3)),
+        TrainingStage(500, 512, 2, 16, 12, 0.05, 0.3, (0.7, 1.4), 0.1, (1e-3, 0.0)),
+        TrainingStage(1500, 256, 8, 8, 6, 0.1, 0.4, (0.5, 2.0), 0.1, (2e-3, 1e-3)),
+        TrainingStage(400, 512, 2, 16, 12, 0.05, 0.3, (0.7, 1.4), 0.1, (1e-3, 0.0)),
+        TrainingStage(800, 256, 8, 8, 6, 0.1, 0.4, (0.5, 2.0), 0.1, (2e-3, 1.84e-3)),
+        TrainingStage(1400, 256, 8, 8, 7, 0.05, 0.3, (0.6, 1.7), 0.06, (1.84e-3, 1e-3)),
+        TrainingStage(500, 512, 2, 16, 14, 0.05, 0.3, (0.8, 1.25), 0.05, (1e-3, 0.0)),
+        TrainingStage(100, 256, 16, 8, 7, 0.04, 0.3, (0.6, 1.7), 0.04, (0.0, 1.5e-3), 0.2),
+        TrainingStage(5300, 256, 16, 8, 7, 0.04, 0.3, (0.6, 1.7), 0.04, (1.5e-3, 6e-4), 0.2),
+        TrainingStage(3000, 512, 4, 12, 11, 0.03, 0.25, (0.75, 1.3), 0.04, (6e-4, 0.0), 0.2),
+        TrainingStage(
+            100, 256, 16, 8, 7, 0.03, 0.35, (0.7, 1.8), 0.04, (0.0, 1.2e-3), 0.2, 0.3, 1.5
+        ),
+        TrainingStage(
+            3100, 256, 16, 8, 7, 0.03, 0.35, (0.7, 1.8), 0.04, (1.2e-3, 5e-4), 0.2, 0.3, 1.5
+        ),
+        TrainingStage(
+            2000, 640, 4, 12, 11, 0.02, 0.25, (0.8, 1.25), 0.04, (5e-4, 0.0), 0.2, 0.0, 1.2
+        ),
+        TrainingStage(
+            100, 256, 16, 8, 7, 0.03, 0.35, (0.7, 1.8), 0.04, (0.0, 1.2e-3), 0.2, 0.3, 1.5
+        ),
+        TrainingStage(
+            1400, 256, 16, 8, 7, 0.03, 0.35, (0.7, 1.8), 0.04, (1.2e-3, 8e-4), 0.2, 0.3, 1.5
+        ),
+        TrainingStage(
+            1200, 768, 4, 12, 11, 0.02, 0.25, (0.8, 1.25), 0.04, (6e-4, 0.0), 0.2, 0.0, 1.2
+        ),
+        TrainingStage(
+            240, 768, 4, 12, 11, 0.02, 0.25, (0.8, 1.25), 0.04, (2.5e-4, 0.0), 0.2, 0.0, 1.2
+        ),
     )
 )

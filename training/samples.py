@@ -4,7 +4,7 @@ import numpy as np
 import torch
 from pictures import Picture
 from PIL import Image
-from recipe import Recipe, Stage
+from recipe import TrainingRecipe, TrainingStage
 from torch.utils.data import Dataset
 from windows import CANVAS, Window, cut_window
 
@@ -25,7 +25,7 @@ class StepBatches(Dataset):
     close_ups: float32, batch x prompts x 40 x 40, the masks inside those boxes
     """
 
-    def __init__(self, recipe: Recipe, photographs: list[Picture], scenes: list[Picture]):
+    def __init__(self, recipe: TrainingRecipe, photographs: list[Picture], scenes: list[Picture]):
         self.recipe = recipe
         self.photographs = photographs
         self.photograph_shares = _shares(photographs)
@@ -51,7 +51,7 @@ class StepBatches(Dataset):
         )
         return batch
 
-    def _window(self, random: np.random.Generator, stage: Stage) -> Window:
+    def _window(self, random: np.random.Generator, stage: TrainingStage) -> Window:
         pictures, shares = self.photographs, self.photograph_shares
         if random.random() < stage.scene_share:
             pictures, shares = self.scenes, self.scene_shares
@@ -65,7 +65,9 @@ def _shares(pictures: list[Picture]) -> np.ndarray:
     return weights / weights.sum()
 
 
-def _sample(random: np.random.Generator, window: Window, stage: Stage) -> dict[str, np.ndarray]:
+def _sample(
+    random: np.random.Generator, window: Window, stage: TrainingStage
+) -> dict[str, np.ndarray]:
     """Prompts and targets for one window."""
     count = len(window.masks)
     order = np.concatenate([random.permutation(count) for _ in range(-(-stage.prompts // count))])

@@ -14,7 +14,7 @@ from pathlib import Path
 import torch
 from gradients import Gradients
 from pictures import read_coco, read_photographs
-from recipe import SAM_MINI, Recipe
+from recipe import SAM_MINI, TrainingRecipe
 from samples import StepBatches
 from state import Average, load_state_, save_state
 from torch import nn
@@ -29,7 +29,7 @@ SAVE_EVERY = 200
 LOG_EVERY = 25
 
 
-def train(data: Path, out: Path, device: torch.device, recipe: Recipe = SAM_MINI) -> None:
+def train(data: Path, out: Path, device: torch.device, recipe: TrainingRecipe = SAM_MINI) -> None:
     """Run the recipe, or what is left of it.
 
     Args:
@@ -84,7 +84,7 @@ def train(data: Path, out: Path, device: torch.device, recipe: Recipe = SAM_MINI
                 save_state(state, step + 1, model, average, optimizers)
 
 
-def initialise_(model: SamModel, recipe: Recipe) -> None:
+def initialise_(model: SamModel, recipe: TrainingRecipe) -> None:
     """Give the parts after the encoder weights of unit gain, and all parts a sense of position.
 
     With the default weights of 0.02 masks start, and stay long, at zero. With the default position
@@ -116,7 +116,7 @@ def initialise_(model: SamModel, recipe: Recipe) -> None:
         model.vision_encoder.pos_embed[..., : positions.shape[-1]] = 0.5 * positions
 
 
-def _optimizers(model: SamModel, recipe: Recipe) -> list[torch.optim.Optimizer]:
+def _optimizers(model: SamModel, recipe: TrainingRecipe) -> list[torch.optim.Optimizer]:
     """Muon for matrices, AdamW for the rest; the random Fourier features stay as they are.
 
     Muon is two optimizers, for two threads: alone it would take a fifth of a step.
@@ -148,7 +148,7 @@ def _optimizers(model: SamModel, recipe: Recipe) -> list[torch.optim.Optimizer]:
     ]
 
 
-def _scenes(out: Path, recipe: Recipe) -> list:
+def _scenes(out: Path, recipe: TrainingRecipe) -> list:
     """The recipe's procedural scenes, drawn once."""
     path = out / "scenes" / "instances.json"
     if not path.exists():

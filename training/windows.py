@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 from pictures import Picture
 from PIL import Image, ImageFilter
-from recipe import Stage
+from recipe import TrainingStage
 
 from carsam.families.mini import IMAGE_SIZE as CANVAS
 
@@ -70,7 +70,7 @@ class View:
 
 
 def cut_window(
-    random: np.random.Generator, picture: Picture, bank: list[Picture], stage: Stage
+    random: np.random.Generator, picture: Picture, bank: list[Picture], stage: TrainingStage
 ) -> Window:
     """Zoom, stretch, turn, place, flip and recolour; sometimes paste objects of other pictures.
 
@@ -101,7 +101,7 @@ def cut_window(
     return Window(image, masks, np.stack(exact))
 
 
-def _view(random: np.random.Generator, picture: Picture, stage: Stage) -> View:
+def _view(random: np.random.Generator, picture: Picture, stage: TrainingStage) -> View:
     """Choose scale, turn and position so that some object is in view."""
     height, width = picture.image.shape[:2]
     scale = CANVAS / max(height, width)

@@ -54,7 +54,7 @@ def make_progress(mode: Mode = "auto", stream: TextIO | None = None) -> Progress
     return {"plain": Plain, "json": JsonLines, "quiet": WarningsOnly}[mode](stream)
 
 
-class Stage:
+class Task:
     """How far one stage is, and how long the rest may take."""
 
     def __init__(self, description: str, total: int) -> None:
@@ -113,12 +113,12 @@ class Plain(WarningsOnly):
 
     def __init__(self, stream: TextIO) -> None:
         super().__init__(stream)
-        self._stage: Stage | None = None
+        self._stage: Task | None = None
         self._last_line = 0.0
 
     def start(self, description: str, total: int) -> None:
         self.finish()
-        self._stage = Stage(description, total)
+        self._stage = Task(description, total)
         self._last_line = time.monotonic()
 
     def advance(self, steps: int = 1, note: str = "") -> None:
@@ -143,11 +143,11 @@ class JsonLines(WarningsOnly):
 
     def __init__(self, stream: TextIO) -> None:
         super().__init__(stream)
-        self._stage: Stage | None = None
+        self._stage: Task | None = None
 
     def start(self, description: str, total: int) -> None:
         self.finish()
-        self._stage = Stage(description, total)
+        self._stage = Task(description, total)
         self._event("start", note="")
 
     def advance(self, steps: int = 1, note: str = "") -> None:
@@ -192,11 +192,11 @@ class Bar(Silent):
     def __init__(self, stream: TextIO) -> None:
         self._console = Console(file=stream)
         self._bar: RichProgress | None = None
-        self._stage = Stage("", 0)
+        self._stage = Task("", 0)
 
     def start(self, description: str, total: int) -> None:
         self.finish()
-        self._stage = Stage(description, total)
+        self._stage = Task(description, total)
         self._bar = RichProgress(
             TextColumn("{task.description}", markup=False),
             BarColumn(bar_width=24),
@@ -234,7 +234,7 @@ class Bar(Silent):
         self._console.print(escape(message), highlight=False)
 
 
-def _count(stage: Stage) -> str:
+def _count(stage: Task) -> str:
     return f"{stage.description}: {stage.done}/{stage.total}"
 
 

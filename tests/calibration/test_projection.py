@@ -11,7 +11,7 @@ from carsam.calibration.projection import PartTime, Projection, project
 from carsam.calibration.quantize import quantize
 from carsam.families import FAMILIES
 from carsam.methods import registry
-from carsam.methods.base import UnitStep, WholeStep
+from carsam.methods.base import UnitStep, WholeModelStep
 from carsam.methods.cost import CostedByStep
 from carsam.methods.recipe import Step
 from carsam.methods.registry import make_recipe
@@ -57,7 +57,7 @@ class SleepBySteps(CostedByStep, UnitStep):
 
 
 @dataclass(frozen=True)
-class SleepAtTheEnd(CostedByStep, WholeStep):
+class SleepAtTheEnd(CostedByStep, WholeModelStep):
     """Takes a twentieth of a second for every step of training, after the last unit."""
 
     steps: int = 1000

@@ -68,6 +68,12 @@ def test_a_rule_that_fits_nothing_is_refused(tiny_sam, image_folder):
         quantize(tiny_sam, image_folder, "rtn", count=1, rules=["encoder.mpl=w8a8"])
 
 
+@pytest.mark.parametrize(("bits", "rules"), [("float", []), ("w4a4", ["*=float"])])
+def test_a_recipe_that_quantizes_nothing_is_refused(tiny_sam, image_folder, bits, rules):
+    with pytest.raises(UserError, match=r"Nothing is quantized: bits .* leave everything in float"):
+        quantize(tiny_sam, image_folder, "rtn", bits, count=1, rules=rules)
+
+
 def test_the_model_given_is_not_changed(tiny_sam, image_folder):
     before = {name: tensor.clone() for name, tensor in tiny_sam.state_dict().items()}
     quantize(tiny_sam, image_folder, "rtn", count=1)

@@ -15,6 +15,8 @@ from carsam.cli import main
 
 RUN_CLI = "import sys\nfrom carsam.cli import main\nsys.exit(main(sys.argv[1:]))"
 
+TOO_LONG = "A file cannot be read or written: File name too long"
+
 NO_WORK = {
     "predict": ["predict", "no-model", "{photo}", "--box", "5,5,40,50", "--out", "{bad}/mask.png"],
     "overlay": [
@@ -130,7 +132,13 @@ def test_a_file_in_the_way_of_a_folder_is_named(scenes, tmp_path, capsys) -> Non
     (tmp_path / "cells").write_text("mine")
     arguments = [*NO_WORK["compare"][:-1], str(tmp_path)]
     assert main(filled(arguments, scenes)) == 2
-    assert f"({tmp_path / 'cells'})" in capsys.readouterr().err
+    assert f"{tmp_path / 'cells'} is a file, not a folder" in capsys.readouterr().err
+
+
+def test_what_the_system_refuses_is_a_sentence(tmp_path, capsys) -> None:
+    name = "a" * 300
+    assert main(["embed", "no-model", name, "--cache", str(tmp_path / "kept"), "--quiet"]) == 2
+    assert capsys.readouterr().err == f"carsam: {TOO_LONG} ({name}).\n"
 
 
 def test_a_plot_that_fails_does_not_lose_the_table(model, scenes, tmp_path, capsys) -> None:

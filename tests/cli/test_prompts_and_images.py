@@ -1,5 +1,8 @@
 """Prompts and images on the command line: an answer or a sentence."""
 
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -88,6 +91,28 @@ def test_the_limit_of_pixels_is_an_option(run, photo, tmp_path, capsys) -> None:
     assert predict(run, photo, tmp_path / "mask.png", *prompt) == 2
     assert "64 x 64 pixels" in (said := capsys.readouterr().err) and "--max-megapixels 1" in said
     assert predict(run, photo, tmp_path / "mask.png", *prompt, "--max-megapixels", "0.0042") == 0
+
+
+PEAK = """
+import sys
+from carsam.cli import main
+from carsam.progress import peak_memory
+code = main(sys.argv[1:])
+print(peak_memory() / 1e6)
+sys.exit(code)
+"""
+
+
+@pytest.mark.slow
+def test_a_jpeg_of_150_megapixels_takes_little_more_than_its_mask(run, tmp_path) -> None:
+    Image.new("L", (15_000, 10_000), 90).save(tmp_path / "photo.jpg")
+    out = tmp_path / "mask.png"
+    options = ["--box", "10,10,9000,9000", "--out", str(out), "--max-megapixels", "150"]
+    command = [sys.executable, "-c", PEAK, "predict", str(run), str(tmp_path / "photo.jpg")]
+    done = subprocess.run([*command, *options], capture_output=True, text=True, check=True)
+    megabytes = float(done.stdout.split()[-1])
+    assert megabytes < 3 * 150 + 100  # of the mask: itself, its picture, and Pillow's copy
+    assert out.exists()
 
 
 @pytest.mark.usefixtures("small_limit")

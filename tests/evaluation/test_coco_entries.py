@@ -34,6 +34,12 @@ def test_images_are_in_order_of_file_name(read):
     assert [image.file_name for image in found.images] == ["0.png", "1.png"]
 
 
+def test_an_address_stands_in_for_a_missing_file_name(read):
+    address = "http://images.cocodataset.org/train2017/7.jpg"
+    found, _ = read(lambda document: document["images"].append({"id": 7, "coco_url": address}))
+    assert address in [image.file_name for image in found.images]
+
+
 @pytest.mark.parametrize("size", [80.0, "80", "80.0"])
 def test_sizes_may_be_floats_or_text(read, size):
     found, counts = read(first_image(width=size))

@@ -129,6 +129,7 @@ def test_none_of_two_shared_tensors_is_too_few(sam_folder):
 def test_half_precision_loads_as_float32(tiny_sam, tmp_path, sam_state, assert_tensors, dtype):
     tiny_sam.to(dtype).save_pretrained(tmp_path / "half")
     model = load_model(tmp_path / "half")[1]
+    assert model.config.dtype == torch.float32
     assert_tensors(model, {name: tensor.to(dtype).float() for name, tensor in sam_state.items()})
 
 

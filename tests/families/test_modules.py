@@ -7,13 +7,13 @@ import pytest
 from carsam.families.sam import modules
 
 EXAMPLES = {
-    modules.VisionAttention: "vision_encoder.layers.0.attn",
-    modules.VisionBlock: "vision_encoder.layers.0",
-    modules.Attention: "mask_decoder.transformer.layers.0.self_attn",
-    modules.TwoWayBlock: "mask_decoder.transformer.layers.0",
-    modules.TwoWayTransformer: "mask_decoder.transformer",
-    modules.Head: "mask_decoder.iou_prediction_head",
-    modules.MaskDecoder: "mask_decoder",
+    modules.SamVisionAttention: "vision_encoder.layers.0.attn",
+    modules.SamVisionLayer: "vision_encoder.layers.0",
+    modules.SamAttention: "mask_decoder.transformer.layers.0.self_attn",
+    modules.SamTwoWayAttentionBlock: "mask_decoder.transformer.layers.0",
+    modules.SamTwoWayTransformer: "mask_decoder.transformer",
+    modules.SamFeedForward: "mask_decoder.iou_prediction_head",
+    modules.SamMaskDecoder: "mask_decoder",
 }
 
 

@@ -71,6 +71,19 @@ def test_the_stages_one_by_one_compute_what_the_model_does(tiny_sam, pixels):
     torch.testing.assert_close(state["ious"][:, :1], expected.iou_scores[0], atol=1e-5, rtol=1e-4)
 
 
+def test_stages_start_from_points_as_well_as_from_boxes(tiny_sam, pixels):
+    points, labels = torch.tensor([[[[9.0, 12.0]], [[40.0, 30.0]]]]), torch.tensor([[[1], [0]]])
+    prepared = prepare(FAMILY, tiny_sam)
+    with torch.inference_mode():
+        expected = prepared(
+            pixel_values=pixels, input_points=points, input_labels=labels, multimask_output=False
+        )
+        state = FAMILY.start(pixels, points=points, labels=labels)
+        for stage in FAMILY.stages(prepared)[:-1]:
+            state = stage.run(prepared, state)
+    torch.testing.assert_close(state["masks"][:, :1], expected.pred_masks[0], atol=1e-5, rtol=1e-4)
+
+
 def test_image_tokens_are_kept_once_for_all_boxes(tiny_sam, pixels):
     prepared = prepare(FAMILY, tiny_sam)
     state = FAMILY.start(pixels, BOXES)

@@ -154,7 +154,7 @@ def test_the_noted_error_is_that_of_the_quantized_attention(tiny_sam, path):
     unit = unit_of(tiny_sam, path)
     changed = compensated(unit)
     last = changed.notes[-1]
-    assert last["leg"] == "value"
+    assert last["projection"] == "value"
     noted = last["after"] if last["accepted"] else last["before"]
     error = quantization_error(changed, attended(unit, path), path)
     assert error == pytest.approx(noted, rel=1e-3)
@@ -169,7 +169,7 @@ def test_the_noted_error_is_that_of_the_quantized_attention(tiny_sam, path):
 )
 def test_probabilities_on_the_grid_of_a_later_step_are_compensated(tiny_sam, softmax, step):
     unit = unit_of(tiny_sam, FINAL)
-    changed = compensated(unit, softmax=softmax, legs="v")
+    changed = compensated(unit, softmax=softmax, projections="v")
     (note,) = changed.notes
     assert note["accepted"]
     errors = []
@@ -206,13 +206,17 @@ def test_images_not_calibrated_on_come_closer_too(tiny_sam):
 
 @pytest.mark.parametrize("solver", ["exact", "sylvester"])
 def test_the_true_error_never_rises(tiny_sam, solver):
-    """Of the scores, when one leg after the other is let change: measured, not as noted."""
+    """Of the scores, when one projection after the other is let change: measured, not as noted."""
     rises = []
     for path in ATTENTIONS:
         unit = unit_of(tiny_sam, path)
         target = scores(unit, path)
         errors = [score_error(quantized(unit), target, path)]
-        for options in ({"legs": "q"}, {"legs": "qk"}, {"legs": "qk", "sweeps": 2}):
+        for options in (
+            {"projections": "q"},
+            {"projections": "qk"},
+            {"projections": "qk", "sweeps": 2},
+        ):
             changed = compensated(unit, solver=solver, **options)
             errors.append(score_error(quantized(changed), target, path))
         rises += [after / before - 1 for before, after in pairwise(errors)]
@@ -222,7 +226,8 @@ def test_the_true_error_never_rises(tiny_sam, solver):
 
 @pytest.fixture
 def swept(tiny_sam):
-    """An attention after one sweep of its query and key legs; per image, projections then and now.
+    """An attention after one sweep of its query and key projections; per image, projections
+    then and now.
 
     The last is a function that rounds an operand as the changed attention does.
     """
@@ -232,11 +237,11 @@ def swept(tiny_sam):
     changed = replace(unit, model=copy.deepcopy(unit.model), statistics=dict(unit.statistics))
     with torch.no_grad():
         attention = CompensatedAttention(unit, site, 4, "mse", "uniform", True, 2.0)
-        for leg in ("query", "key"):
-            equation = attention.score_equation(leg)
+        for projection in ("query", "key"):
+            equation = attention.score_equation(projection)
             change = solve_exact(equation, equation.penalty(1e-2, 32)).change
-            assert attention.try_(leg, change)["accepted"]
-        attention.settle_scores_()
+            assert attention.try_(projection, change)["accepted"]
+        attention.refit_probability_grid_()
     attention.write_(changed)
 
     def rounded(operand, values):
@@ -295,7 +300,7 @@ def test_the_value_leg_aims_at_what_the_first_attention_returns(swept):
 def test_the_exact_solver_lowers_the_scores_error_most(tiny_sam):
     unit = unit_of(tiny_sam, f"{SECOND}.self_attn")
     after = {
-        solver: compensated(unit, solver=solver, legs="q").notes[0]["after"]
+        solver: compensated(unit, solver=solver, projections="q").notes[0]["after"]
         for solver in ("exact", "pooled", "sylvester")
     }
     assert after["exact"] < after["pooled"] < after["sylvester"]
@@ -326,19 +331,19 @@ def test_weights_too_large_to_store_are_not_taken(tiny_sam, monkeypatch):
 
     monkeypatch.setitem(SOLVERS, "exact", huge)
     unit = unit_of(tiny_sam, FINAL)
-    changed = compensated(unit, legs="q")
+    changed = compensated(unit, projections="q")
     assert [(note["after"], note["accepted"]) for note in changed.notes] == [(None, False)]
     for operand, before in weights(unit, FINAL).items():
         assert torch.equal(weights(changed, FINAL)[operand], before)
 
 
-@pytest.mark.parametrize(("letter", "leg"), [("q", "query"), ("k", "key"), ("v", "value")])
-def test_only_the_legs_asked_for_change(tiny_sam, letter, leg):
+@pytest.mark.parametrize(("letter", "projection"), [("q", "query"), ("k", "key"), ("v", "value")])
+def test_only_the_projections_asked_for_change(tiny_sam, letter, projection):
     unit = unit_of(tiny_sam, FINAL)
-    changed = compensated(unit, legs=letter)
-    assert [note["leg"] for note in changed.notes] == [leg]
+    changed = compensated(unit, projections=letter)
+    assert [note["projection"] for note in changed.notes] == [projection]
     for operand, before in weights(unit, FINAL).items():
-        assert torch.equal(weights(changed, FINAL)[operand], before) == (operand != leg)
+        assert torch.equal(weights(changed, FINAL)[operand], before) == (operand != projection)
 
 
 def test_forgotten_inputs_give_the_same_weights(tiny_sam):
@@ -395,8 +400,8 @@ def test_encoder_and_float_attentions_are_left_alone(tiny_sam, rules):
 @pytest.mark.parametrize(
     ("parameters", "said"),
     [
-        ({"legs": "qx"}, "letters of qkv"),
-        ({"legs": ""}, "letters of qkv"),
+        ({"projections": "qx"}, "letters of qkv"),
+        ({"projections": ""}, "letters of qkv"),
         ({"solver": "lu"}, "exact, pooled, sylvester"),
         ({"activations": "max"}, "Observer max"),
         ({"softmax": "log"}, "uniform, row-maximum, logarithmic"),

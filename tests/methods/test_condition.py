@@ -2,10 +2,10 @@ import pytest
 import torch
 
 from carsam.grids.tables import Log1pGrid
+from carsam.methods.inspecting.operands import in_float, run_products
 from carsam.methods.steps.folding.reduce_condition import ReduceCondition
 from carsam.methods.steps.ranges.round_to_nearest import RoundToNearest
 from carsam.methods.steps.softmax.logarithmic_softmax import LogarithmicSoftmax
-from carsam.methods.watching.watch import in_float, run_products
 from carsam.simulation import slots
 
 PATH = "vision_encoder.layers.0.mlp"

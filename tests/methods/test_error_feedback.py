@@ -2,15 +2,15 @@ import pytest
 import torch
 
 from carsam.grids.base import UniformGrid
-from carsam.methods.steps.ranges.round_to_nearest import RoundToNearest
-from carsam.methods.steps.rounding.erq import ReduceErrors, correct_inputs, round_by_halves
-from carsam.methods.steps.rounding.gptq import FeedBackErrors, compensated
-from carsam.methods.watching.layer_inputs import (
+from carsam.methods.inspecting.layer_inputs import (
     InputMoments,
     float_layers,
     input_moments,
     input_pairs,
 )
+from carsam.methods.steps.ranges.round_to_nearest import RoundToNearest
+from carsam.methods.steps.rounding.erq import ReduceErrors, correct_inputs, round_by_halves
+from carsam.methods.steps.rounding.gptq import FeedBackErrors, compensated
 from carsam.simulation import slots
 
 PATH = "vision_encoder.layers.0.mlp"
@@ -166,7 +166,7 @@ def test_moments_are_those_of_what_the_layer_multiplies(make_unit):
     unit = make_unit(PATH)
     RoundToNearest(rounds_weights=False).run_(unit)
     originals = float_layers(unit)
-    site = unit.sites[1][0]  # lin2, behind lin1 and GELU
+    site = unit.sites[1][0]  # lin2, after lin1 and GELU
     layer = slots.layer(unit.model, site)
     seen = []
     layer.layer.register_forward_pre_hook(lambda module, inputs: seen.append(inputs[0]))
@@ -198,7 +198,7 @@ def test_a_convolutions_rows_are_its_patches(make_unit):
 def test_float_inputs_do_not_know_of_biases_corrected_before(make_unit):
     unit = make_unit(PATH)
     RoundToNearest(rounds_weights=False).run_(unit)
-    site = unit.sites[1][0]  # lin2, behind lin1
+    site = unit.sites[1][0]  # lin2, after lin1
     originals = float_layers(unit)
     before = [inputs for inputs, _ in input_pairs(unit, site, originals)]
     slots.layer(unit.model, unit.sites[0][0]).layer.bias += 3.0

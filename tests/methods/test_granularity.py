@@ -2,8 +2,8 @@ import pytest
 import torch
 
 from carsam.grids.tables import LogGrid
+from carsam.methods.inspecting.operands import in_float, run_products
 from carsam.methods.steps.softmax.adaptive_granularity import AdaptiveGranularity
-from carsam.methods.watching.watch import in_float, run_products
 from carsam.simulation import slots
 
 PATH = "mask_decoder.transformer.layers.0.self_attn"

@@ -2,10 +2,10 @@ import pytest
 import torch
 
 from carsam.grids.tables import LogUniformGrid
+from carsam.methods.inspecting.entry_layers import entry_layers, second_layers
+from carsam.methods.inspecting.operands import observe_again_
 from carsam.methods.steps.ranges.hybrid_log_uniform import HybridLogUniform
 from carsam.methods.steps.ranges.round_to_nearest import RoundToNearest
-from carsam.methods.watching.entry_layers import entry_layers, second_layers
-from carsam.methods.watching.watch import observe_again_
 from carsam.simulation import slots
 
 PATH = "vision_encoder.layers.0.mlp"
@@ -34,7 +34,7 @@ def test_skewed_activations_come_out_better_than_on_a_uniform_grid(make_unit):
     for steps in ((), (HybridLogUniform(),)):
         unit = make_unit(PATH, bits="w32a4")
         lin1 = slots.layer(unit.model, unit.sites[0][0])
-        lin1.layer.bias.sub_(1.5)  # most values behind GELU are just below 0
+        lin1.layer.bias.sub_(1.5)  # most values after GELU are just below 0
         site = unit.sites[1][0]
         observe_again_(unit, [(site, "input")])
         RoundToNearest("mse", "averaged-minmax").run_(unit)

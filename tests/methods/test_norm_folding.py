@@ -60,7 +60,7 @@ def test_inputs_of_unlike_channels_round_better(make_unit):
         spread_channels_(unit)
         target = [unit.plan.run(unit.model, state)["hidden"] for state in unit.inputs]
         if not steps:
-            from carsam.methods.watching.watch import observe_again_
+            from carsam.methods.inspecting.operands import observe_again_
 
             observe_again_(unit, [(unit.sites[0][0], "input")])
         for step in (*steps, RoundToNearest("mse", "minmax")):

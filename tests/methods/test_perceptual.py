@@ -2,10 +2,10 @@ import pytest
 import torch
 
 from carsam.grids.tables import TwinUniformGrid
+from carsam.methods.inspecting.operands import in_float, replaced, value_at
 from carsam.methods.steps.ranges.perceptual_clipping import PerceptualClipping
 from carsam.methods.steps.ranges.round_to_nearest import RoundToNearest
 from carsam.methods.steps.softmax.twin_uniform import TwinUniform
-from carsam.methods.watching.watch import in_float, replaced, value_at
 from carsam.simulation import slots
 
 PATH = "mask_decoder.transformer.layers.0.cross_attn_token_to_image"
@@ -37,7 +37,7 @@ def test_the_attention_looks_where_it_looked(make_unit):
 
 
 @torch.no_grad()
-def test_twin_grids_stand_behind_softmax_and_activation_functions(make_unit):
+def test_twin_grids_stand_after_softmax_and_activation_functions(make_unit):
     attention = make_unit(PATH)
     TwinUniform().run_(attention)
     site = next(site for site, _ in attention.sites if site.path == PATH)

@@ -4,7 +4,7 @@ from hypothesis import strategies as st
 
 from carsam.errors import UserError
 from carsam.methods.recipe import Bits, Recipe, Rule
-from carsam.methods.registry import make_recipe, make_steps, make_whole_steps
+from carsam.methods.registry import make_recipe, make_steps, make_whole_model_steps
 
 bits = st.one_of(st.none(), st.integers(2, 8))
 
@@ -105,7 +105,7 @@ def test_an_unknown_recipe_is_refused():
 def test_the_papers_budget_has_the_papers_steps():
     (_, reconstruct) = make_steps(make_recipe("qdrop", "w4a4", budget="paper"))
     assert (reconstruct.steps, reconstruct.rounding_rate) == (20000, 1e-3)
-    (_, (polish,)) = make_whole_steps(make_recipe("carsam-plus", "w4a4", budget="paper"))
+    (_, (polish,)) = make_whole_model_steps(make_recipe("carsam-plus", "w4a4", budget="paper"))
     assert polish.steps == 12000
 
 

@@ -1,10 +1,10 @@
 import pytest
 import torch
 
+from carsam.methods.inspecting.operands import in_float, run_products
 from carsam.methods.steps.ranges.round_to_nearest import RoundToNearest
 from carsam.methods.steps.softmax.adaptive_granularity import AdaptiveGranularity
 from carsam.methods.steps.softmax.row_maximum_softmax import CURVATURES, RowMaximumSoftmax
-from carsam.methods.watching.watch import in_float, run_products
 from carsam.simulation import slots
 from carsam.simulation.attention import rounded_probabilities
 

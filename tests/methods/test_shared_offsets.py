@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from carsam.families import FAMILIES
-from carsam.methods.base import Whole
+from carsam.methods.base import WholeModel
 from carsam.methods.steps.folding.centre_inputs import CentreInputs, move_
 from carsam.methods.steps.training.mask_loss import run_stages, stages_to_masks
 from carsam.simulation.model import prepare
@@ -18,7 +18,7 @@ def whole(tiny_sam):
     states = tuple(
         FAMILY.start(torch.randn(1, 3, 64, 64, generator=generator), BOXES) for _ in range(2)
     )
-    return Whole(model, stages_to_masks(FAMILY.stages(model)), (), states)
+    return WholeModel(model, stages_to_masks(FAMILY.stages(model)), (), states)
 
 
 @torch.no_grad()

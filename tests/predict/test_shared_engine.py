@@ -16,7 +16,7 @@ THREADS = 4
 
 @pytest.fixture
 def run(tiny_sam, image_folder, tmp_path) -> Path:
-    quantize(tiny_sam, image_folder, count=1).save(tmp_path / "run")
+    quantize(tiny_sam, image_folder, "rtn", count=1).save(tmp_path / "run")
     return tmp_path / "run"
 
 

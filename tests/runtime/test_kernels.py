@@ -40,6 +40,13 @@ def test_an_instruction_set_that_cannot_run_is_refused_by_name() -> None:
         kernels.use_instruction_set("abacus")
 
 
+def test_every_compiled_instruction_set_is_tested_here() -> None:
+    _kernels = pytest.importorskip("carsam.runtime._kernels")
+    untested = set(_kernels.compiled_sets()) - set(_kernels.usable_sets())
+    if untested:
+        pytest.skip(f"compiled, but this machine cannot execute {', '.join(sorted(untested))}")
+
+
 def test_refuses_to_run_on_no_threads() -> None:
     with pytest.raises(UserError, match="0 threads"):
         kernels.set_threads(0)

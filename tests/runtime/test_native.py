@@ -10,10 +10,10 @@ from hypothesis import strategies as st
 
 from carsam.runtime import reference, reference_attention
 from carsam.runtime.geometry import RelativePositions, TokenMap
-from carsam.runtime.grids import Codes, ColumnGrids, Grid
+from carsam.runtime.grids import CodeGrid, Codes, ColumnGrids
 from carsam.runtime.matrices import PackedMatrix, UpscalingWeights
-from carsam.runtime.softmax_grids import RowMaximumGrid
-from carsam.runtime.tables import TableGrid
+from carsam.runtime.softmax_grids import RowMaximumCodes
+from carsam.runtime.tables import CodeTable
 
 _kernels = pytest.importorskip("carsam.runtime._kernels")
 native = pytest.importorskip("carsam.runtime.native")
@@ -23,7 +23,7 @@ pytestmark = pytest.mark.usefixtures("instruction_set")
 
 
 def codes(random: np.random.Generator, rows: int, columns: int, bits: int, extreme: str) -> Codes:
-    grid = Grid(np.float32(random.uniform(0.01, 0.1)), int(random.integers(1 << bits)), bits)
+    grid = CodeGrid(np.float32(random.uniform(0.01, 0.1)), int(random.integers(1 << bits)), bits)
     array = random.integers(0, 1 << bits, (rows, columns), dtype=np.uint8)
     return Codes({"zero": array * 0, "full": array | grid.maximum}.get(extreme, array), grid)
 
@@ -79,7 +79,7 @@ def test_linear_epilogues_equal_the_reference(
     period = rows // 2 if rows % 2 == 0 else rows
     residual = random.normal(size=(period, 45)).astype(np.float32) if has_residual else None
     parts = tuple(
-        (Grid(np.float32(random.uniform(0.1, 1)), int(random.integers(1 << bits)), bits), 15)
+        (CodeGrid(np.float32(random.uniform(0.1, 1)), int(random.integers(1 << bits)), bits), 15)
         for bits in (4, 8, 2)
     )
     output = {"none": None, "one": parts[0][0], "per column": ColumnGrids(parts)}[grids]
@@ -93,7 +93,7 @@ def test_linear_puts_its_result_into_the_residual_or_a_part_of_an_array(rows) ->
     tensor, weight = codes(random, rows, 64, 4, ""), matrix(random, 45, 64, 4)
     residual = random.normal(size=(rows, 45)).astype(np.float32)
     whole = np.zeros((rows + 1, 45), np.uint8)
-    grid = Grid(np.float32(0.5), 7, 4)
+    grid = CodeGrid(np.float32(0.5), 7, 4)
     for engine in (reference, native):
         expected = reference.linear(tensor, weight, residual=residual)
         place = residual.copy()
@@ -109,7 +109,7 @@ def test_layer_norm_equals_the_reference(seed, rows, columns) -> None:
     random = np.random.default_rng(seed)
     values = random.normal(3, 2, (rows, columns)).astype(np.float32)
     weight, bias = random.normal(size=(2, columns)).astype(np.float32)
-    for output in (None, Grid(np.float32(0.3), 7, 4)):
+    for output in (None, CodeGrid(np.float32(0.3), 7, 4)):
         activation = [None, "relu", "gelu"][seed % 3]
         arguments = (values, weight, bias, 1e-6, activation, output)
         np.testing.assert_array_equal(
@@ -121,7 +121,7 @@ def test_layer_norm_equals_the_reference(seed, rows, columns) -> None:
 def test_quantize_equals_the_reference(seed, rows, columns) -> None:
     random = np.random.default_rng(seed)
     values = (random.normal(0, 2, (rows, columns)) * 10.0 ** random.integers(-3, 9)).astype("f4")
-    grid = Grid(np.float32(0.3), 7, 4)
+    grid = CodeGrid(np.float32(0.3), 7, 4)
     np.testing.assert_array_equal(native.quantize(values, grid), reference.quantize(values, grid))
     values, addend = np.tile(values, (3, 1)), values / 2
     np.testing.assert_array_equal(
@@ -198,8 +198,8 @@ def test_attention_equals_the_reference(bits, extremes, shape, to_codes) -> None
     key = codes(random, keys, 2 * head_dim, bits[1], extremes[1])
     value = codes(random, keys, 2 * head_dim, bits[3], extremes[2])
     tokens = TokenMap.of_groups(groups, (groups, queries), (1, keys))
-    probabilities = Grid(np.float32(0.02), int(random.integers(3)), bits[2])
-    output = Grid(np.float32(0.05), 5, 4) if to_codes else None
+    probabilities = CodeGrid(np.float32(0.02), int(random.integers(3)), bits[2])
+    output = CodeGrid(np.float32(0.05), 5, 4) if to_codes else None
     arguments = (query, key, value, tokens, 2, 0.3, probabilities, None, output)
     np.testing.assert_array_equal(
         native.attention(*arguments), reference_attention.attention(*arguments)
@@ -211,24 +211,24 @@ def test_attention_with_rare_probabilities_equals_the_reference(scale, zero) -> 
     random = np.random.default_rng(0)
     query, key, value = (codes(random, rows, 32, 4, "") for rows in (30, 200, 200))
     arguments = (query, key, value, TokenMap.of_groups(1, (1, 30), (1, 200)), 2, 0.3)
-    probabilities = Grid(np.float32(scale), zero, 4)
+    probabilities = CodeGrid(np.float32(scale), zero, 4)
     np.testing.assert_array_equal(
         native.attention(*arguments, probabilities),
         reference_attention.attention(*arguments, probabilities),
     )
 
 
-def row_maximum(random: np.random.Generator, bits: int) -> RowMaximumGrid:
+def row_maximum(random: np.random.Generator, bits: int) -> RowMaximumCodes:
     numerators = np.sort(random.integers(0, 256, 1 << bits)).astype(np.uint8)
     numerators[[0, -1]] = 0, 255
-    return RowMaximumGrid(np.float32(random.uniform(0.5, 1)), numerators)
+    return RowMaximumCodes(np.float32(random.uniform(0.5, 1)), numerators)
 
 
-def table(random: np.random.Generator, bits: int) -> TableGrid:
+def table(random: np.random.Generator, bits: int) -> CodeTable:
     """Values from 0 to 1, denser towards 0, with or without 0, at most one per code."""
     values = np.sort(random.uniform(0, 1, random.integers(1, (1 << bits) + 1))) ** 3
     values[0] = random.choice([0, values[0]])
-    return TableGrid(values.astype(np.float32), bits)
+    return CodeTable(values.astype(np.float32), bits)
 
 
 @pytest.mark.parametrize("make_grid", [row_maximum, table])
@@ -249,7 +249,7 @@ def test_attention_with_other_softmax_grids_equals_the_reference(
     key = codes(random, keys, 2 * head_dim, bits[1], extremes[1])
     value = codes(random, keys, 2 * head_dim, bits[3], extremes[2])
     tokens = TokenMap.of_groups(groups, (groups, queries), (1, keys))
-    output = Grid(np.float32(0.05), 5, 4) if to_codes else None
+    output = CodeGrid(np.float32(0.05), 5, 4) if to_codes else None
     probabilities = make_grid(random, bits[2])
     arguments = (query, key, value, tokens, 2, 0.3, probabilities, None, output)
     np.testing.assert_array_equal(
@@ -264,7 +264,7 @@ def test_attention_to_1024_keys_whose_rows_are_kept_apart_equals_the_reference(
 ) -> None:
     random = np.random.default_rng(0)
     query, key, value = (codes(random, rows, 32, bits, "") for rows in (15, 1024, 1024))
-    probabilities = make_grid(random, bits) if make_grid else Grid(np.float32(0.001), 1, bits)
+    probabilities = make_grid(random, bits) if make_grid else CodeGrid(np.float32(0.001), 1, bits)
     arguments = (query, key, value, TokenMap.of_groups(1, (1, 15), (1, 1024)), 2, 0.3)
     np.testing.assert_array_equal(
         native.attention(*arguments, probabilities),
@@ -281,7 +281,7 @@ def test_attention_with_relative_positions_equals_the_reference(size, window, bi
     tables = random.normal(size=(2, 2 * window - 1, 12)).astype(np.float16)
     relative = RelativePositions.from_tables(*tables)
     tokens = TokenMap.of_windows(size, window)
-    uniform = Grid(np.float32(0.05), 1, bits)
+    uniform = CodeGrid(np.float32(0.05), 1, bits)
     for probabilities in (uniform, row_maximum(random, bits), table(random, bits)):
         arguments = (query, key, value, tokens, 2, 0.3, probabilities, relative, None)
         np.testing.assert_array_equal(

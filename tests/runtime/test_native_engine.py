@@ -67,7 +67,7 @@ def relative_error(found: np.ndarray, expected: np.ndarray) -> float:
     """Root mean square of the difference over that of `expected`.
 
     Where sums are not of integers, their order may move a number that lies half-way between two
-    codes to the other one; the layers behind spread that. Without such a tie the error is 1e-6.
+    codes to the other one; the layers after it spread that. Without such a tie the error is 1e-6.
     """
     assert found.shape == expected.shape
     return float(np.sqrt(np.mean((found - expected) ** 2) / np.mean(expected**2)))

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from carsam.runtime.grids import Codes, ColumnGrids, Grid
+from carsam.runtime.grids import CodeGrid, Codes, ColumnGrids
 from carsam.runtime.matrices import PackedMatrix, integer_product
 from carsam.runtime.reference import layer_norm, linear, quantize
 
@@ -25,8 +25,8 @@ def random_matrix(random: np.random.Generator, rows: int, columns: int, bits: in
     )
 
 
-def random_grid(random: np.random.Generator, bits: int) -> Grid:
-    return Grid(np.float32(random.uniform(0.01, 0.1)), int(random.integers(0, 1 << bits)), bits)
+def random_grid(random: np.random.Generator, bits: int) -> CodeGrid:
+    return CodeGrid(np.float32(random.uniform(0.01, 0.1)), int(random.integers(0, 1 << bits)), bits)
 
 
 @given(st.integers(0, 2**32 - 1), BITS, BITS, st.integers(1, 9), st.integers(1, 70))
@@ -61,13 +61,13 @@ def test_linear_applies_bias_activation_residual_and_grid_in_this_order() -> Non
 
 
 def test_quantize_rounds_half_to_even() -> None:
-    grid = Grid(np.float32(1), 2, 4)
+    grid = CodeGrid(np.float32(1), 2, 4)
     values = np.array([-2.5, -1.5, -0.5, 0.5, 1.5, 2.5], np.float32)
     np.testing.assert_array_equal(quantize(values, grid), [0, 0, 2, 2, 4, 4])
 
 
 def test_quantize_clamps_huge_values() -> None:
-    grid = Grid(np.float32(1e-3), 7, 4)
+    grid = CodeGrid(np.float32(1e-3), 7, 4)
     values = np.array([-1e30, -np.inf, np.inf, 1e30], np.float32)
     np.testing.assert_array_equal(quantize(values, grid), [0, 0, 15, 15])
 
@@ -101,7 +101,7 @@ def test_layer_norm_to_codes_equals_norm_then_quantize() -> None:
     random = np.random.default_rng(0)
     values = random.normal(size=(7, 20)).astype(np.float32)
     weight, bias = random.normal(size=(2, 20)).astype(np.float32)
-    grid = Grid(np.float32(0.3), 8, 4)
+    grid = CodeGrid(np.float32(0.3), 8, 4)
     expected = quantize(layer_norm(values, weight, bias, 1e-6), grid)
     found = layer_norm(values, weight, bias, 1e-6, output=grid)
     np.testing.assert_array_equal(found, expected)
@@ -110,6 +110,6 @@ def test_layer_norm_to_codes_equals_norm_then_quantize() -> None:
 def test_quantize_adds_a_repeated_addend_first() -> None:
     random = np.random.default_rng(0)
     values, addend = random.normal(size=(6, 5)), random.normal(size=(3, 5))
-    grid = Grid(np.float32(0.3), 8, 4)
+    grid = CodeGrid(np.float32(0.3), 8, 4)
     found = quantize(values, grid, addend)
     np.testing.assert_array_equal(found[3:], quantize(values[3:] + addend, grid))

@@ -5,11 +5,11 @@ import pytest
 from scipy.special import softmax
 
 from carsam.runtime.geometry import RelativePositions, TokenMap
-from carsam.runtime.grids import Codes, Grid
+from carsam.runtime.grids import CodeGrid, Codes
 from carsam.runtime.reference import quantize
 from carsam.runtime.reference_attention import attention
-from carsam.runtime.softmax_grids import RowMaximumGrid
-from carsam.runtime.tables import TableGrid
+from carsam.runtime.softmax_grids import RowMaximumCodes
+from carsam.runtime.tables import CodeTable
 
 HEADS, HEAD_DIM = 2, 6
 
@@ -19,7 +19,9 @@ def random_operand(seed: int, rows: int, bits: int | None) -> np.ndarray | Codes
     if bits is None:
         return random.normal(size=(rows, HEADS * HEAD_DIM)).astype(np.float32)
     codes = random.integers(0, 1 << bits, (rows, HEADS * HEAD_DIM), dtype=np.uint8)
-    return Codes(codes, Grid(np.float32(4 / (1 << bits)), int(random.integers(1 << bits)), bits))
+    return Codes(
+        codes, CodeGrid(np.float32(4 / (1 << bits)), int(random.integers(1 << bits)), bits)
+    )
 
 
 def values(operand: np.ndarray | Codes) -> np.ndarray:
@@ -49,7 +51,7 @@ def test_quantizes_the_probabilities() -> None:
     query, key, value = (random_operand(seed, 9, 4) for seed in range(3))
     q, k, v = (values(operand) for operand in (query, key, value))
     probabilities = softmax(0.4 * q @ k.swapaxes(1, 2), axis=-1).astype(np.float32)
-    grid = Grid(np.float32(0.05), 1, 4)
+    grid = CodeGrid(np.float32(0.05), 1, 4)
     coarse = Codes(quantize(probabilities, grid), grid).values()
     tokens = TokenMap.of_groups(1, (1, 9), (1, 9))
     found = attention(query, key, value, tokens, HEADS, 0.4, grid)
@@ -67,7 +69,7 @@ def test_normalises_numerators_after_the_product(value_bits: int | None) -> None
     numbers = numerator[np.digitize(np.minimum(np.rint(shares), 255), [10.5, 55.5, 173])]
     expected = merged(numbers @ v / numbers.sum(-1, keepdims=True))
     tokens = TokenMap.of_groups(1, (1, 9), (1, 9))
-    grid = RowMaximumGrid(np.float32(0.8), numerator)
+    grid = RowMaximumCodes(np.float32(0.8), numerator)
     found = attention(query, key, value, tokens, HEADS, 0.4, grid)
     np.testing.assert_allclose(found, expected, atol=1e-5)
 
@@ -81,14 +83,14 @@ def test_rounds_probabilities_to_listed_values(value_bits: int | None) -> None:
     probabilities = softmax(0.4 * q @ k.swapaxes(1, 2), axis=-1)
     expected = merged(listed[np.digitize(probabilities, [0.0625, 0.1875, 0.375])] @ v)
     tokens = TokenMap.of_groups(1, (1, 9), (1, 9))
-    grid = TableGrid(listed.astype(np.float32), 2)
+    grid = CodeTable(listed.astype(np.float32), 2)
     found = attention(query, key, value, tokens, HEADS, 0.4, grid)
     np.testing.assert_allclose(found, expected, atol=1e-5)
 
 
 def test_quantizes_the_result() -> None:
     query, key, value = (random_operand(seed, 9, 4) for seed in range(3))
-    tokens, grid = TokenMap.of_groups(1, (1, 9), (1, 9)), Grid(np.float32(0.1), 8, 4)
+    tokens, grid = TokenMap.of_groups(1, (1, 9), (1, 9)), CodeGrid(np.float32(0.1), 8, 4)
     found = attention(query, key, value, tokens, HEADS, 0.4, None, None, grid)
     expected = quantize(attention(query, key, value, tokens, HEADS, 0.4, None), grid)
     np.testing.assert_array_equal(found, expected)

@@ -9,30 +9,30 @@ import pytest
 from carsam.errors import UnsupportedError
 from carsam.runtime import reference_attention
 from carsam.runtime.geometry import TokenMap
-from carsam.runtime.grids import Codes, Grid
-from carsam.runtime.softmax_grids import RowMaximumGrid, SoftmaxGrid
+from carsam.runtime.grids import CodeGrid, Codes
+from carsam.runtime.softmax_grids import RowMaximumCodes, SoftmaxGrid
 from carsam.runtime.sums import LARGEST_SUM, check_attention, most_products
-from carsam.runtime.tables import TableGrid
+from carsam.runtime.tables import CodeTable
 
 _kernels = pytest.importorskip("carsam.runtime._kernels")
 native = pytest.importorskip("carsam.runtime.native")
 
-BYTE = Grid(np.float32(0.1), 0, 8)
+BYTE = CodeGrid(np.float32(0.1), 0, 8)
 MOST = 33025
 """Products of 255 and 255 that stay below 2**31."""
 
 HIGHEST: dict[str, SoftmaxGrid] = {
-    "uniform": Grid(np.float32(1 / (255 * 40_000)), 0, 8),
-    "row-maximum": RowMaximumGrid(np.float32(1), np.arange(256, dtype=np.uint8)),
+    "uniform": CodeGrid(np.float32(1 / (255 * 40_000)), 0, 8),
+    "row-maximum": RowMaximumCodes(np.float32(1), np.arange(256, dtype=np.uint8)),
 }
 """Grids on which equal probabilities of so many keys all have the highest code."""
 
 
-def full(rows: int, columns: int, grid: Grid = BYTE) -> Codes:
+def full(rows: int, columns: int, grid: CodeGrid = BYTE) -> Codes:
     return Codes(np.full((rows, columns), grid.maximum, np.uint8), grid)
 
 
-def arguments(keys: int, probabilities: SoftmaxGrid, value: Grid = BYTE) -> tuple[Any, ...]:
+def arguments(keys: int, probabilities: SoftmaxGrid, value: CodeGrid = BYTE) -> tuple[Any, ...]:
     """Two queries and so many keys, all of them the same, with values of the highest code."""
     query, key = full(2, 1), full(keys, 1)
     tokens = TokenMap.of_groups(1, (1, 2), (1, keys))
@@ -51,7 +51,7 @@ def test_the_most_products_fit_and_one_more_does_not(left: int, right: int) -> N
 @pytest.mark.parametrize("name", HIGHEST)
 @pytest.mark.parametrize("zero", [0, 255])
 def test_as_many_keys_as_fit_are_added_up_exactly(name: str, zero: int) -> None:
-    grid = Grid(np.float32(0.5), zero, 8)
+    grid = CodeGrid(np.float32(0.5), zero, 8)
     value = Codes(np.full((MOST, 1), 255 - zero, np.uint8), grid)
     query, key, _, *others = arguments(MOST, HIGHEST[name])
     found = native.attention(query, key, value, *others)
@@ -77,14 +77,14 @@ def test_one_key_more_is_refused(engine: str, name: str) -> None:
 
 @pytest.mark.parametrize("engine", ENGINES)
 def test_fewer_bits_take_more_keys(engine: str) -> None:
-    value, keys = Grid(np.float32(0.1), 0, 4), 2 * MOST
+    value, keys = CodeGrid(np.float32(0.1), 0, 4), 2 * MOST
     found = ENGINES[engine](*arguments(keys, HIGHEST["row-maximum"], value))
     np.testing.assert_allclose(found, 1.5, rtol=1e-6)
 
 
 @pytest.mark.parametrize("engine", ENGINES)
 def test_listed_probabilities_take_more_keys(engine: str) -> None:
-    listed = TableGrid(np.array([0, 1 / (2 * MOST)], np.float32), 1)
+    listed = CodeTable(np.array([0, 1 / (2 * MOST)], np.float32), 1)
     found = ENGINES[engine](*arguments(2 * MOST, listed))
     np.testing.assert_allclose(found, 25.5, rtol=1e-6)
 
@@ -95,7 +95,7 @@ def test_as_many_channels_of_a_head_as_fit_are_added_up_exactly() -> None:
     key = full(2, MOST)
     key.array[1, : MOST // 2] = 0
     operands = full(1, MOST), key, full(2, MOST)
-    others = tokens, 1, 1e-9, Grid(np.float32(0.004), 0, 8)
+    others = tokens, 1, 1e-9, CodeGrid(np.float32(0.004), 0, 8)
     np.testing.assert_array_equal(
         native.attention(*operands, *others), reference_attention.attention(*operands, *others)
     )

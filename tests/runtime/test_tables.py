@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from carsam.errors import UserError
-from carsam.runtime.tables import TABLES, TableGrid, read_table
+from carsam.runtime.tables import TABLES, CodeTable, read_table
 
 scales = st.floats(2**-12, 2**6, width=32)
 
@@ -31,7 +31,7 @@ def grids(draw):
     return tables.LogUniformGrid(both, torch.tensor([-draw(scales)]), log_codes, bits)
 
 
-def native(grid) -> TableGrid:
+def native(grid) -> CodeTable:
     from carsam.grids.registry import describe_grid, store_grid
 
     tensors = store_grid("p", grid)
@@ -58,4 +58,4 @@ def test_codes_are_those_of_the_simulation(grid, seed) -> None:
 @pytest.mark.parametrize("values, bits", [([0, np.inf], 2), ([0, 1, 2], 1), ([], 2), ([0], 9)])
 def test_refuses_what_is_no_table(values, bits) -> None:
     with pytest.raises(UserError, match=f"A table of {len(values)} values on a {bits}-bit grid"):
-        TableGrid(np.array(values, np.float32), bits)
+        CodeTable(np.array(values, np.float32), bits)

@@ -7,11 +7,11 @@ import sys
 import numpy as np
 import pytest
 
-from carsam.runtime.grids import Grid
+from carsam.runtime.grids import CodeGrid
 
 _kernels = pytest.importorskip("carsam.runtime._kernels")
 native = pytest.importorskip("carsam.runtime.native")
-GRID = Grid(np.float32(0.01), 3, 4)
+GRID = CodeGrid(np.float32(0.01), 3, 4)
 
 
 @pytest.fixture(autouse=True)
@@ -48,9 +48,9 @@ def test_a_system_that_gives_no_more_threads_is_no_error() -> None:
     program = (
         "import resource, numpy as np\n"
         "from carsam.runtime import kernels\n"
-        "from carsam.runtime.grids import Grid\n"
+        "from carsam.runtime.grids import CodeGrid\n"
         "resource.setrlimit(resource.RLIMIT_AS, (4 << 30, 4 << 30))\n"
         "kernels.set_threads(1024)\n"  # each takes 8 MB of addresses
-        "kernels.quantize(np.ones((1024, 1024), np.float32), Grid(np.float32(0.1), 0, 4))\n"
+        "kernels.quantize(np.ones((1024, 1024), np.float32), CodeGrid(np.float32(0.1), 0, 4))\n"
     )
     subprocess.run([sys.executable, "-c", program], check=True, timeout=120)

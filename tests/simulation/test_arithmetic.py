@@ -6,7 +6,7 @@ import torch
 
 from carsam.grids.base import UniformGrid
 from carsam.runtime import functions, reference
-from carsam.runtime.grids import Grid
+from carsam.runtime.grids import CodeGrid
 from carsam.simulation import arithmetic
 
 RANDOM = np.random.default_rng(0)
@@ -49,7 +49,7 @@ def test_layer_norm(columns) -> None:
 @pytest.mark.parametrize("bits", [2, 4, 8])
 def test_uniform_codes(bits) -> None:
     grid = UniformGrid.from_range(torch.tensor([-3.0]), torch.tensor([5.0]), bits)
-    same = Grid(np.float32(grid.scale.item()), int(grid.zero_point.item()), bits)
+    same = CodeGrid(np.float32(grid.scale.item()), int(grid.zero_point.item()), bits)
     halves = (np.arange(-20, 20) + 0.5).astype(np.float32)[:, None] * same.scale
     for values in (VALUES, halves):
         found = grid.codes(torch.from_numpy(values)).numpy()

@@ -24,10 +24,10 @@ def picture():
 
 
 def stage(**changes):
-    from recipe import Stage
+    from recipe import TrainingStage
 
     settings = {"zoom": (0.7, 1.8), "stretch": 1.5, "turned": 0.0} | changes
-    return Stage(
+    return TrainingStage(
         1, 256, 1, 1, 1, 0.0, 0.0, correction_probability=0.0, learning_rates=(0.0, 0.0), **settings
     )
 

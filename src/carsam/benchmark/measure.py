@@ -1,4 +1,4 @@
-"""Measure contenders in turn: load, encode and decode apart, round by round."""
+"""Measure contenders in turn: load, encode and decode separately, round by round."""
 
 import time
 from collections import defaultdict
@@ -19,7 +19,7 @@ for the next: not all contenders fit into memory at once."""
 LOAD_ROUNDS = 2
 """Rounds of loading at most: some runtimes compile for long."""
 
-SETTLE_SECONDS = 0.1
+PAUSE_SECONDS = 0.1
 """Between two turns, for the threads of the last one to fall asleep."""
 
 
@@ -98,7 +98,7 @@ def _take_turns(
     progress.start(f"Measuring {name}", rounds * len(players))
     for number in range(rounds):
         for player in players if number % 2 == 0 else reversed(players):
-            time.sleep(SETTLE_SECONDS)
+            time.sleep(PAUSE_SECONDS)
             turn(player)
             progress.advance(note=player.record.contender.name)
     progress.finish()

@@ -5,14 +5,14 @@ from dataclasses import dataclass
 from typing import Any
 
 from carsam.families.base import Family, Stage, State
-from carsam.methods.base import UnitStep, Whole, WholeStep
+from carsam.methods.base import UnitStep, WholeModel, WholeModelStep
 from carsam.methods.recipe import Recipe
-from carsam.methods.registry import make_steps, make_whole_steps
+from carsam.methods.registry import make_steps, make_whole_model_steps
 from carsam.methods.steps.training.mask_loss import stages_to_masks
 from carsam.methods.steps.training.teacher import Teacher
 from carsam.methods.units import UnitPlan, plan_units
 
-NamedSteps = tuple[tuple[str, WholeStep], ...]
+NamedSteps = tuple[tuple[str, WholeModelStep], ...]
 
 
 @dataclass(frozen=True)
@@ -51,7 +51,9 @@ class Course:
         wanted = any(step.needs_teacher for _, step in self.closing)
         return wanted and bool(stages_to_masks(self.stages))
 
-    def whole(self, model: Any, states: Sequence[State], teacher: Teacher | None = None) -> Whole:
+    def whole(
+        self, model: Any, states: Sequence[State], teacher: Teacher | None = None
+    ) -> WholeModel:
         """Return a model up to its masks, with the sites of the units on the way.
 
         Args:
@@ -61,7 +63,7 @@ class Course:
         to_masks = stages_to_masks(self.stages) or self.stages
         reached = (plan for plan in self.plans if plan.stages[-1] in to_masks)
         sites = tuple(pair for plan in reached for pair in plan.sites)
-        return Whole(model, to_masks, sites, states, teacher)
+        return WholeModel(model, to_masks, sites, states, teacher)
 
 
 def plan_course(family: Family, model: Any, recipe: Recipe) -> Course:
@@ -71,7 +73,7 @@ def plan_course(family: Family, model: Any, recipe: Recipe) -> Course:
         UserError: a step, a parameter or a merge of the recipe is not known.
     """
     stages = family.stages(model)
-    opening, closing = make_whole_steps(recipe)
+    opening, closing = make_whole_model_steps(recipe)
     return Course(
         model,
         stages,

@@ -14,7 +14,7 @@ from carsam.engines.torch_engine import TorchEngine
 from carsam.families.base import State
 from carsam.formats.checkpoint import Checkpoint
 from carsam.methods.recipe import Recipe
-from carsam.methods.registry import make_steps, make_whole_steps
+from carsam.methods.registry import make_steps, make_whole_model_steps
 
 
 def identity_of(
@@ -29,7 +29,7 @@ def identity_of(
         engine: runs the prepared model, float still.
         states: of `calibration`: the pixels and boxes themselves.
     """
-    opening, closing = make_whole_steps(recipe)
+    opening, closing = make_whole_model_steps(recipe)
     steps = (*opening, *make_steps(recipe), *closing)
     data = recipe.to_dict()
     return {

@@ -1,4 +1,4 @@
-"""The loop over a model's units: stream the images through, apply the method, go on."""
+"""The loop over a model's units: stream the images through, apply the method, continue."""
 
 import tempfile
 from collections.abc import Sequence

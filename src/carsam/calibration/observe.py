@@ -1,4 +1,4 @@
-"""Watch the float activations of one unit while they are computed anyway."""
+"""Statistics of one unit's float activations, taken in the pass that computes them anyway."""
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -23,10 +23,10 @@ def run_observed(
     progress: Progress,
     keep: Callable[[Iterable[State]], Sequence[State]] = tuple,
 ) -> tuple[Sequence[State], dict[tuple[str, str], Statistics]]:
-    """Run a unit, float still, on every image.
+    """Run a unit that is still float on every image.
 
     Args:
-        histograms: watch a second time, for observers that need more than the extremes.
+        histograms: run a second time, for observers that need more than the extremes.
         keep: takes the outputs one by one and holds them.
 
     Returns:

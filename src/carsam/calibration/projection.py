@@ -12,7 +12,7 @@ import torch
 from carsam.calibration.course import Course, NamedSteps
 from carsam.calibration.observe import run_observed
 from carsam.families.base import Stage, State, split_after_encoder
-from carsam.methods.base import Unit, UnitStep, WholeStep
+from carsam.methods.base import Unit, UnitStep, WholeModelStep
 from carsam.methods.steps.training.mask_loss import stages_to_masks
 from carsam.methods.steps.training.teacher import Teacher, copy_after_encoder
 from carsam.methods.units import UnitPlan
@@ -70,7 +70,7 @@ class Projection:
 def project(
     course: Course, states: Sequence[State], views: int = 0, done: Sequence[bool] = ()
 ) -> Projection:
-    """Try every kind of unit, and every step on the whole model, on a copy, and count it up.
+    """Try every kind of unit, and every step on the whole model, on a copy, and multiply it up.
 
     The steps themselves tell what they cost from the times of their tries (`carsam.methods.cost`).
     Units with the same kinds of sites and the same shapes are tried once. The image with the most
@@ -191,7 +191,7 @@ class _WholeTrial:
     def stages(self) -> tuple[Stage, ...]:
         return stages_to_masks(self.course.stages) or self.course.stages
 
-    def seconds(self, step: WholeStep, images: int) -> float:
+    def seconds(self, step: WholeModelStep, images: int) -> float:
         """Run a step with the image so many times."""
         model = copy.deepcopy(self.model) if step.changes_encoder else self.model
         states, teacher = [self.state] * images, None

@@ -21,7 +21,7 @@ from carsam.families.base import State
 from carsam.formats.folders import sole_writer
 from carsam.images.read import sample_images
 from carsam.methods.recipe import DEFAULT_RECIPE, Recipe
-from carsam.methods.registry import make_recipe, make_whole_steps
+from carsam.methods.registry import make_recipe, make_whole_model_steps
 from carsam.progress import Progress, Silent
 from carsam.simulation.model import QuantizedModel, prepare
 from carsam.system import peak_memory
@@ -107,7 +107,7 @@ def calibrate(
             identity = identity_of(engine, recipe, calibration, states)
             log = UnitLog(resume, identity, progress.warn)
             _explain_others(log, progress)
-        _, closing = make_whole_steps(recipe)
+        _, closing = make_whole_model_steps(recipe)
         needs_views = any(step.needs_views for step in closing)
         notes = quantize_units_(
             family,

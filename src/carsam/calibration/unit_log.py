@@ -1,4 +1,4 @@
-"""Finished units on disk, so that a run that was stopped goes on where it was."""
+"""Finished units on disk, so that a run that was stopped continues where it was."""
 
 import warnings
 from collections.abc import Callable

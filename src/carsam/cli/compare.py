@@ -37,7 +37,7 @@ def compare(
 ) -> None:
     """Make the table of methods: AP, mean IoU, calibration time and memory (needs `quantize`).
 
-    Every cell runs in its own process and is kept in OUT; run again to go on after a stop.
+    Every cell runs in its own process and is kept in OUT; run it again to continue after a stop.
 
     Args:
         model: sam-mini, a Hugging Face id or folder, or a file of weights.
@@ -65,6 +65,7 @@ def compare(
     from carsam.engines.load import resolve_device
     from carsam.methods.registry import make_recipe, recipe_names
 
+    check_writable(out / "cells" / "cell.json", OTHER_FOLDER)
     find_float_model(model)  # not in every cell anew
     names = recipe_names(recipes)
     widths = tuple(bits.split(","))
@@ -89,7 +90,6 @@ def compare(
         engine,
         limit,
     )
-    check_writable(out / "table.json", OTHER_FOLDER)
     with options.progress() as progress:
         results = run_plan(plan, out / "cells", progress)
         table = rows(results)

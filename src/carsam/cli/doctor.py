@@ -40,8 +40,8 @@ def doctor(
         source: the float model; the one that RUN was made from unless given.
         count: photos to use.
         mixed: mean bits to share out among the units by the damage they do, from 2 to 8; OUT then
-            gets rules.txt, which `carsam quantize --mixed` takes. Best from a run of recipe rtn.
-        budget: what the mean is of: size, bits per weight; or operations, multiplications times
+            gets rules.txt, which `carsam quantize --mixed` takes. RUN should be of recipe rtn.
+        budget: what the mean counts: size, bits per weight; or operations, multiplications times
             the bits of both factors.
     """
     options = common or Common()
@@ -93,7 +93,7 @@ def doctor(
         print(
             f"Loss from unit to unit changes by a factor of {math.exp(report.swing):.1f}; while "
             f"training it is least steady in {unsteady.unit} ({100 * unsteady.rises:.0f} % of its "
-            f"changes are rises); {put_back} of {len(report.losses)} trainings were put back."
+            f"changes are rises); {put_back} of {len(report.losses)} trainings were undone."
         )
     print(found.advice())
     if lines:

@@ -19,7 +19,7 @@ def embed(
     engine: EngineName = "auto",
     common: Common | None = None,
 ) -> None:
-    """Encode all images of a folder and keep the embeddings, so that masks need the decoder only.
+    """Encode all images of a folder and keep the embeddings, so that masks need only the decoder.
 
     An image whose embedding is there already is not encoded again. Commands with `--cache` read
     and extend the same folder; to empty it, delete it.

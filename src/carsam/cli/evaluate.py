@@ -48,7 +48,7 @@ def evaluate(
         detections: a detector's result json, for `--prompts detections`.
         score: what ranks the masks: predicted-iou, constant, or detector-times-iou.
         engine: the arithmetic to run the model with.
-        compare: float model to run beside it: auto takes the one MODEL was quantized from; none.
+        compare: float model to run beside it: auto is the one MODEL was made from; or none.
         limit: evaluate only so many images.
         record: also write the numbers into MODEL's carsam.json, where `carsam info` shows them.
         cache: folder of embeddings to use and extend; $CARSAM_CACHE unless given.

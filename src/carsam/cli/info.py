@@ -41,7 +41,7 @@ def info(
     for label, value in _statements(run, checkpoint):
         print(f"{label:<15}{value}")
     Terminal().print(_bits_table(checkpoint.manifest["sites"]))
-    print("All other weights are stored in 16 bits, and computed with in float32.")
+    print("All other weights are stored in 16 bits and used in float32.")
     for name, value in _leaves(checkpoint.manifest.get("metrics", {})):
         print(f"{name}: {value:.4f}" if isinstance(value, float) else f"{name}: {value}")
     if check:

@@ -45,7 +45,7 @@ def predict(
         photo: the image file.
         out: where the mask goes, a lossless picture of 0 and 255 as large as the photo.
         box: x0,y0,x1,y1 in pixels of the photo.
-        point: x,y of the object, or x,y,0 of what is not; repeat for more points.
+        point: x,y on the object, or x,y,0 outside it; repeat for more points.
         overlay: where a picture of photo, prompt and mask goes.
         engine: the arithmetic to run the model with.
         cache: folder of embeddings to use and extend; $CARSAM_CACHE unless given.
@@ -55,7 +55,7 @@ def predict(
     corners = parse_box(box) if box is not None else None
     points = [parse_point(text) for text in point or []]
     if corners is None and not points:
-        raise UserError("Nothing to look for; give --box x0,y0,x1,y1 or --point x,y.")
+        raise UserError("Found no prompt; give --box x0,y0,x1,y1 or --point x,y.")
     check_mask_path(out)
     if overlay is not None:
         check_picture_path(overlay)

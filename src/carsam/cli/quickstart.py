@@ -1,4 +1,4 @@
-"""`carsam quickstart`: the whole way once, on the bundled model."""
+"""`carsam quickstart`: every step once, on the bundled model."""
 
 from pathlib import Path
 from typing import Annotated

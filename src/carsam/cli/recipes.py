@@ -13,12 +13,12 @@ def recipes() -> None:
     last, which run once. A parameter is changed with `--set step.parameter=value`.
     """
     require("quantize", "torch", "transformers")
-    from carsam.methods.registry import RECIPES, make_steps, make_whole_steps
+    from carsam.methods.registry import RECIPES, make_steps, make_whole_model_steps
 
     for recipe in RECIPES.values():
         units = ", ".join(recipe.units) or "one attention or MLP each"
         print(f"{recipe.name}: units {units}")
-        opening, closing = make_whole_steps(recipe)
+        opening, closing = make_whole_model_steps(recipe)
         for steps, made, when in (
             (recipe.opening, opening, " (once, before the first unit)"),
             (recipe.steps, make_steps(recipe), ""),

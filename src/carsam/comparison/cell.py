@@ -1,7 +1,7 @@
 """One cell of a comparison: quantize with one recipe, bits and seed, prove strictness, evaluate.
 
 Run as a process of its own, whose arguments are the cell's json and the most pixels of an image, so
-that its peak memory is its own and a failure does not take the comparison with it.
+that its peak memory is its own and a failure does not end the comparison.
 """
 
 import json

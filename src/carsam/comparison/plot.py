@@ -78,7 +78,7 @@ def save_cost_plot(table: Sequence[Row], path: Path) -> None:
     for axes, width in zip(panels[0], widths, strict=True):
         rows = [row for row in costly if row.bits == width]
         rows.sort(key=lambda row: row.seconds or 0.0)
-        for row, height in zip(rows, cycle(LABEL_HEIGHTS)):  # neighbours are seldom on a level
+        for row, height in zip(rows, cycle(LABEL_HEIGHTS)):  # neighbours rarely have equal heights
             point = row.seconds, row.ap
             axes.errorbar(*point, yerr=row.ap_spread, fmt="o", color=_colour(row), capsize=2)
             axes.annotate(row.recipe, point, (4, height), textcoords="offset points", fontsize=7)

@@ -129,7 +129,7 @@ def run_plan(plan: Plan, folder: Path, progress: Progress) -> list[dict[str, Any
     """Run the cells one after the other, each in its own process; finished ones are kept.
 
     Args:
-        folder: gets one json per cell and one per result; run again to go on after a stop.
+        folder: gets one json per cell and one per result; run it again to continue after a stop.
 
     Returns:
         The results, in the order of the plan. A cell that failed has `error` and no `evaluation`.

@@ -106,7 +106,7 @@ def markdown(table: Sequence[Row]) -> str:
             f"| {row.seeds}{failed} |"
         )
     if any(row.legacy for row in table):
-        lines += ["", "*legacy*: evaluated with the published faults, half float; no result."]
+        lines += ["", "*legacy*: has the published faults on purpose; compares with no other row."]
     return "\n".join(lines) + "\n"
 
 

@@ -12,7 +12,7 @@ from torch import Tensor
 from carsam.diagnosis.damage import Case
 from carsam.engines.torch_engine import TorchEngine
 from carsam.families.base import Family, SiteType
-from carsam.methods.watching.watch import Consumer, Tap, replaced
+from carsam.methods.inspecting.operands import Consumer, Listener, replaced
 from carsam.simulation import slots
 
 
@@ -84,7 +84,7 @@ def _recorded(family: Family, module: Any) -> Iterator[dict[str, Tensor]]:
         return record
 
     taps = {
-        (site, "probabilities"): Tap(
+        (site, "probabilities"): Listener(
             slots.quantizer(module, site, "probabilities"), recorder(site.path)
         )
         for site in family.sites(module)

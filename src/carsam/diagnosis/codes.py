@@ -87,7 +87,7 @@ def _is_quantized(model: QuantizedModel, site: Site) -> bool:
     ):
         return False
     if not slots.multiplier(model.module, site).multiplies_integers():
-        raise ValueError(f"{site.path} multiplies other numbers than integers.")
+        raise ValueError(f"{site.path} does not multiply integers.")
     for operand in _operands(site):
         grid = slots.quantizer(model.module, site, operand)
         if not isinstance(grid, UniformGrid):
@@ -173,7 +173,7 @@ def _aligned(
 def _picked(
     found: np.ndarray, rows: np.ndarray, expected: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Order native codes as the simulation's tokens stand, without the skipped tokens."""
+    """Put native codes into the order of the simulation's tokens, without the skipped ones."""
     used = rows.ravel() >= 0
     return _repeated(found[rows.ravel()[used]], expected if used.all() else expected[used])
 

@@ -40,8 +40,8 @@ class Diagnosis:
         alone: each unit quantized by itself.
         cumulative: the units up to and including each one, in the order of execution.
         operands: one kind of operand everywhere, by itself.
-        weights_stay: all weights are the quantized model's in every row, and so in `alone` and
-            `operands` is their harm (see `SwitchedModel`); that of `weight` is nothing else.
+        weights_stay: all weights are the quantized model's in every row, so that `alone` and
+            `operands` include their harm (see `SwitchedModel`); `weight` is their harm alone.
     """
 
     everything: Harm

@@ -46,11 +46,11 @@ class UnitCost:
 
 
 def choose_bits(units: Sequence[UnitCost], mean_bits: float, measure: str) -> tuple[int, ...]:
-    """Return every unit's bits, of least expected harm and no more cost than `mean_bits` all over.
+    """Return every unit's bits: least expected harm, at no more cost than `mean_bits` everywhere.
 
-    A bit more halves a grid's step and quarters its squared error, so a unit that does harm e at
+    One more bit halves a grid's step and quarters its squared error, so a unit that does harm e at
     b0 bits is expected to do e 4^(b0 - b) at b, and the harms to add up. From 2 bits everywhere the
-    bit that removes most harm for its cost is added, again and again, while the budget lasts: harm
+    bit that removes most harm for its cost is added repeatedly while the budget lasts: harm
     is convex in the bits, so this is the optimum up to what is left of the budget.
 
     Raises:

@@ -25,7 +25,7 @@ def load(
             model: `sam-mini`, a Hugging Face id or folder, or a file of weights.
         engine: `native` (integers, without torch) and `simulated` (torch) run a run folder,
             `float` (torch) a float model; `auto` takes `float` for a float model, and for a run
-            `native`, or `simulated` where the run has a family or grid that `native` has not.
+            `native`, or `simulated` where the run has a family or grid that `native` lacks.
         device: `auto`, `cpu` or `cuda`, for the torch engines.
         warn: told what of a float model's file was left out or assumed.
 

@@ -19,7 +19,7 @@ FAMILIES = ("sam",)
 """Families whose checkpoints this engine runs."""
 
 ARITHMETIC = 1
-"""Counts changes of the encoder's results; embeddings kept on disk are of one arithmetic."""
+"""Raised when the encoder's results change, so that old embeddings on disk are not used."""
 
 
 class NativeEngine:

@@ -1,4 +1,4 @@
-"""The torch engine: a float or a simulated model behind the engine interface."""
+"""The torch engine: a float or a simulated model as an engine."""
 
 from functools import cached_property
 from typing import Any

@@ -17,7 +17,7 @@ METRICS = ("AP", "AP50", "AP75", "APs", "APm", "APl", "AR1", "AR10", "AR100", "A
 
 @dataclass(frozen=True)
 class CocoMetrics:
-    """COCO's twelve numbers, 0 to 1, None where no object counts; and the matches behind AP."""
+    """COCO's twelve numbers, 0 to 1, None where no object counts; the matches AP is made from."""
 
     numbers: dict[str, float | None]
     matches: MatchTable

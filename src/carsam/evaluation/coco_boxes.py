@@ -4,7 +4,7 @@ from collections import defaultdict
 from pathlib import Path
 
 from carsam.errors import UserError
-from carsam.evaluation.coco_entries import Entry, read_entries
+from carsam.evaluation.coco_entries import JsonEntry, read_entries
 from carsam.evaluation.coco_reading import box_of_mask
 from carsam.evaluation.image_files import find_files
 from carsam.evaluation.json_reading import Box
@@ -52,7 +52,7 @@ def read_boxes(
     return dict(in_folder)
 
 
-def _box(entry: Entry, log: WarningLog) -> Box | None:
+def _box(entry: JsonEntry, log: WarningLog) -> Box | None:
     box = box_of_mask(entry) if entry.box is None else entry.box
     if box is None:
         log.add("annotation-without-box", entry.id)

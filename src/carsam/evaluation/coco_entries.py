@@ -16,7 +16,7 @@ MOST_PIXELS = 2**30
 
 
 @dataclass(frozen=True)
-class Entry:
+class JsonEntry:
     """One annotation of the json on one of its images.
 
     Args:
@@ -45,7 +45,7 @@ class CocoEntries:
     """
 
     images: tuple[CocoImage, ...]
-    entries: tuple[Entry, ...]
+    entries: tuple[JsonEntry, ...]
     categories: tuple[Id, ...]
     annotations: int
 
@@ -118,7 +118,8 @@ def _images(values: list, path: str | Path, log: WarningLog) -> dict[Id, CocoIma
 def _image(value: Any) -> CocoImage | None:
     if not isinstance(value, dict):
         return None
-    identity, file_name = parse_id(value.get("id")), value.get("file_name")
+    identity = parse_id(value.get("id"))
+    file_name = value.get("file_name") or value.get("coco_url")  # LVIS has only the latter
     if identity is None or not isinstance(file_name, str) or not file_name.strip():
         return None
     width, height = (whole_number(value.get(key)) or 0 for key in ("width", "height"))
@@ -128,7 +129,7 @@ def _image(value: Any) -> CocoImage | None:
     return CocoImage(identity, file_name, width, height)
 
 
-def _entries(values: list, images: dict[Id, CocoImage], log: WarningLog) -> list[Entry]:
+def _entries(values: list, images: dict[Id, CocoImage], log: WarningLog) -> list[JsonEntry]:
     table = IdTable(images)
     entries = []
     for index, value in enumerate(values):
@@ -145,7 +146,7 @@ def _entries(values: list, images: dict[Id, CocoImage], log: WarningLog) -> list
             continue
         area = number(value.get("area"))
         entries.append(
-            Entry(
+            JsonEntry(
                 id=identity,
                 image=images[image_id],
                 category=parse_id(value.get("category_id")),

@@ -6,7 +6,7 @@ from pathlib import Path
 from carsam.errors import UserError
 from carsam.evaluation import masks
 from carsam.evaluation.coco_data import Annotation, CocoData
-from carsam.evaluation.coco_entries import Entry, read_entries
+from carsam.evaluation.coco_entries import JsonEntry, read_entries
 from carsam.evaluation.ids import Id, IdTable
 from carsam.evaluation.json_reading import Box
 from carsam.evaluation.segmentations import usable_segmentation
@@ -52,7 +52,7 @@ def read_coco(path: str | Path, log: WarningLog | None = None) -> CocoData:
     )
 
 
-def box_of_mask(entry: Entry) -> Box | None:
+def box_of_mask(entry: JsonEntry) -> Box | None:
     """Return the box around an entry's mask, None if it has no usable mask or no pixel."""
     segmentation, _ = usable_segmentation(entry.segmentation, entry.image)
     if segmentation is None:
@@ -66,7 +66,7 @@ class _Categories:
     table: IdTable
     log: WarningLog
 
-    def of(self, entry: Entry) -> Id:
+    def of(self, entry: JsonEntry) -> Id:
         """Return an entry's category; one that the json does not list is added."""
         if entry.category is None:
             self.log.add("no-category", entry.id)
@@ -80,7 +80,7 @@ class _Categories:
         return entry.category
 
 
-def _annotation(entry: Entry, categories: _Categories, log: WarningLog) -> Annotation | None:
+def _annotation(entry: JsonEntry, categories: _Categories, log: WarningLog) -> Annotation | None:
     """Return the entry with its mask; None, with a named warning, if it has none."""
     segmentation, partial = usable_segmentation(entry.segmentation, entry.image)
     if segmentation is None:

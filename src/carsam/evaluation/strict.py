@@ -72,7 +72,7 @@ def assert_strict(
         if missed:
             raise StrictError(f"Never multiplied: {_listed(missed)}.")
         if not all(map(np.array_equal, first, _run(engine, pixels, height, width))):
-            raise StrictError("Two runs on the same image differ; something random is left on.")
+            raise StrictError("Two runs on the same image differ; something random is still on.")
         ran = True
     if not ran:
         raise UserError("No image to check with; give at least one.")

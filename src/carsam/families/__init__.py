@@ -50,7 +50,8 @@ def source_name(source: str | Path | Module) -> str:
     """Return what `load_model` finds from every folder: a model's name, or an absolute path."""
     if isinstance(source, Module):
         return "model"
-    return os.path.abspath(source) if source != BUNDLED_MODEL and Path(source).exists() else str(source)
+    found = find_float_model(source)
+    return os.path.abspath(found) if isinstance(found, Path) else found
 
 
 def build_model(family: str, model_config: dict[str, Any]) -> tuple[Family, Any]:

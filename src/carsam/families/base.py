@@ -76,12 +76,12 @@ ENCODER_ROLES = (Role.ENCODER_ATTENTION, Role.ENCODER_MLP)
 
 @dataclass(frozen=True)
 class NormBefore:
-    """A layer normalisation whose output one linear alone reads, so that scales can move over.
+    """A layer normalisation that only one linear reads, so that scales can move between the two.
 
     Args:
         norm: module path of the normalisation.
         layer: path of the linear's site.
-        shifts: offsets can move over too: no zeros are padded between the two.
+        shifts: offsets can move too, as no zeros are padded between the two.
     """
 
     norm: str
@@ -157,12 +157,13 @@ class Family(Protocol):
         """Return the model cut into stages, in the order of execution."""
         ...
 
-    def start(self, pixels: Tensor, boxes: Tensor) -> State:
-        """Return the state before the first stage; of its entries only `boxes` grows with them.
+    def start(self, pixels: Tensor, boxes: Tensor | None = None, **prompts: Tensor) -> State:
+        """Return the state before the first stage; only the prompts' entries grow with them.
 
         Args:
             pixels: (1, 3, S, S).
-            boxes: (1, P, 4) prompts in the S x S frame.
+            boxes: (1, P, 4) in the S x S frame.
+            prompts: others of P masks, `points` (1, P, N, 2) with `labels` (1, P, N).
         """
         ...
 

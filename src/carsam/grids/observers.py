@@ -34,7 +34,7 @@ class Statistics:
 
 
 class Observer(nn.Module):
-    """Stands in a quantizer's place and watches: first the extremes, then the histogram."""
+    """Stands in a quantizer's slot and records: first the extremes, then the histogram."""
 
     def __init__(self, path: str, operand: str) -> None:
         super().__init__()
@@ -44,7 +44,7 @@ class Observer(nn.Module):
         self._image: tuple[float, float] | None = None
 
     def forward(self, values: Tensor) -> Tensor:
-        """Watch `values` and pass them on."""
+        """Record `values` and pass them on."""
         if self.counting:
             self._count(values)
         else:
@@ -97,7 +97,7 @@ def percentile(statistics: Statistics, bits: int, fraction: float = 0.9999) -> t
 
 
 def mse(statistics: Statistics, bits: int) -> tuple[float, float]:
-    """Range of least mean squared error: one end after the other, ever more finely."""
+    """Range of least mean squared error: one end after the other, in ever finer steps."""
     ends = torch.tensor([min(0.0, *statistics.lows), max(0.0, *statistics.highs)])
     for factors in SEARCH_FACTORS:
         for end in (1, 0):

@@ -13,8 +13,9 @@ import numpy as np
 from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 
 from carsam.errors import TooManyPixelsError, UserError
-from carsam.images.depth import strips, to_eight_bits
+from carsam.images.depth import to_eight_bits
 from carsam.images.remarks import Tell
+from carsam.images.strips import strips
 
 ALWAYS_WHOLE = 1024**3 // 12
 """Pixels up to which a JPEG is decoded at its full size whatever it is needed for: Pillow's limit.

@@ -1,15 +1,13 @@
 """Bringing channels of more than 8 bits down to 8 without losing the contrast."""
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
 
+from carsam.images.strips import strips
+
 OUTLIERS = 0.001
 """Share of the values at either end that may belong to hot or dead pixels."""
-
-STRIP_PIXELS = 1 << 20
-"""Pixels that are converted together; bounds the memory for large images."""
 
 
 @dataclass(frozen=True)
@@ -60,12 +58,6 @@ def used_range(values: np.ndarray) -> UsedRange:
     if 0 < width < highest - high:
         highest = high
     return UsedRange(lowest, highest)
-
-
-def strips(height: int, width: int) -> Iterator[slice]:
-    """Cut an image of that many pixels into slices of its rows, each of about `STRIP_PIXELS`."""
-    rows = max(1, STRIP_PIXELS // max(1, width))
-    return (slice(top, min(top + rows, height)) for top in range(0, height, rows))
 
 
 def _stretched(values: np.ndarray, found: UsedRange) -> np.ndarray:

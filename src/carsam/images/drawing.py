@@ -101,7 +101,7 @@ def panel_rows(rows: Sequence[Sequence[Panel]], panel_size: int = 320) -> Image.
 
 def mask_picture(mask: np.ndarray) -> Image.Image:
     """Return a bool mask (H, W) as a grey picture, 0 or 255."""
-    return Image.fromarray(mask.astype(np.uint8) * 255)
+    return Image.fromarray(np.multiply(mask, 255, dtype=np.uint8))
 
 
 def save_mask(mask: np.ndarray, path: str | Path) -> None:

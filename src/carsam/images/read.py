@@ -228,7 +228,7 @@ def _report_missing(
         raise UserError(f"{message}; give a folder with intact images.")
     if exact:
         raise UserError(f"{message}; add images or ask for at most {found}.")
-    warn(f"{message}; going on with {found}.")
+    warn(f"{message}; continuing with {found}.")
 
 
 def _checked_source(source: object) -> Path | Image.Image | np.ndarray:

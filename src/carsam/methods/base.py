@@ -29,7 +29,7 @@ class Unit:
         seed: for everything random in this unit.
         progress: hears of steps and warnings.
         notes: what steps found worth recording, for the manifest.
-        following: the stages after the unit, float still.
+        following: the stages after the unit, which are still float.
     """
 
     model: Any
@@ -50,7 +50,7 @@ class Unit:
 
 
 @dataclass(frozen=True)
-class Whole:
+class WholeModel:
     """The whole model, before its first unit or after its last, for steps that run once.
 
     Args:
@@ -97,17 +97,17 @@ class UnitStep(Costed, ABC):
         """Change the unit's weights or quantizers."""
 
 
-class WholeStep(Costed, ABC):
+class WholeModelStep(Costed, ABC):
     """A step that runs once, on the whole model, with its parameters as fields."""
 
     @property
     def needs_views(self) -> bool:
-        """Whether `Whole.states` must hold the images' mirror images as well."""
+        """Whether `WholeModel.states` must hold the images' mirror images as well."""
         return False
 
     @property
     def needs_teacher(self) -> bool:
-        """Whether `Whole.teacher` is read; it costs a pass through the float encoder."""
+        """Whether `WholeModel.teacher` is read; it costs a pass through the float encoder."""
         return False
 
     @property
@@ -116,11 +116,11 @@ class WholeStep(Costed, ABC):
         return True
 
     def kept_after(self, stages: tuple[Stage, ...]) -> tuple[Stage, ...]:
-        """Return the first of the stages, those behind which the step keeps every image's state."""
+        """Return the first of the stages, those after which the step keeps every image's state."""
         return ()
 
     @abstractmethod
-    def run_(self, whole: Whole) -> None:
+    def run_(self, whole: WholeModel) -> None:
         """Before the first unit change the float model and not its outputs; after the last, the
         quantized model's scales, codes, norms and biases.
         """

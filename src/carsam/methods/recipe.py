@@ -52,7 +52,11 @@ class Recipe:
         return bits_of_site(self.bits, self.rules, path, kind)
 
     def check_rules(self, sites: Iterable[tuple[str, str]]) -> None:
-        """Raise UserError when a rule fits none of the sites, given as (path, kind)."""
+        """Check that bits and rules make sense for the sites, given as (path, kind).
+
+        Raises:
+            UserError: a rule fits none of them, or all of them stay in float.
+        """
         known = list(sites)
         for rule in self.rules:
             if not any(rule.fits(path, kind) for path, kind in known):
@@ -61,6 +65,12 @@ class Recipe:
                     f'Rule "{rule}" fits no site of this model. Patterns are compared with module '
                     f"paths (such as {known[0][0]}) and with the kinds {kinds}."
                 )
+        if all(self.bits_of(path, kind) == Bits(None, None) for path, kind in known):
+            rules = ", ".join(map(str, self.rules)) or "none"
+            raise UserError(
+                f"Nothing is quantized: bits {self.bits} and rules ({rules}) leave everything in "
+                "float. Give bits such as w4a4, or other rules."
+            )
 
     def with_parameters(self, assignments: Iterable[str]) -> "Recipe":
         """Return a copy with `step.parameter=value` assignments applied."""

@@ -5,7 +5,7 @@ from dataclasses import fields, replace
 from typing import Any
 
 from carsam.errors import UserError
-from carsam.methods.base import UnitStep, WholeStep
+from carsam.methods.base import UnitStep, WholeModelStep
 from carsam.methods.recipe import Bits, Recipe, Rule, Step
 from carsam.methods.recipes import (
     ahcptq,
@@ -167,7 +167,7 @@ def make_recipe(
             recipe = recipe.with_parameters(changed)
     recipe = recipe.with_parameters(settings)
     make_steps(recipe)
-    make_whole_steps(recipe)
+    make_whole_model_steps(recipe)
     return recipe
 
 
@@ -176,7 +176,9 @@ def make_steps(recipe: Recipe) -> tuple[UnitStep, ...]:
     return tuple(_make(step, STEPS) for step in recipe.steps)
 
 
-def make_whole_steps(recipe: Recipe) -> tuple[tuple[WholeStep, ...], tuple[WholeStep, ...]]:
+def make_whole_model_steps(
+    recipe: Recipe,
+) -> tuple[tuple[WholeModelStep, ...], tuple[WholeModelStep, ...]]:
     """Return the recipe's opening and closing steps, as `make_steps` does."""
     opening = tuple(_make(step, OPENING_STEPS) for step in recipe.opening)
     return opening, tuple(_make(step, CLOSING_STEPS) for step in recipe.closing)

@@ -3,6 +3,7 @@
 import numpy as np
 
 from carsam.images.preprocess import Frame
+from carsam.images.strips import strips
 from carsam.runtime.kernels import weighted_rows
 
 
@@ -11,21 +12,22 @@ def upscale_masks(low_res: np.ndarray, frame: Frame, return_logits: bool = True)
 
     SAM interpolates to S x S, cuts the padding off and interpolates to the original size. All
     of it is linear and separable: a row of the result is a weighted sum of two to four
-    neighbouring rows, and so is a column. Masks are treated one by one, so that besides the result
-    only one mask of logits is in memory.
+    neighbouring rows, and so is a column. Rows are made in strips, so that besides the result
+    little is in memory.
 
     Returns:
         (..., H, W) float32 logits, or with `return_logits=False` bool, true where logits > 0.
     """
     (height, width), (input_height, input_width) = frame.original_size, frame.input_size
     *leading, low_height, low_width = low_res.shape
-    rows = _axis_taps(low_height, frame.image_size, input_height, height)
+    sources, weights = _axis_taps(low_height, frame.image_size, input_height, height)
     columns = _axis_taps(low_width, frame.image_size, input_width, width)
     masks = np.empty((*leading, height, width), np.float32 if return_logits else np.bool_)
     for index in np.ndindex(*leading):
-        wide = weighted_rows(low_res[index].T, *columns).T  # (4h, W)
-        logits = weighted_rows(wide, *rows)
-        masks[index] = logits if return_logits else logits > 0
+        wide = np.ascontiguousarray(weighted_rows(low_res[index].T, *columns).T)  # (4h, W)
+        for part in strips(height, width):
+            logits = weighted_rows(wide, sources[part], weights[part])
+            masks[index][part] = logits if return_logits else logits > 0
     return masks
 
 

@@ -7,15 +7,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from PIL import Image
-
 from carsam.calibration.quantize import quantize
 from carsam.engines.base import Engine
 from carsam.engines.load import load
 from carsam.errors import UserError
-from carsam.evaluation.coco_reading import read_coco
 from carsam.evaluation.evaluate import evaluate
 from carsam.evaluation.result import EvaluationResult
+from carsam.formats.bundled import FOLDER
 from carsam.formats.checkpoint import update_manifest
 from carsam.formats.files import check_writable
 from carsam.formats.folders import whole_folder
@@ -30,6 +28,7 @@ from carsam.quickstart.side_by_side import (
     side_by_side,
 )
 from carsam.quickstart.summary import markdown, summarize
+from carsam.simulation.model import QuantizedModel
 
 MODEL = "sam-mini"
 BUNDLED = "sam-mini-w4a4"
@@ -37,8 +36,11 @@ FAST_RECIPE = "repq-vit"
 """Of the model that is made here: what the bundled one was made with takes ten times as long."""
 
 CALIBRATION_IMAGES = 8
-EVALUATION_IMAGES = 16
+EVALUATION_IMAGES = 12
 SCENE_SIZE = 512
+SHADES = 32
+"""Of red, green and blue in the picture; with all 256 its file is twice as large."""
+
 EVALUATION_SEED = 1_000_000
 """Seed of the first scene to evaluate on; those to calibrate on count up from the user's seed."""
 
@@ -91,42 +93,26 @@ def quickstart(
             image_set = _scenes(partial / "scenes", seed, progress)
             examples = photo_examples(installed_photos())
         else:
-            read_coco(coco)  # a wrong file is refused now, not after the quantization
-            image_set, examples = ImageSet(images, coco, images, coco), []
+            image_set = ImageSet(images, coco, images, coco)
+            examples = []
         examples = examples or coco_examples(image_set.coco, image_set.evaluation)
-        engines = {"float": load(MODEL, device=device), BUNDLED: load(BUNDLED, device=device)}
-        _draw(
-            {"float": engines["float"], "4 bits": engines[BUNDLED]},
-            examples,
-            partial / PICTURE,
-            progress,
-        )
+        float_engine, bundled = load(MODEL, device=device), load(FOLDER / BUNDLED, device=device)
+        progress.info("Drawing masks")
+        _draw({"float": float_engine, "4 bits": bundled}, examples, partial / PICTURE)
         run = partial / RUN
-        quantize(
-            MODEL,
-            image_set.calibration,
-            FAST_RECIPE,
-            coco=image_set.calibration_coco,
-            count=CALIBRATION_IMAGES,
-            seed=seed,
-            device=device,
-            progress=progress,
-        ).save(run)
-        bundled = _measured(engines, BUNDLED, image_set, seed, progress)
-        engines[RUN] = load(run, device=device)
-        new = _measured(engines, RUN, image_set, seed, progress)
-        for name, result in ((BUNDLED, bundled), (RUN, new)):
-            result.save(partial / f"{name}.json")
-        summary = summarize(MODEL, {BUNDLED: (bundled, BUNDLED), RUN: (new, run)})
+        _quantize(image_set, seed, device, progress).save(run)
+        results = {
+            name: _measured(engine, float_engine, name, image_set, seed, progress)
+            for name, engine in ((BUNDLED, bundled), (RUN, load(run, device=device)))
+        }
+        summary = summarize(MODEL, results, {BUNDLED: FOLDER / BUNDLED, RUN: run})
         update_manifest(run, {"metrics": {"quickstart": summary["models"][RUN]}})
-        (partial / SUMMARY).write_text(json.dumps(summary, indent=1) + "\n", encoding="utf-8")
-        text = f"{markdown(summary)}\n![masks side by side]({PICTURE})\n"
-        (partial / SUMMARY_TEXT).write_text(text, encoding="utf-8")
+        _write(summary, results, partial)
     return summary
 
 
 def next_commands(folder: Path, command: str = "carsam") -> list[str]:
-    """Return commands that go on from the quickstart's folder; `command` calls carsam."""
+    """Return commands that continue from the quickstart's folder; `command` calls carsam."""
     return [
         f"{command} predict {BUNDLED} PHOTO.jpg --box 100,80,400,360 --out mask.png",
         f"{command} info {folder / RUN}",
@@ -134,28 +120,54 @@ def next_commands(folder: Path, command: str = "carsam") -> list[str]:
     ]
 
 
-def _draw(
-    engines: Mapping[str, Engine], examples: list[Example], path: Path, progress: Progress
-) -> None:
-    progress.info("Drawing masks")
+def _draw(engines: Mapping[str, Engine], examples: list[Example], path: Path) -> None:
     picture = side_by_side(engines, examples)
-    palette = picture.quantize(256)  # a third of the bytes
-    save_picture(picture.quantize(palette=palette, dither=Image.Dither.FLOYDSTEINBERG), path)
+    step = 255 / (SHADES - 1)
+    shades = [round(round(value / step) * step) for value in range(256)]
+    save_picture(picture.point(shades * 3), path)
+
+
+def _quantize(images: ImageSet, seed: int, device: str, progress: Progress) -> QuantizedModel:
+    return quantize(
+        MODEL,
+        images.calibration,
+        FAST_RECIPE,
+        coco=images.calibration_coco,
+        count=CALIBRATION_IMAGES,
+        seed=seed,
+        device=device,
+        progress=progress,
+    )
 
 
 def _measured(
-    engines: Mapping[str, Engine], name: str, images: ImageSet, seed: int, progress: Progress
+    engine: Engine,
+    float_engine: Engine,
+    name: str,
+    images: ImageSet,
+    seed: int,
+    progress: Progress,
 ) -> EvaluationResult:
     return evaluate(
-        engines[name],
+        engine,
         images.coco,
         images.evaluation,
-        float_engine=engines["float"],
+        float_engine=float_engine,
         model=name,
         limit=EVALUATION_IMAGES,
         seed=seed,
         progress=progress,
     )
+
+
+def _write(
+    summary: Mapping[str, Any], results: Mapping[str, EvaluationResult], folder: Path
+) -> None:
+    for name, result in results.items():
+        result.save(folder / f"{name}.json")
+    (folder / SUMMARY).write_text(json.dumps(summary, indent=1) + "\n", encoding="utf-8")
+    text = f"{markdown(summary)}\n![masks side by side]({PICTURE})\n"
+    (folder / SUMMARY_TEXT).write_text(text, encoding="utf-8")
 
 
 def _scenes(folder: Path, seed: int, progress: Progress) -> ImageSet:

@@ -32,25 +32,24 @@ MEANINGS = (
 
 
 def summarize(
-    model: str, results: Mapping[str, tuple[EvaluationResult, str | Path]]
+    model: str, results: Mapping[str, EvaluationResult], runs: Mapping[str, Path]
 ) -> dict[str, Any]:
     """Return what `summary.json` holds.
 
     Args:
         model: name of the float model.
-        results: of each quantized model, by name, its result with the float model beside it, and
-            where it is.
+        results: of each quantized model, by name, with the float model beside it.
+        runs: their folders, by name.
     """
-    result, run = next(iter(results.values()))
-    document = result.to_json()["float"]
-    checkpoint = read_checkpoint(run)
-    models = {"float": _numbers(document, result.images, float32_bytes(checkpoint), None, None)}
-    for name, (result, run) in results.items():
-        document = result.to_json()
-        recipe = read_checkpoint(run).manifest["recipe"]
-        agreement = document["agreement"]["mask_iou"]
+    first, result = next(iter(results.items()))
+    size = float32_bytes(read_checkpoint(runs[first]))
+    models = {"float": _numbers(result.to_json()["float"], result.images, size, None, None)}
+    for name, result in results.items():
+        document, size = result.to_json(), bytes_on_disk(runs[name])
+        recipe = read_checkpoint(runs[name]).manifest["recipe"]
         label = f"{recipe['name']} {recipe['bits']}"
-        models[name] = _numbers(document, result.images, bytes_on_disk(run), label, agreement)
+        agreement = document["agreement"]["mask_iou"]
+        models[name] = _numbers(document, result.images, size, label, agreement)
     return {
         "model": model,
         "images": result.images,

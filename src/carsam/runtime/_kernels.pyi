@@ -8,13 +8,13 @@ whole panels of 16.
 
 import numpy as np
 
-Grid = tuple[float, float, int, int]
+CodeGrid = tuple[float, float, int, int]
 Table = tuple[Array, Array, int]
 Array = np.ndarray
 
 def linear(
     codes: Array,
-    grid: Grid,
+    grid: CodeGrid,
     packed: Array,
     bits: int,
     scale: Array,
@@ -37,7 +37,7 @@ def layer_norm(
     activation: int,
     result: Array | None,
     output: Array | None,
-    grid: Grid | None,
+    grid: CodeGrid | None,
 ) -> None: ...
 def activate(
     values: Array,
@@ -49,7 +49,7 @@ def activate(
 def quantize(
     values: Array,
     addend: Array | None,
-    grid: Grid | None,
+    grid: CodeGrid | None,
     inverse_scale: Array | None,
     zero: Array | None,
     maximum: Array | None,
@@ -61,7 +61,7 @@ def attention(
     query: Array,
     key: Array,
     value: Array,
-    grids: tuple[Grid, Grid, Grid, Grid],
+    grids: tuple[CodeGrid, CodeGrid, CodeGrid, CodeGrid],
     query_rows: Array,
     key_rows: Array,
     output_rows: Array,
@@ -74,7 +74,7 @@ def attention(
     lines: int,
     values: Array | None,
     output: Array | None,
-    output_grid: Grid | None,
+    output_grid: CodeGrid | None,
 ) -> None: ...
 def upscale(
     image: Array,

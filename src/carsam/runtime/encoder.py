@@ -9,7 +9,7 @@ import numpy as np
 from carsam.runtime import kernels
 from carsam.runtime.geometry import TokenMap
 from carsam.runtime.grids import Codes, Tensor
-from carsam.runtime.layers import AttentionProduct, Linear, Norm
+from carsam.runtime.layers import IntegerAttention, Linear, Norm
 from carsam.runtime.patches import neighbourhoods, patches
 from carsam.runtime.weights import Weights, activation_name
 
@@ -22,7 +22,7 @@ class EncoderBlock:
 
     norm1: Norm
     qkv: Linear
-    attention: AttentionProduct
+    attention: IntegerAttention
     projection: Linear
     norm2: Norm
     mlp_in: Linear

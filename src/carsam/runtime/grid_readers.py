@@ -5,30 +5,30 @@ from typing import Any
 
 import numpy as np
 
-from carsam.runtime.grids import Grid
+from carsam.runtime.grids import CodeGrid
 from carsam.runtime.input_grids import GroupedGrid
-from carsam.runtime.softmax_grids import RowMaximumGrid
-from carsam.runtime.tables import TABLES, TableGrid, read_table
+from carsam.runtime.softmax_grids import RowMaximumCodes
+from carsam.runtime.tables import TABLES, CodeTable, read_table
 
-AnyGrid = Grid | GroupedGrid | RowMaximumGrid | TableGrid
+AnyGrid = CodeGrid | GroupedGrid | RowMaximumCodes | CodeTable
 Description = Mapping[str, Any]
 Tensors = Callable[[str], np.ndarray]
 
 
-def _uniform(description: Description, tensors: Tensors) -> Grid:
+def _uniform(description: Description, tensors: Tensors) -> CodeGrid:
     scale, zero_point = tensors("scale"), tensors("zero_point")
-    return Grid(np.float32(scale[0]), int(zero_point[0]), int(description["bits"]))
+    return CodeGrid(np.float32(scale[0]), int(zero_point[0]), int(description["bits"]))
 
 
 def _grouped_uniform(description: Description, tensors: Tensors) -> GroupedGrid:
     pairs = zip(tensors("scale"), tensors("zero_point"), strict=True)
     bits = int(description["bits"])
-    grids = tuple(Grid(np.float32(scale), int(zero_point), bits) for scale, zero_point in pairs)
+    grids = tuple(CodeGrid(np.float32(scale), int(zero_point), bits) for scale, zero_point in pairs)
     return GroupedGrid(grids, tensors("group"))
 
 
-def _row_maximum(description: Description, tensors: Tensors) -> RowMaximumGrid:
-    return RowMaximumGrid(np.float32(tensors("scale")[0]), tensors("numerator"))
+def _row_maximum(description: Description, tensors: Tensors) -> RowMaximumCodes:
+    return RowMaximumCodes(np.float32(tensors("scale")[0]), tensors("numerator"))
 
 
 READERS: dict[str, Callable[[Description, Tensors], AnyGrid]] = {

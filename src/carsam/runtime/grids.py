@@ -9,7 +9,7 @@ from carsam.errors import UserError
 
 
 @dataclass(frozen=True)
-class Grid:
+class CodeGrid:
     """The uniform grid of one activation tensor: value(code) = (code - zero_point) * scale.
 
     Args:
@@ -57,7 +57,7 @@ class ColumnGrids:
         parts: grid and number of columns of each tensor, left to right.
     """
 
-    parts: tuple[tuple[Grid, int], ...] = field(default_factory=tuple)
+    parts: tuple[tuple[CodeGrid, int], ...] = field(default_factory=tuple)
 
     @cached_property
     def inverse_scale(self) -> np.ndarray:
@@ -91,7 +91,7 @@ class Codes:
     """A tensor as codes (any shape, uint8) and the grid they lie on."""
 
     array: np.ndarray
-    grid: Grid
+    grid: CodeGrid
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -111,7 +111,7 @@ class Sum:
 
     Args:
         values: (rows, columns) float32.
-        addend: (a divisor of rows, columns) float32, added again and again.
+        addend: (a divisor of rows, columns) float32, repeated over the rows.
     """
 
     values: np.ndarray

@@ -8,10 +8,10 @@ import numpy as np
 
 from carsam.errors import UserError
 from carsam.runtime import kernels
-from carsam.runtime.grids import Codes, ColumnGrids, Grid, Sum, Tensor, values_of
+from carsam.runtime.grids import CodeGrid, Codes, ColumnGrids, Sum, Tensor, values_of
 from carsam.runtime.layers import Linear
 from carsam.runtime.matrices import PackedMatrix
-from carsam.runtime.tables import TableGrid
+from carsam.runtime.tables import CodeTable
 
 
 @dataclass(frozen=True)
@@ -24,7 +24,7 @@ class ListedLinear(Linear):
         listed: the grid; `input`, for codes on a uniform grid, is None.
     """
 
-    listed: TableGrid
+    listed: CodeTable
 
     def at_zero(self, output: ColumnGrids | None) -> np.ndarray:
         """The result (1, N) for a row of zeros, which the grid may not hold."""
@@ -35,7 +35,7 @@ class ListedLinear(Linear):
         tensor: Tensor | Sum,
         activation: str | None,
         residual: np.ndarray | None,
-        output: Grid | ColumnGrids | None,
+        output: CodeGrid | ColumnGrids | None,
         into: np.ndarray | None = None,
     ) -> np.ndarray:
         rounded = kernels.round_to_table(values_of(tensor), self.listed)
@@ -55,7 +55,7 @@ class GroupedGrid:
         UserError: a column is in none of the groups.
     """
 
-    grids: tuple[Grid, ...]
+    grids: tuple[CodeGrid, ...]
     group: np.ndarray
 
     def __post_init__(self) -> None:
@@ -75,7 +75,7 @@ class GroupedGrid:
         scale = np.array([grid.scale for grid in self.grids], np.float32)[self.group]
         return (codes - self.column_grids.zero_point.astype(np.float32)) * scale
 
-    def columns(self) -> Iterator[tuple[np.ndarray, Grid]]:
+    def columns(self) -> Iterator[tuple[np.ndarray, CodeGrid]]:
         """Yield the columns of each group that has any, and their grid."""
         for number, grid in enumerate(self.grids):
             found = np.flatnonzero(self.group == number)
@@ -94,7 +94,7 @@ class GroupedLinear(Linear):
     grouped: GroupedGrid
 
     @cached_property
-    def _parts(self) -> tuple[tuple[np.ndarray, Grid, PackedMatrix], ...]:
+    def _parts(self) -> tuple[tuple[np.ndarray, CodeGrid, PackedMatrix], ...]:
         """Columns, grid and weight of each group."""
         assert isinstance(self.weight, PackedMatrix)
         codes = self.weight.codes()
@@ -109,7 +109,7 @@ class GroupedLinear(Linear):
         tensor: Tensor | Sum,
         activation: str | None,
         residual: np.ndarray | None,
-        output: Grid | ColumnGrids | None,
+        output: CodeGrid | ColumnGrids | None,
         into: np.ndarray | None = None,
     ) -> np.ndarray:
         codes = kernels.quantize(values_of(tensor), self.grouped.column_grids)

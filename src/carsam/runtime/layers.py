@@ -6,7 +6,7 @@ import numpy as np
 
 from carsam.runtime import kernels
 from carsam.runtime.geometry import RelativePositions, TokenMap
-from carsam.runtime.grids import Codes, ColumnGrids, Grid, Sum, Tensor, values_of
+from carsam.runtime.grids import CodeGrid, Codes, ColumnGrids, Sum, Tensor, values_of
 from carsam.runtime.matrices import PackedMatrix
 from carsam.runtime.softmax_grids import SoftmaxGrid
 
@@ -23,11 +23,13 @@ class Norm:
         """Normalise float32 `values` (..., channels), then apply an activation function."""
         return self._apply(values, activation, None)
 
-    def to_grid(self, values: np.ndarray, output: Grid | None) -> Tensor:
+    def to_grid(self, values: np.ndarray, output: CodeGrid | None) -> Tensor:
         """Normalise float32 `values` (..., channels); as codes if `output` is given."""
         return _on_grid(self._apply(values, None, output), output)
 
-    def _apply(self, values: np.ndarray, activation: str | None, output: Grid | None) -> np.ndarray:
+    def _apply(
+        self, values: np.ndarray, activation: str | None, output: CodeGrid | None
+    ) -> np.ndarray:
         rows = values.reshape(-1, values.shape[-1])
         result = kernels.layer_norm(rows, self.weight, self.bias, self.epsilon, activation, output)
         return result.reshape(values.shape)
@@ -45,7 +47,7 @@ class Linear:
 
     weight: PackedMatrix | np.ndarray
     bias: np.ndarray | None
-    input: Grid | None
+    input: CodeGrid | None
 
     def __call__(
         self,
@@ -56,13 +58,13 @@ class Linear:
     ) -> np.ndarray:
         """Apply to (M, K) values, or codes on `input`: (M, N) float32.
 
-        `residual` is (a divisor of M, N), added again and again. `into`, which may be the
+        `residual` is (a divisor of M, N), repeated over the rows. `into`, which may be the
         residual, gets the result.
         """
         return self._apply(tensor, activation, residual, None, into)
 
     def to_grid(
-        self, tensor: Tensor | Sum, output: Grid | None, activation: str | None = None
+        self, tensor: Tensor | Sum, output: CodeGrid | None, activation: str | None = None
     ) -> Tensor:
         """Apply to (M, K) values or codes; the result is codes if `output` is given."""
         return _on_grid(self._apply(tensor, activation, None, output), output)
@@ -104,7 +106,7 @@ class Linear:
         tensor: Tensor | Sum,
         activation: str | None,
         residual: np.ndarray | None,
-        output: Grid | ColumnGrids | None,
+        output: CodeGrid | ColumnGrids | None,
         into: np.ndarray | None = None,
     ) -> np.ndarray:
         tensor = _quantized(tensor, self.input)
@@ -120,7 +122,7 @@ class Linear:
         product: np.ndarray,
         activation: str | None,
         residual: np.ndarray | None,
-        output: Grid | ColumnGrids | None,
+        output: CodeGrid | ColumnGrids | None,
         into: np.ndarray | None,
     ) -> np.ndarray:
         """Turn a float32 product (M, N), which is overwritten, into the layer's result."""
@@ -140,15 +142,15 @@ class Linear:
 
 
 @dataclass(frozen=True)
-class AttentionProduct:
+class IntegerAttention:
     """softmax(scaling q k^T + relative positions) v with a grid, or none, per operand."""
 
     heads: int
     scaling: float
-    query: Grid | None = None
-    key: Grid | None = None
+    query: CodeGrid | None = None
+    key: CodeGrid | None = None
     probabilities: SoftmaxGrid | None = None
-    value: Grid | None = None
+    value: CodeGrid | None = None
     relative: RelativePositions | None = None
 
     def __call__(
@@ -157,7 +159,7 @@ class AttentionProduct:
         key: Tensor,
         value: Tensor,
         tokens: TokenMap,
-        output: Grid | None = None,
+        output: CodeGrid | None = None,
     ) -> Tensor:
         """Attend; operands are values, or codes on their grid, of shape (rows, channels)."""
         result = kernels.attention(
@@ -180,7 +182,7 @@ class AttentionProduct:
         return ColumnGrids(((self.query, columns), (self.key, columns), (self.value, columns)))
 
 
-def _quantized(tensor: Tensor | Sum, grid: Grid | None) -> Tensor:
+def _quantized(tensor: Tensor | Sum, grid: CodeGrid | None) -> Tensor:
     if isinstance(tensor, Codes):
         return tensor
     if grid is None:
@@ -190,5 +192,5 @@ def _quantized(tensor: Tensor | Sum, grid: Grid | None) -> Tensor:
     return Codes(kernels.quantize(tensor, grid), grid)
 
 
-def _on_grid(array: np.ndarray, grid: Grid | None) -> Tensor:
+def _on_grid(array: np.ndarray, grid: CodeGrid | None) -> Tensor:
     return array if grid is None else Codes(array, grid)

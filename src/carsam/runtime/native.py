@@ -10,11 +10,11 @@ from carsam import threads
 from carsam.runtime import reference, reference_attention
 from carsam.runtime.functions import LANES, LOG2_E
 from carsam.runtime.geometry import RelativePositions, TokenMap
-from carsam.runtime.grids import Codes, ColumnGrids, Grid, Tensor
+from carsam.runtime.grids import CodeGrid, Codes, ColumnGrids, Tensor
 from carsam.runtime.matrices import PackedMatrix, UpscalingWeights
-from carsam.runtime.softmax_grids import TOP, RowMaximumGrid, SoftmaxGrid
+from carsam.runtime.softmax_grids import TOP, RowMaximumCodes, SoftmaxGrid
 from carsam.runtime.sums import check_attention
-from carsam.runtime.tables import TableGrid
+from carsam.runtime.tables import CodeTable
 
 threads.add_pool(_kernels.set_threads)
 
@@ -25,11 +25,11 @@ ACTIVATION_NUMBERS = {None: 0, "relu": 1, "gelu": 2}
 
 
 def quantize(
-    values: np.ndarray, grid: Grid | ColumnGrids, addend: np.ndarray | None = None
+    values: np.ndarray, grid: CodeGrid | ColumnGrids, addend: np.ndarray | None = None
 ) -> np.ndarray:
     """See `carsam.runtime.reference.quantize`."""
     codes = empty(values.shape, np.uint8)
-    single, per_column = (grid, None) if isinstance(grid, Grid) else (None, grid)
+    single, per_column = (grid, None) if isinstance(grid, CodeGrid) else (None, grid)
     inverse_scale, zero, highest = _column_grids(per_column, values.shape[1])
     _kernels.quantize(
         _contiguous(values),
@@ -43,7 +43,7 @@ def quantize(
     return codes
 
 
-def round_to_table(numbers: np.ndarray, table: TableGrid) -> np.ndarray:
+def round_to_table(numbers: np.ndarray, table: CodeTable) -> np.ndarray:
     """See `carsam.runtime.reference.round_to_table`."""
     result = empty(numbers.shape)
     _kernels.round_to_table(_contiguous(numbers), table.padded, result)
@@ -65,7 +65,7 @@ def layer_norm(
     bias: np.ndarray,
     epsilon: float,
     activation: str | None = None,
-    output: Grid | None = None,
+    output: CodeGrid | None = None,
 ) -> np.ndarray:
     """See `carsam.runtime.reference.layer_norm`."""
     floats, codes = _result(values.shape, output)
@@ -103,7 +103,7 @@ def linear(
     bias: np.ndarray | None = None,
     activation: str | None = None,
     residual: np.ndarray | None = None,
-    output: Grid | ColumnGrids | None = None,
+    output: CodeGrid | ColumnGrids | None = None,
     into: np.ndarray | None = None,
 ) -> np.ndarray:
     """See `carsam.runtime.reference.linear`."""
@@ -142,7 +142,7 @@ def attention(
     scaling: float,
     probabilities: SoftmaxGrid | None,
     relative: RelativePositions | None = None,
-    output: Grid | None = None,
+    output: CodeGrid | None = None,
 ) -> np.ndarray:
     """See `carsam.runtime.reference_attention.attention`, which also does float operands."""
     if not (
@@ -223,7 +223,7 @@ def empty(shape: tuple[int, ...], dtype: DTypeLike = np.float32) -> np.ndarray:
     return _kernels.empty(size).view(dtype).reshape(shape)
 
 
-def _grid(grid: Grid) -> tuple[float, float, int, int]:
+def _grid(grid: CodeGrid) -> tuple[float, float, int, int]:
     return float(grid.scale), float(grid.inverse_scale), grid.zero_point, grid.maximum
 
 
@@ -233,15 +233,15 @@ def _softmax_grid(
     tuple[float, float, int, int], np.ndarray | None, tuple[np.ndarray, np.ndarray, int] | None
 ]:
     """Scale, inverse, zero point and highest code; numerators; values, middles and bits."""
-    if isinstance(grid, Grid):
+    if isinstance(grid, CodeGrid):
         return _grid(grid), None, None
-    if isinstance(grid, RowMaximumGrid):
+    if isinstance(grid, RowMaximumCodes):
         return (1.0, float(grid.factor), 0, TOP), grid.numerators, None
     return (1.0, 1.0, 0, (1 << grid.bits) - 1), None, grid.padded
 
 
 def _column_grids(
-    grid: Grid | ColumnGrids | None, columns: int
+    grid: CodeGrid | ColumnGrids | None, columns: int
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray] | tuple[None, None, None]:
     """Inverse scale, zero point and highest code of every column, as padded float32."""
     if grid is None:
@@ -269,7 +269,7 @@ def _contiguous(values: np.ndarray) -> np.ndarray:
 
 
 def _result(
-    shape: tuple[int, ...], output: Grid | ColumnGrids | None, into: np.ndarray | None = None
+    shape: tuple[int, ...], output: CodeGrid | ColumnGrids | None, into: np.ndarray | None = None
 ) -> tuple[np.ndarray | None, np.ndarray | None]:
     """An array for float results or one for codes: `into` if it is given."""
     if into is None:

@@ -4,11 +4,11 @@ import numpy as np
 from numpy.typing import DTypeLike
 
 from carsam.runtime.functions import ACTIVATIONS, lane_sum
-from carsam.runtime.grids import Codes, ColumnGrids, Grid
+from carsam.runtime.grids import CodeGrid, Codes, ColumnGrids
 from carsam.runtime.matrices import PackedMatrix, UpscalingWeights, integer_product
 from carsam.runtime.patches import unfold_patches
 from carsam.runtime.sums import MOST_COLUMNS
-from carsam.runtime.tables import TableGrid
+from carsam.runtime.tables import CodeTable
 
 ROWS_AT_ONCE = 64
 """Rows of float64 numbers that exist at a time."""
@@ -20,13 +20,13 @@ def empty(shape: tuple[int, ...], dtype: DTypeLike = np.float32) -> np.ndarray:
 
 
 def quantize(
-    values: np.ndarray, grid: Grid | ColumnGrids, addend: np.ndarray | None = None
+    values: np.ndarray, grid: CodeGrid | ColumnGrids, addend: np.ndarray | None = None
 ) -> np.ndarray:
     """Return the codes (uint8) of float32 `values`: clamp(rint(value / scale) + zero_point).
 
     Args:
         values: (rows, columns).
-        addend: (a divisor of rows, columns) float32, added first, again and again.
+        addend: (a divisor of rows, columns) float32, repeated over the rows, added first.
     """
     if addend is not None:
         values = values + _repeated(addend, len(values))
@@ -35,7 +35,7 @@ def quantize(
     return (np.clip(scaled, -zero, grid.maximum - zero) + zero).astype(np.uint8)
 
 
-def round_to_table(numbers: np.ndarray, table: TableGrid) -> np.ndarray:
+def round_to_table(numbers: np.ndarray, table: CodeTable) -> np.ndarray:
     """Return float32 `numbers` (rows, columns), each replaced by the nearest value of a table."""
     return table.values[table.codes(numbers)]
 
@@ -66,7 +66,7 @@ def layer_norm(
     bias: np.ndarray,
     epsilon: float,
     activation: str | None = None,
-    output: Grid | None = None,
+    output: CodeGrid | None = None,
 ) -> np.ndarray:
     """Normalise the rows of (rows, columns) float32 `values`; as codes if `output` is given."""
     columns = np.float32(values.shape[1])
@@ -92,7 +92,7 @@ def activate(
         values: (M, N) float32.
         bias: (N,) float32.
         activation: key of `carsam.runtime.functions.ACTIVATIONS`.
-        residual: (a divisor of M, N) float32, added again and again.
+        residual: (a divisor of M, N) float32, repeated over the rows.
         into: array for the result; may be the values or the residual.
     """
     result = values if bias is None else values + bias
@@ -119,7 +119,7 @@ def linear(
     bias: np.ndarray | None = None,
     activation: str | None = None,
     residual: np.ndarray | None = None,
-    output: Grid | ColumnGrids | None = None,
+    output: CodeGrid | ColumnGrids | None = None,
     into: np.ndarray | None = None,
 ) -> np.ndarray:
     """Multiply codes by packed weights in integers: activation(x W^T + bias) + residual.
@@ -133,7 +133,7 @@ def linear(
         weight: (N, K).
         bias: (N,) float32.
         activation: key of `carsam.runtime.functions.ACTIVATIONS`.
-        residual: (a divisor of M, N) float32, added again and again.
+        residual: (a divisor of M, N) float32, repeated over the rows.
         output: grid of the result; float32 without.
         into: array for the result; may be the residual.
 
@@ -161,7 +161,7 @@ def upscaled_masks(image: np.ndarray, kernels: np.ndarray, weights: UpscalingWei
     """Upscale image tokens four times and multiply every pixel by each mask's kernel.
 
     Two transposed convolutions of side and stride 2 make 4 x 4 pixels of every token. The only
-    operator whose float products are rounded as the machine likes: to 1e-6 of their magnitude.
+    operator whose float products are rounded as the machine does it: to 1e-6 of their magnitude.
 
     Args:
         image: (P, size * size, C) float32.
@@ -206,5 +206,5 @@ def _into(result: np.ndarray, into: np.ndarray | None) -> np.ndarray:
 
 
 def _repeated(rows: np.ndarray, count: int) -> np.ndarray:
-    """`rows` again and again until there are `count`."""
+    """`rows` repeated until there are `count`."""
     return rows if len(rows) == count else np.tile(rows, (count // len(rows), 1))

@@ -4,14 +4,14 @@ import numpy as np
 
 from carsam.runtime.functions import LANES, LOG2_E, exp2, lane_sum
 from carsam.runtime.geometry import RelativePositions, TokenMap
-from carsam.runtime.grids import Codes, Grid, Tensor, values_of
+from carsam.runtime.grids import CodeGrid, Codes, Tensor, values_of
 from carsam.runtime.matrices import integer_product
 from carsam.runtime.reference import quantize
-from carsam.runtime.softmax_grids import TOP, RowMaximumGrid, SoftmaxGrid
+from carsam.runtime.softmax_grids import TOP, RowMaximumCodes, SoftmaxGrid
 from carsam.runtime.sums import check_attention, grid_of
-from carsam.runtime.tables import TableGrid
+from carsam.runtime.tables import CodeTable
 
-INTEGERS = Grid(np.float32(1), 0, 8)
+INTEGERS = CodeGrid(np.float32(1), 0, 8)
 """Of codes that stand for themselves."""
 
 QUERY_BLOCK = 256
@@ -27,7 +27,7 @@ def attention(
     scaling: float,
     probabilities: SoftmaxGrid | None,
     relative: RelativePositions | None = None,
-    output: Grid | None = None,
+    output: CodeGrid | None = None,
 ) -> np.ndarray:
     """softmax(scaling * q k^T + relative positions) v, per head and group of tokens.
 
@@ -120,10 +120,10 @@ def _attended(
         row_length: of the image's rows that the keys make up; 0 without.
         grid: of the probabilities.
     """
-    if isinstance(grid, RowMaximumGrid):
+    if isinstance(grid, RowMaximumCodes):
         return _relative_product(powers, values, grid)
     total = _row_sums(powers, row_length)
-    if not isinstance(grid, Grid):
+    if not isinstance(grid, CodeGrid):
         shares = powers * (np.float32(1) / total)
         return (
             _scaled_product(shares, values, 1.0)
@@ -143,7 +143,7 @@ def _row_sums(powers: np.ndarray, row_length: int) -> np.ndarray:
     return lane_sum(padded.reshape(len(powers), -1))[:, None]
 
 
-def _relative_product(powers: np.ndarray, values: Tensor, grid: RowMaximumGrid) -> np.ndarray:
+def _relative_product(powers: np.ndarray, values: Tensor, grid: RowMaximumCodes) -> np.ndarray:
     """sum_j n_j v_j / sum_j n_j, n_j being the numerator of the power j."""
     steps = np.rint(np.minimum(powers * grid.factor, np.float32(TOP))).astype(np.uint8)
     numerators = grid.numerators[steps]
@@ -153,7 +153,7 @@ def _relative_product(powers: np.ndarray, values: Tensor, grid: RowMaximumGrid) 
     return _integers(Codes(numerators, INTEGERS), values) * (np.float32(values.grid.scale) / sums)
 
 
-def _listed_product(shares: np.ndarray, values: Tensor, grid: TableGrid) -> np.ndarray:
+def _listed_product(shares: np.ndarray, values: Tensor, grid: CodeTable) -> np.ndarray:
     """sum_j p_j v_j, p_j being the listed value nearest to share j.
 
     Value codes are added up in integers for every code of the shares, then weighed in float64, so

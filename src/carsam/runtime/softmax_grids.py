@@ -6,15 +6,15 @@ from functools import cached_property
 import numpy as np
 
 from carsam.errors import UserError
-from carsam.runtime.grids import Grid
-from carsam.runtime.tables import TableGrid
+from carsam.runtime.grids import CodeGrid
+from carsam.runtime.tables import CodeTable
 
 TOP = 255
 """The largest numerator."""
 
 
 @dataclass(frozen=True)
-class RowMaximumGrid:
+class RowMaximumCodes:
     """Probabilities relative to their row's largest; see `carsam.grids.row_maximum`.
 
     Args:
@@ -54,5 +54,5 @@ class RowMaximumGrid:
         return self.numerator[np.searchsorted(middles, 2 * np.arange(TOP + 1))]
 
 
-SoftmaxGrid = Grid | RowMaximumGrid | TableGrid
+SoftmaxGrid = CodeGrid | RowMaximumCodes | CodeTable
 """What probabilities may lie on."""

@@ -1,9 +1,9 @@
 """How many products of codes the 32-bit sums of the kernels hold."""
 
 from carsam.errors import UnsupportedError
-from carsam.runtime.grids import Codes, Grid, Tensor
-from carsam.runtime.softmax_grids import RowMaximumGrid, SoftmaxGrid
-from carsam.runtime.tables import TableGrid
+from carsam.runtime.grids import CodeGrid, Codes, Tensor
+from carsam.runtime.softmax_grids import RowMaximumCodes, SoftmaxGrid
+from carsam.runtime.tables import CodeTable
 
 LARGEST_SUM = (1 << 31) - 1
 
@@ -22,10 +22,10 @@ def most_products(left_bits: int, right_bits: int) -> int:
 
 
 def check_attention(
-    query: Grid | None,
-    key: Grid | None,
+    query: CodeGrid | None,
+    key: CodeGrid | None,
     probabilities: SoftmaxGrid | None,
-    value: Grid | None,
+    value: CodeGrid | None,
     head_dim: int,
     keys: int,
     name: str = "An attention",
@@ -49,7 +49,7 @@ def check_attention(
         _check(name, keys, "keys", left, (value.bits, "value"))
 
 
-def grid_of(tensor: Tensor) -> Grid | None:
+def grid_of(tensor: Tensor) -> CodeGrid | None:
     """Return the grid of a tensor of codes, None for values."""
     return tensor.grid if isinstance(tensor, Codes) else None
 
@@ -66,6 +66,6 @@ def _check(name: str, count: int, what: str, left: tuple[int, str], right: tuple
 
 def _bits(probabilities: SoftmaxGrid) -> int:
     """Return the bits of what values are multiplied by in integers."""
-    if isinstance(probabilities, TableGrid):
+    if isinstance(probabilities, CodeTable):
         return 1  # the values of each listed probability are added up apart
-    return 8 if isinstance(probabilities, RowMaximumGrid) else probabilities.bits
+    return 8 if isinstance(probabilities, RowMaximumCodes) else probabilities.bits

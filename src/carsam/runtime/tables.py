@@ -11,7 +11,7 @@ from carsam.errors import UserError
 
 
 @dataclass(frozen=True)
-class TableGrid:
+class CodeTable:
     """A grid of listed values; a number is rounded to the nearest, halfway to the lower.
 
     Args:
@@ -52,7 +52,7 @@ class TableGrid:
         return np.searchsorted(self.middles, numbers).astype(np.uint8)
 
 
-def read_table(description: Mapping[str, Any], tensors: Callable[[str], np.ndarray]) -> TableGrid:
+def read_table(description: Mapping[str, Any], tensors: Callable[[str], np.ndarray]) -> CodeTable:
     """Build the grid of a manifest's entry.
 
     Args:
@@ -60,7 +60,7 @@ def read_table(description: Mapping[str, Any], tensors: Callable[[str], np.ndarr
         tensors: returns the grid's tensor of a name, such as `scale`.
     """
     bits = int(description["bits"])
-    return TableGrid(TABLES[description["grid"]](bits, description, tensors), bits)
+    return CodeTable(TABLES[description["grid"]](bits, description, tensors), bits)
 
 
 def _log2(bits: int, settings: Mapping[str, Any], tensors: Callable) -> np.ndarray:

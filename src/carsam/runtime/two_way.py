@@ -8,7 +8,7 @@ import numpy as np
 
 from carsam.runtime.geometry import TokenMap
 from carsam.runtime.grids import Sum
-from carsam.runtime.layers import AttentionProduct, Linear, Norm
+from carsam.runtime.layers import IntegerAttention, Linear, Norm
 from carsam.runtime.weights import Weights, activation_name
 
 FINAL_NORM_EPSILON = 1e-5
@@ -62,7 +62,7 @@ class DecoderAttention:
     query: Linear
     key: Linear
     value: Linear
-    product: AttentionProduct
+    product: IntegerAttention
     output: Linear
 
     def __call__(

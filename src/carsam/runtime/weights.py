@@ -11,13 +11,13 @@ from carsam.formats.checkpoint import Checkpoint
 from carsam.runtime.functions import ACTIVATIONS
 from carsam.runtime.geometry import RelativePositions
 from carsam.runtime.grid_readers import READERS
-from carsam.runtime.grids import Grid
+from carsam.runtime.grids import CodeGrid
 from carsam.runtime.input_grids import GroupedGrid, GroupedLinear, ListedLinear
-from carsam.runtime.layers import AttentionProduct, Linear, Norm
+from carsam.runtime.layers import IntegerAttention, Linear, Norm
 from carsam.runtime.matrices import PackedMatrix
 from carsam.runtime.softmax_grids import SoftmaxGrid
 from carsam.runtime.sums import MOST_COLUMNS, check_attention
-from carsam.runtime.tables import TableGrid
+from carsam.runtime.tables import CodeTable
 
 
 @dataclass(frozen=True)
@@ -48,11 +48,11 @@ class Weights:
     def linear(self, path: str, columns: int, rows: int) -> Linear:
         """A fully connected layer, or a convolution of side 1."""
         weight, bias = self._matrix(path, columns), self._bias(path)
-        grid = self._grid(path, "input", Grid | TableGrid | GroupedGrid)
+        grid = self._grid(path, "input", CodeGrid | CodeTable | GroupedGrid)
         if isinstance(grid, GroupedGrid):
             layer: Linear = GroupedLinear(weight, bias, None, grid)
             self._check_groups(path, grid, columns)
-        elif isinstance(grid, TableGrid):
+        elif isinstance(grid, CodeTable):
             layer = ListedLinear(weight, bias, None, grid)
         else:
             layer = Linear(weight, bias, grid)
@@ -97,13 +97,13 @@ class Weights:
         head_dim: int,
         keys: int,
         relative: RelativePositions | None = None,
-    ) -> AttentionProduct:
+    ) -> IntegerAttention:
         """The two products of an attention module whose queries attend to so many keys, or more."""
         query, key, value = (self.grid(path, operand) for operand in ("query", "key", "value"))
         probabilities = self._grid(path, "probabilities", SoftmaxGrid)
         check_attention(query, key, probabilities, value, head_dim, keys, path)
         scaling = head_dim**-0.5
-        return AttentionProduct(heads, scaling, query, key, probabilities, value, relative)
+        return IntegerAttention(heads, scaling, query, key, probabilities, value, relative)
 
     def relative_positions(self, path: str, size: int, head_dim: int) -> RelativePositions:
         """The decomposed relative positions of a vision attention over size x size tokens."""
@@ -112,9 +112,9 @@ class Weights:
             self.tensor(f"{path}.rel_pos_w", 2 * size - 1, head_dim),
         )
 
-    def grid(self, path: str, operand: str) -> Grid | None:
+    def grid(self, path: str, operand: str) -> CodeGrid | None:
         """The uniform grid of an activation, None where it stays float."""
-        found: Grid | None = self._grid(path, operand, Grid)
+        found: CodeGrid | None = self._grid(path, operand, CodeGrid)
         return found
 
     def _grid(self, path: str, operand: str, kinds: Any) -> Any:

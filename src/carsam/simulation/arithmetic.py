@@ -2,7 +2,7 @@
 
 `carsam.runtime.functions` defines the same functions in numpy. Each is written as single IEEE
 operations in a fixed order, so that a simulation made of them gives the native engine's bits: one
-value that is rounded to the other of two neighbouring codes would spread over the whole image.
+value that gets the other of two neighbouring codes would change the whole image.
 """
 
 import numpy as np
@@ -66,7 +66,7 @@ def layer_norm(values: Tensor, weight: Tensor, bias: Tensor, epsilon: float) -> 
     rows = values.reshape(-1, values.shape[-1])
     result = torch.empty_like(rows)
     at_once = max(1, ELEMENTS_AT_ONCE // rows.shape[1])
-    columns = rows.new_tensor(rows.shape[1])  # a tensor: a number may be divided by otherwise
+    columns = rows.new_tensor(rows.shape[1])  # a tensor: numbers may be divided by differently
     for x, target in zip(rows.split(at_once), result.split(at_once), strict=True):
         mean = lane_sum(x[:, None]) / columns
         centred = torch.sub(x, mean, out=target)

@@ -59,7 +59,7 @@ class Gelu(nn.Module):
         return arithmetic.gelu(values)
 
 
-class PositionalEncoding(nn.Module):
+class ExactPositionalEncoding(nn.Module):
     """Random Fourier features of coordinates, computed in float64 and rounded at the end."""
 
     def __init__(self, encoding: nn.Module) -> None:
@@ -79,6 +79,6 @@ class PositionalEncoding(nn.Module):
 REPLACEMENTS: dict[Any, Callable[[Any], nn.Module]] = {
     nn.LayerNorm: LayerNorm,
     (nn.GELU, GELUActivation): lambda _: Gelu(),
-    (SamPositionalEmbedding, SamHQPositionalEmbedding): PositionalEncoding,
+    (SamPositionalEmbedding, SamHQPositionalEmbedding): ExactPositionalEncoding,
 }
 """What takes the place of which modules."""

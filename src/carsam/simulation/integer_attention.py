@@ -35,7 +35,7 @@ class OperandGrids:
         return exact_type(head_dim * self.query.largest_step * self.key.largest_step)
 
     def output_type(self, keys: int) -> torch.dtype:
-        """A type that holds all sums over the keys, or sums of listed values without a trace."""
+        """A type in which sums over the keys are exact, or of listed values nearly so."""
         if isinstance(self.probabilities, RowMaximumGrid):
             return exact_type(keys * TOP * self.value.largest_step)
         if isinstance(self.probabilities, TableGrid):

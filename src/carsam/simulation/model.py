@@ -149,7 +149,7 @@ def from_checkpoint(checkpoint: Checkpoint) -> QuantizedModel:
     parameters: dict[str, Tensor] = {}
     for path, description in manifest["sites"].items():
         if path not in sites:
-            raise UserError(f"The checkpoint has a site {path} that its model has not.")
+            raise UserError(f"The checkpoint has a site {path} that its model lacks.")
         if description["weight"] is not None:
             parameters[f"{path}.weight"] = _load_weight_(module, sites[path], description, tensors)
         for operand, grid in description["operands"].items():

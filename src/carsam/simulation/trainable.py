@@ -161,7 +161,7 @@ def trainable_scales(
         finally:
             for site, trained in rows.items():
                 slots.layer(model, site).weight_grid = trained.fixed()
-                _settle_weight_(model, site)
+                _fix_weight_(model, site)
 
 
 @contextmanager
@@ -191,7 +191,7 @@ def trainable(
         finally:
             for site, rounding in roundings.items():
                 rounding.hard = True
-                _settle_weight_(model, site)
+                _fix_weight_(model, site)
 
 
 @contextmanager
@@ -213,7 +213,7 @@ def _learned_grids(
             slots.set_quantizer_(model, site, operand, trained.fixed())
 
 
-def _settle_weight_(model: Any, site: Site) -> None:
+def _fix_weight_(model: Any, site: Site) -> None:
     """Make a parametrized weight an ordinary one of its present values."""
     layer = slots.layer(model, site).layer
     with torch.no_grad():

@@ -12,7 +12,7 @@ from carsam.simulation.float_parts import reproduce_
 from carsam.simulation.layers import QuantizedLayer
 
 VISION_ATTENTIONS: tuple[type[nn.Module], ...] = (SamVisionAttention, SamHQVisionAttention)
-"""Attentions that never ask transformers' registry how to multiply, so they are replaced whole."""
+"""Attentions that never ask transformers' registry how to multiply; they are replaced wholly."""
 
 
 def wrap_(family: Family, model: Any) -> None:

@@ -18,7 +18,7 @@ from carsam.formats.checkpoint import read_checkpoint
 from carsam.formats.folders import whole_folder
 
 ONNX_VERSION = 20
-"""The first version of ONNX's operators that has GELU whole."""
+"""The first version of ONNX's operators in which GELU is one operator."""
 
 
 def build(run: str | Path, folder: Path, formats: Sequence[str]) -> None:

@@ -1,4 +1,4 @@
-"""Inputs that peers calibrate on. Ranges decide accuracy, which is not measured, not speed."""
+"""Inputs to calibrate other runtimes on. Ranges decide accuracy, which is not measured here."""
 
 from collections.abc import Mapping, Sequence
 

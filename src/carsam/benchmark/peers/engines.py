@@ -1,4 +1,4 @@
-"""Other runtimes behind the engine interface. Each imports its package when it opens a model."""
+"""Other runtimes as engines. Each imports its package when it opens a model."""
 
 from collections.abc import Callable, Sequence
 from pathlib import Path

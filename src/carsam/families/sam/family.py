@@ -7,11 +7,12 @@ import torch
 from torch import Tensor
 
 from carsam.families.base import NormBefore, Site, Stage, State
-from carsam.families.sam.modules import MaskDecoder
+from carsam.families.sam.modules import SamMaskDecoder
 from carsam.families.sam.sites import decoder_sites, encoder_sites, prompt_sites
 from carsam.families.sam.stages import encoder_stages, image_offset, two_way_stages
 
 MASKS = ("masks", "ious")
+PROMPTS = ("points", "labels", "boxes")
 NECK_NORM = NormBefore("vision_encoder.neck.layer_norm1", "vision_encoder.neck.conv2", False)
 
 
@@ -49,12 +50,13 @@ class SamFamily:
 
     def output_tokens(self, model: Any) -> Tensor:
         """Return the decoder's own tokens (5, C): IoU, then one per mask."""
-        decoder: MaskDecoder = model.mask_decoder
+        decoder: SamMaskDecoder = model.mask_decoder
         return torch.cat([decoder.iou_token.weight, decoder.mask_tokens.weight])
 
-    def start(self, pixels: Tensor, boxes: Tensor) -> State:
+    def start(self, pixels: Tensor, boxes: Tensor | None = None, **prompts: Tensor) -> State:
         """Return the state before the first stage."""
-        return {"hidden": pixels, "boxes": boxes}
+        given = prompts if boxes is None else {"boxes": boxes, **prompts}
+        return {"hidden": pixels, **given}
 
     def encode(self, model: Any, pixels: Tensor) -> tuple[Tensor, ...]:
         """Return the embedding of pixels (1, 3, S, S): (1, C, h, w)."""
@@ -81,12 +83,13 @@ def _run_neck(model: Any, state: State) -> State:
 
 
 def _run_prompt_encoder(output_tokens: Tensor, model: Any, state: State) -> State:
-    """Turn the embedding and the boxes into the two-way transformer's inputs.
+    """Turn the embedding and the prompts into the two-way transformer's inputs.
 
     The image tokens are kept once, (1, 1, h * w, C), for all P prompts: the first block computes
     their keys and values once and broadcasts them.
     """
-    sparse, dense = model.get_prompt_embeddings(input_boxes=state["boxes"])
+    prompts = {f"input_{name}": state[name] for name in PROMPTS if name in state}
+    sparse, dense = model.get_prompt_embeddings(**prompts)
     tokens = torch.cat([output_tokens.expand(*sparse.shape[:2], -1, -1), sparse], dim=2)
     positions = model.get_image_wide_positional_embeddings()
     return {
@@ -99,7 +102,7 @@ def _run_prompt_encoder(output_tokens: Tensor, model: Any, state: State) -> Stat
 
 def _run_mask_head(model: Any, state: State) -> State:
     """Return the logits (P, masks, 4h, 4w) and the predicted IoUs (P, masks)."""
-    decoder: MaskDecoder = model.mask_decoder
+    decoder: SamMaskDecoder = model.mask_decoder
     tokens, image = state["tokens"][0], state["image"][:, 0]  # (P, 7, C), (P, h * w, C)
     side = model.prompt_encoder.image_embedding_size
     image = image.transpose(1, 2).reshape(len(image), -1, *side)

@@ -11,20 +11,20 @@ from torch import Tensor
 Layer = Callable[..., Tensor]
 
 
-class VisionAttention(Protocol):
-    """`SamVisionAttention`."""
+class SamVisionAttention(Protocol):
+    """Attention within windows or over the whole image."""
 
     use_rel_pos: bool
 
     def __call__(self, hidden_states: Tensor) -> tuple[Tensor, Any]: ...
 
 
-class VisionBlock(Protocol):
-    """`SamVisionLayer`; a window size of 0 is global attention."""
+class SamVisionLayer(Protocol):
+    """A block of the encoder; a window size of 0 is global attention."""
 
     layer_norm1: Layer
     layer_norm2: Layer
-    attn: VisionAttention
+    attn: SamVisionAttention
     mlp: Layer
     window_size: int
 
@@ -41,18 +41,18 @@ class VisionBlock(Protocol):
     ) -> Tensor: ...
 
 
-class Attention(Protocol):
-    """`SamAttention`."""
+class SamAttention(Protocol):
+    """An attention of the two-way transformer."""
 
     def __call__(self, query: Tensor, key: Tensor, value: Tensor) -> tuple[Tensor, Any]: ...
 
 
-class TwoWayBlock(Protocol):
-    """`SamTwoWayAttentionBlock`."""
+class SamTwoWayAttentionBlock(Protocol):
+    """A block of the two-way transformer."""
 
-    self_attn: Attention
-    cross_attn_token_to_image: Attention
-    cross_attn_image_to_token: Attention
+    self_attn: SamAttention
+    cross_attn_token_to_image: SamAttention
+    cross_attn_image_to_token: SamAttention
     mlp: Layer
     layer_norm1: Layer
     layer_norm2: Layer
@@ -61,31 +61,31 @@ class TwoWayBlock(Protocol):
     skip_first_layer_pe: bool
 
 
-class TwoWayTransformer(Protocol):
-    """`SamTwoWayTransformer`."""
+class SamTwoWayTransformer(Protocol):
+    """Blocks, then a last attention of the tokens to the image."""
 
-    layers: Sequence[TwoWayBlock]
-    final_attn_token_to_image: Attention
+    layers: Sequence[SamTwoWayAttentionBlock]
+    final_attn_token_to_image: SamAttention
     layer_norm_final_attn: Layer
 
 
-class Head(Protocol):
-    """`SamFeedForward`."""
+class SamFeedForward(Protocol):
+    """A hypernetwork, or the head that predicts IoUs."""
 
     layers: Sequence[Any]
 
     def __call__(self, hidden_states: Tensor) -> Tensor: ...
 
 
-class MaskDecoder(Protocol):
-    """`SamMaskDecoder`."""
+class SamMaskDecoder(Protocol):
+    """The two-way transformer and the mask head."""
 
-    transformer: TwoWayTransformer
+    transformer: SamTwoWayTransformer
     iou_token: Any
     mask_tokens: Any
     activation: Layer
     upscale_conv1: Layer
     upscale_conv2: Layer
     upscale_layer_norm: Layer
-    output_hypernetworks_mlps: Sequence[Head]
-    iou_prediction_head: Head
+    output_hypernetworks_mlps: Sequence[SamFeedForward]
+    iou_prediction_head: SamFeedForward

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from carsam.families.base import AttentionLayers, Site, SiteType
-from carsam.families.sam.modules import Head, MaskDecoder, VisionBlock
+from carsam.families.sam.modules import SamFeedForward, SamMaskDecoder, SamVisionLayer
 
 PROJECTIONS = ("q_proj", "k_proj", "v_proj", "out_proj")
 CROSS_ATTENTIONS = ("cross_attn_token_to_image", "cross_attn_image_to_token")
@@ -13,7 +13,7 @@ CROSS_ATTENTIONS = ("cross_attn_token_to_image", "cross_attn_image_to_token")
 def encoder_sites(model: Any) -> Iterator[Site]:
     """Yield the sites of patch embedding, blocks and neck."""
     yield Site("vision_encoder.patch_embed.projection", "encoder.patch_embedding", SiteType.CONV)
-    layers: list[VisionBlock] = model.vision_encoder.layers
+    layers: list[SamVisionLayer] = model.vision_encoder.layers
     for index, layer in enumerate(layers):
         path = f"vision_encoder.layers.{index}"
         span = "window" if layer.window_size > 0 else "global"
@@ -34,7 +34,7 @@ def encoder_sites(model: Any) -> Iterator[Site]:
 
 def decoder_sites(model: Any) -> Iterator[Site]:
     """Yield the sites of the two-way transformer and of the mask head."""
-    decoder: MaskDecoder = model.mask_decoder
+    decoder: SamMaskDecoder = model.mask_decoder
     for index in range(len(decoder.transformer.layers)):
         path = f"mask_decoder.transformer.layers.{index}"
         yield from _attention_sites(f"{path}.self_attn", "decoder.self_attention")
@@ -62,7 +62,7 @@ def _attention_sites(path: str, kind: str) -> Iterator[Site]:
     yield Site(output, kind, SiteType.LINEAR)
 
 
-def _head_sites(path: str, head: Head, kind: str) -> Iterator[Site]:
+def _head_sites(path: str, head: SamFeedForward, kind: str) -> Iterator[Site]:
     yield Site(f"{path}.proj_in", kind, SiteType.LINEAR)
     for index in range(len(head.layers)):
         yield Site(f"{path}.layers.{index}", kind, SiteType.LINEAR)

@@ -11,7 +11,12 @@ from typing import Any
 from torch import Tensor
 
 from carsam.families.base import NormBefore, Role, SharedOffset, Stage, State
-from carsam.families.sam.modules import Attention, TwoWayBlock, TwoWayTransformer, VisionBlock
+from carsam.families.sam.modules import (
+    SamAttention,
+    SamTwoWayAttentionBlock,
+    SamTwoWayTransformer,
+    SamVisionLayer,
+)
 
 
 def encoder_stages(model: Any) -> Iterator[Stage]:
@@ -87,7 +92,7 @@ def _image_offset(names: tuple[str, ...], index: int) -> SharedOffset:
 
 
 def _run_encoder_attention(model: Any, state: State, block: str) -> State:
-    layer: VisionBlock = model.get_submodule(block)
+    layer: SamVisionLayer = model.get_submodule(block)
     hidden = state["hidden"]
     attended = layer.layer_norm1(hidden)
     if layer.window_size > 0:
@@ -101,13 +106,13 @@ def _run_encoder_attention(model: Any, state: State, block: str) -> State:
 
 
 def _run_encoder_mlp(model: Any, state: State, block: str) -> State:
-    layer: VisionBlock = model.get_submodule(block)
+    layer: SamVisionLayer = model.get_submodule(block)
     hidden = state["hidden"]
     return {**state, "hidden": hidden + layer.mlp(layer.layer_norm2(hidden))}
 
 
 def _run_self_attention(model: Any, state: State, block: str) -> State:
-    layer: TwoWayBlock = model.get_submodule(block)
+    layer: SamTwoWayAttentionBlock = model.get_submodule(block)
     tokens = state["tokens"]
     if layer.skip_first_layer_pe:  # the first block replaces the tokens, without a residual
         tokens, _ = layer.self_attn(query=tokens, key=tokens, value=tokens)
@@ -119,19 +124,19 @@ def _run_self_attention(model: Any, state: State, block: str) -> State:
 
 
 def _run_token_to_image(model: Any, state: State, block: str) -> State:
-    layer: TwoWayBlock = model.get_submodule(block)
+    layer: SamTwoWayAttentionBlock = model.get_submodule(block)
     attended = _attend_to_image(layer.cross_attn_token_to_image, state)
     return {**state, "tokens": layer.layer_norm2(state["tokens"] + attended)}
 
 
 def _run_decoder_mlp(model: Any, state: State, block: str) -> State:
-    layer: TwoWayBlock = model.get_submodule(block)
+    layer: SamTwoWayAttentionBlock = model.get_submodule(block)
     tokens = state["tokens"]
     return {**state, "tokens": layer.layer_norm3(tokens + layer.mlp(tokens))}
 
 
 def _run_image_to_token(model: Any, state: State, block: str) -> State:
-    layer: TwoWayBlock = model.get_submodule(block)
+    layer: SamTwoWayAttentionBlock = model.get_submodule(block)
     image = state["image"]
     attended, _ = layer.cross_attn_image_to_token(
         query=image + state["image_positions"],
@@ -142,13 +147,13 @@ def _run_image_to_token(model: Any, state: State, block: str) -> State:
 
 
 def _run_final_attention(model: Any, state: State) -> State:
-    transformer: TwoWayTransformer = model.mask_decoder.transformer
+    transformer: SamTwoWayTransformer = model.mask_decoder.transformer
     attended = _attend_to_image(transformer.final_attn_token_to_image, state)
     tokens = transformer.layer_norm_final_attn(state["tokens"] + attended)
     return {**state, "tokens": tokens}
 
 
-def _attend_to_image(attention: Attention, state: State) -> Tensor:
+def _attend_to_image(attention: SamAttention, state: State) -> Tensor:
     attended, _ = attention(
         query=state["tokens"] + state["token_positions"],
         key=state["image"] + state["image_positions"],

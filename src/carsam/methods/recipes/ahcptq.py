@@ -1,6 +1,6 @@
 """AHCPTQ (Zhang et al., ICCV 2025, arXiv 2503.03088): PTQ4SAM with two more kinds of grids.
 
-Hybrid log-uniform grids behind activation functions, grids per group of channels in front of
+Hybrid log-uniform grids after activation functions, grids per group of channels in front of
 projections and MLPs; the steps tell where we differ.
 """
 

@@ -7,7 +7,7 @@ weights' inputs come from the quantized path, those of the second pass from the 
 Where we differ: both passes run on one unit before the next begins, so that the first pass sees
 inputs whose activations are quantized already; losses are squared errors relative to the float
 energy, not powers of 2.4 or weighted by the Fisher information; quantizers stand before
-products, not behind blocks.
+products, not after blocks.
 """
 
 from carsam.methods.recipe import Recipe, Step

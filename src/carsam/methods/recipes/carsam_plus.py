@@ -4,7 +4,7 @@ Means of the decoder's inputs move into biases, attention is balanced by its exa
 softmax codes are relative to the row's maximum, rounding is of second order. In place of CAR-SAM's
 compensation (MAC) and of a reconstruction unit by unit (JCAR), the decoder is then polished as a
 whole: scales, codes and float parts, against the float masks. docs/methods.md has equations,
-docs/accuracy.md what is known of each part.
+docs/accuracy.md what has been measured.
 """
 
 from carsam.methods.recipe import Recipe, Step

@@ -5,7 +5,7 @@ reconstruction with ranges of averaged extremes: the variant that the paper call
 
 Where we differ: units hold residual and norm; the released code left half of the inputs of
 linears in float and most weights unrounded at evaluation, which nothing here can do; keys keep
-the observer of the other activations, bimodal or not.
+the observer of the other activations, where the released code searches those of bimodal keys.
 """
 
 from carsam.methods.recipe import Recipe, Step

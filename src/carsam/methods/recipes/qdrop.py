@@ -5,7 +5,7 @@ each element of a block's input comes from the float model with probability 1/2.
 least squared error, of weights per channel and of activations per tensor.
 
 Where we differ: the searches of ranges are finer for activations and coarser for weights (both
-ends shrink together); quantizers stand before products, not behind blocks; the decoder's units
+ends shrink together); quantizers stand before products, not after blocks; the decoder's units
 are single attentions and MLPs; no layer keeps 8 bits unless a rule says so.
 """
 

@@ -1,6 +1,6 @@
 """RepQ-ViT (Li et al., ICCV 2023, arXiv 2212.08254): grids per channel where they cost nothing.
 
-Scale reparameterization behind norms, log-sqrt2 grids for the softmax, everything else rounded to
+Scale reparameterization after norms, log-sqrt2 grids for the softmax, everything else rounded to
 nearest, without reconstruction.
 
 Where we differ: ranges have the least squared error, where the original takes the best of three

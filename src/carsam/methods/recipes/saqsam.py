@@ -4,10 +4,11 @@ Prompt-aware reconstruction (PAR): the outputs of an encoder unit go through the
 encoder and two-way blocks, those of a decoder unit through the float two-way blocks after it, and
 the image tokens that come out are compared with those of the float model.
 
-Where we differ: units of the encoder are blocks, not stages of several blocks up to a global
-attention; their own outputs are compared too; losses are relative to the float energy, so the
-paper's weights of 0.01 for tokens and 1 for the image do not apply; every weight is rounded, which
-the released code does not do.
+Where we differ: the released 4-bit configuration also has PTQ4SAM's BIG and AGQ, this recipe has
+neither, so it is not all of SAQ-SAM; units of the encoder are blocks, not stages of several blocks
+up to a global attention; their own outputs are compared too; losses are relative to the float
+energy, so the paper's weights of 0.01 for tokens and 1 for the image do not apply; every weight is
+rounded, which the released code does not do.
 """
 
 from carsam.methods.recipe import Recipe, Step

@@ -8,8 +8,8 @@ from torch import Tensor
 
 from carsam.families.base import Site
 from carsam.methods.base import Unit, UnitStep
+from carsam.methods.inspecting.operands import in_float, listening, observe_again_, run
 from carsam.methods.steps.folding.attention_weights import AttentionWeights, attentions
-from carsam.methods.watching.watch import in_float, observe_again_, run, watched
 from carsam.simulation.stored import as_stored, store_
 
 
@@ -107,7 +107,7 @@ def attention_moments(unit: Unit, site: Site, weights: AttentionWeights) -> Atte
 
     consumers = {(site, name): add(name, True) for name in ("query", "key", "value")}
     consumers[weights.output_site, "input"] = add("attended", False)
-    with in_float(unit), watched(unit, consumers):
+    with in_float(unit), listening(unit, consumers):
         run(unit, unit.inputs)
     means = {name: total / count for name, (_, total, count) in sums.items()}  # (heads, d)
     seconds = {name: moment / count for name, (moment, _, count) in sums.items()}

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from carsam.families.base import Role, Site
 from carsam.methods.base import Unit, UnitStep
-from carsam.methods.watching.watch import in_float, observe_again_, run, watched
+from carsam.methods.inspecting.operands import in_float, listening, observe_again_, run
 from carsam.simulation import slots
 
 BINS = 1024
@@ -83,7 +83,7 @@ def count_peaks(values: Tensor, points: int, height: float, distance: int) -> in
 def _first_keys(unit: Unit, site: Site) -> Tensor:
     """Return the keys of the first box of the first image: (tokens, heads * d)."""
     seen: list[Tensor] = []
-    with in_float(unit), watched(unit, {(site, "key"): seen.append}):
+    with in_float(unit), listening(unit, {(site, "key"): seen.append}):
         run(unit, [unit.inputs[0]])
     return seen[0][0].transpose(0, 1).flatten(1)  # (heads, tokens, d) before
 

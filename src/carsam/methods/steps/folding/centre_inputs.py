@@ -9,30 +9,29 @@ import torch
 from torch import Tensor, nn
 
 from carsam.families.base import SharedOffset
-from carsam.methods.base import Whole, WholeStep
+from carsam.methods.base import WholeModel, WholeModelStep
 from carsam.methods.steps.training.mask_loss import run_stages
 from carsam.simulation.layers import QuantizedLayer
 from carsam.simulation.stored import as_stored, store_
 
 
 @dataclass(frozen=True)
-class CentreInputs(WholeStep):
+class CentreInputs(WholeModelStep):
     """Take the mean m of every channel out of what several layers read.
 
-    The tokens x behind a norm of a two-way block go to linears W x + b, some with positions added,
+    The tokens x after a norm of a two-way block go to linears W x + b, some with positions added,
     and with the output of one of them to the next norm. With x - m in place of x,
 
         b becomes b + W m for every reader, and b + m for the one whose output is added
 
     and nothing else changes. The norm's bias takes the -m; for the first block's image tokens it
-    is the embedding that stands for no mask, and the bias behind a mask. One grid per tensor
-    wastes its codes on means that differ from channel to channel: in values' inputs they hold
-    most of the energy.
+    is the embedding that stands for no mask, and the bias after a mask. One grid per tensor
+    wastes its codes on means that differ from channel to channel.
     """
 
     changes_encoder = False
 
-    def run_(self, whole: Whole) -> None:
+    def run_(self, whole: WholeModel) -> None:
         """Centre the inputs, on the means over all images."""
         offsets = [stage.shared for stage in whole.stages if stage.shared is not None]
         means = _means(whole, offsets)
@@ -71,7 +70,7 @@ def _parameter(model: Any, name: str) -> Tensor:
     return parameter
 
 
-def _means(whole: Whole, offsets: Sequence[SharedOffset]) -> list[Tensor]:
+def _means(whole: WholeModel, offsets: Sequence[SharedOffset]) -> list[Tensor]:
     """Run the float model on every image; return the mean input of each offset's first reader."""
     sums: list[Any] = [0.0] * len(offsets)
     counts = [0] * len(offsets)

@@ -1,4 +1,4 @@
-"""Fold per-channel grids behind a layer normalisation into the norm and the layer that reads it."""
+"""Fold per-channel grids after a layer normalisation into the norm and the layer that reads it."""
 
 from dataclasses import dataclass
 
@@ -7,8 +7,8 @@ from torch import Tensor
 
 from carsam.families.base import NormBefore, Site
 from carsam.methods.base import Unit, UnitStep
+from carsam.methods.inspecting.operands import observe_again_
 from carsam.methods.steps.ranges.channel_grouping import channel_ranges
-from carsam.methods.watching.watch import observe_again_
 from carsam.simulation import slots
 from carsam.simulation.stored import as_stored, store_
 

@@ -7,8 +7,8 @@ from torch import Tensor
 
 from carsam.families.base import Site, SiteType
 from carsam.methods.base import Unit, UnitStep
-from carsam.methods.watching.layer_inputs import float_layers, input_pairs
-from carsam.methods.watching.watch import observe_again_
+from carsam.methods.inspecting.layer_inputs import float_layers, input_pairs
+from carsam.methods.inspecting.operands import observe_again_
 from carsam.simulation import slots
 from carsam.simulation.layers import Layer
 
@@ -23,9 +23,9 @@ class ReduceCondition(UnitStep):
 
         min over q'   (q' - q_i)^2 / 2 + attraction (q' - mean q)^2 + caution c_i q'^2
 
-    for the values behind the first `kept_energy` of the energy; no value falls. The directions do
-    not change, so one decomposition serves all steps. This changes the float weights; later steps
-    still aim at the original outputs.
+    for the values after those that hold the first `kept_energy` of the energy; no value falls.
+    The directions do not change, so one decomposition serves all steps. This changes the float
+    weights; later steps still aim at the original outputs.
 
     Where we differ: the released code counts c_i twice.
 

@@ -32,7 +32,7 @@ class Compensate(UnitStep):
     relative positions make every query's keys differ) are left alone.
 
     Args:
-        legs: letters of the projections to change: q, k, v.
+        projections: letters of the projections to change: q, k, v.
         solver: `exact` for all samples at once, `pooled` for one Sylvester equation of pooled
             statistics, `sylvester` for the mean of the samples' own solutions.
         strength: least penalty on changes, relative to the operator's mean eigenvalue.
@@ -40,14 +40,14 @@ class Compensate(UnitStep):
             changes found on half of the samples do for the other half. A change that was not
             accepted is tried again with the next.
         centre: ignore what softmax ignores, a constant added to a query's scores.
-        sweeps: times to go through the query and key legs.
+        sweeps: how often the query and key projections are gone through.
         activations: observer of the grids that the following step will use.
         softmax: grid of the probabilities that the following steps will use: `uniform`, by the
             observer, `row-maximum`, or `logarithmic` of granularity 2.
-        memory: gigabytes of inputs that are remembered; beyond it they are computed anew.
+        memory: gigabytes of inputs that are remembered; beyond it they are computed again.
     """
 
-    legs: str = "qkv"
+    projections: str = "qkv"
     solver: str = "exact"
     strength: float = 1e-2
     strengths: int = 4
@@ -58,8 +58,10 @@ class Compensate(UnitStep):
     memory: float = 2.0
 
     def __post_init__(self) -> None:
-        if not self.legs or set(self.legs) - set("qkv"):
-            raise UserError(f'Legs "{self.legs}" are not understood; expected letters of qkv.')
+        if not self.projections or set(self.projections) - set("qkv"):
+            raise UserError(
+                f'Projections "{self.projections}" are not understood; expected letters of qkv.'
+            )
         if self.solver not in SOLVERS:
             raise UserError(
                 f"Solver {self.solver} is not known; expected one of {', '.join(SOLVERS)}."
@@ -88,7 +90,8 @@ class Compensate(UnitStep):
     def run_(self, unit: Unit) -> None:
         """Change the unit's attentions, and the statistics of the operands that changed.
 
-        `unit.notes` gets one entry per leg: errors relative to the energy of the float product.
+        `unit.notes` gets one entry per projection: errors relative to the energy of the float
+        product.
         """
         compensated = []
         for site, bits in unit.sites:
@@ -110,19 +113,19 @@ class Compensate(UnitStep):
                     unit.notes.append({"step": "compensate", "site": site.path, **note})
                 attention.forget_inputs()
                 compensated.append(attention)
-        for attention in compensated:  # not before: each of them reads the unit still float
+        for attention in compensated:  # only now: all of them read the unit while it is float
             attention.write_(unit)
 
     def _compensate_(self, attention: CompensatedAttention) -> Iterator[dict[str, Any]]:
-        """Go through the legs as Gauss and Seidel do: each knows what those before it did."""
+        """Go through the projections in Gauss-Seidel order: each sees the changes before it."""
         solver = SOLVERS[self.solver]
         for _ in range(self.sweeps):
             for letter, operand in (("q", "query"), ("k", "key")):
-                if letter in self.legs:
+                if letter in self.projections:
                     equation = attention.score_equation(operand)
                     yield self._try_(attention, operand, equation, solver)
-        attention.settle_scores_()
-        if "v" in self.legs:
+        attention.refit_probability_grid_()
+        if "v" in self.projections:
             yield self._try_(attention, "value", attention.value_equation(), solve_ridge)
 
     def _try_(
@@ -131,7 +134,7 @@ class Compensate(UnitStep):
         """Try changes of ever stronger penalty until one stays; return the last one's note."""
         columns = attention.channels(operand)
         strengths = [self.strength * 10**power for power in range(self.strengths)]
-        # To choose among powers of ten, a rough solution does; it takes a third of the iterations.
+        # A rough solution is enough to choose among powers of ten, and takes a third of the time.
         rough = partial(solver, tolerance=ROUGH) if solver is solve_exact else solver
         first = cross_validated(equation, rough, strengths, columns)
         note: dict[str, Any] = {}

@@ -43,7 +43,7 @@ class CompensatedAttention:
     Targets always come from the weights that the attention had at first.
 
     Args:
-        unit: still float.
+        unit: whose weights are still float.
         site: of the attention.
         bits: of its operands.
         observer: of `ACTIVATION_OBSERVERS`, finds the grids.
@@ -136,15 +136,15 @@ class CompensatedAttention:
         """Apply a change if the true error falls, with the operand on a new grid.
 
         Returns:
-            Leg, relative errors before and after (None for weights beyond what can be stored),
-            and whether the change stays.
+            Projection, relative errors before and after (None for weights beyond what can be
+            stored), and whether the change stays.
         """
         measure = self._value_error if operand == "value" else self._score_error
         weights, grid = self._weights[operand], self._grids[operand]
         before = measure()
         changed = self._changed(operand, change)
         if not all(bool(part.isfinite().all()) for part in changed if part is not None):
-            return {"leg": operand, "before": before, "after": None, "accepted": False}
+            return {"projection": operand, "before": before, "after": None, "accepted": False}
         self._weights[operand] = changed
         statistics = self._observed(operand)
         self._grids[operand] = self._grid(statistics)
@@ -154,9 +154,9 @@ class CompensatedAttention:
             self._statistics[operand] = statistics
         else:
             self._weights[operand], self._grids[operand] = weights, grid
-        return {"leg": operand, "before": before, "after": after, "accepted": accepted}
+        return {"projection": operand, "before": before, "after": after, "accepted": accepted}
 
-    def settle_scores_(self) -> None:
+    def refit_probability_grid_(self) -> None:
         """Give the probabilities the grid that fits the queries and keys as they are now."""
         if self._statistics:
             statistics = self._observed("probabilities")
@@ -170,7 +170,7 @@ class CompensatedAttention:
             self._grids["probabilities"] = self._best_for_values([grid for grid, _ in candidates])
 
     def forget_inputs(self) -> None:
-        """Free their memory, once all legs have been tried."""
+        """Free the inputs' memory, once all projections have been tried."""
         self._samples.forget()
 
     @torch.no_grad()

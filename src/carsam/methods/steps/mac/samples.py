@@ -12,13 +12,13 @@ from carsam.simulation import slots
 
 
 class AttentionSamples:
-    """Inputs of the three projections of one attention, over and over.
+    """Inputs of the three projections of one attention, however often they are iterated.
 
     The first images are remembered up to a limit; for the others the unit runs anew each
     time, up to the attention. Boxes of one image make up its batch.
 
     Args:
-        unit: still float.
+        unit: whose weights are still float.
         site: of the attention.
         gigabytes: memory for remembered inputs.
 
@@ -86,4 +86,4 @@ class AttentionSamples:
 
 
 class _Reached(Exception):
-    """The run came to the attention's product."""
+    """The run has reached the attention's product."""

@@ -10,8 +10,8 @@ from carsam.families.base import Site, SiteType
 from carsam.grids.base import scale_and_zero_point
 from carsam.grids.grouped import GroupedUniformGrid
 from carsam.methods.base import Unit, UnitStep
-from carsam.methods.watching.entry_layers import entry_layers
-from carsam.methods.watching.watch import Consumer, in_float, run, watched
+from carsam.methods.inspecting.entry_layers import entry_layers
+from carsam.methods.inspecting.operands import Consumer, in_float, listening, run
 from carsam.simulation import slots
 
 ROUNDS = 25
@@ -69,7 +69,7 @@ def channel_ranges(unit: Unit, sites: list[Site]) -> dict[Site, Tensor]:
 
         return consume
 
-    with in_float(unit), watched(unit, {(site, "input"): watch(site) for site in sites}):
+    with in_float(unit), listening(unit, {(site, "input"): watch(site) for site in sites}):
         for state in unit.inputs:
             run(unit, [state])
             for site, pieces in image.items():

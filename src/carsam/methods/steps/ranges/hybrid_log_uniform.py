@@ -9,8 +9,8 @@ from carsam.families.base import Site
 from carsam.grids.observers import averaged_minmax
 from carsam.grids.tables import LogUniformGrid
 from carsam.methods.base import Unit, UnitStep
+from carsam.methods.inspecting.entry_layers import second_layers
 from carsam.methods.steps.softmax.grid_search import best_for_input
-from carsam.methods.watching.entry_layers import second_layers
 from carsam.simulation import slots
 
 LOG_RANGES = (0.1, 0.3, 0.5)

@@ -11,7 +11,7 @@ from carsam.families.base import Site, SiteType
 from carsam.grids.base import UniformGrid
 from carsam.grids.observers import percentile
 from carsam.methods.base import Unit, UnitStep
-from carsam.methods.watching.watch import Key, in_float, replaced, value_at
+from carsam.methods.inspecting.operands import Key, in_float, replaced, value_at
 from carsam.simulation import slots
 
 COVERED = (*(0.85 + 0.01 * step for step in range(15)), 0.995, 0.999, 0.9995, 0.9999, 0.99999)
@@ -27,13 +27,13 @@ class PerceptualClipping(UnitStep):
     several percentile ranges the one with which the set of the attention's focus, where the
     probability is above `focus` of its row's largest, overlaps most with that of the float
     attention (intersection over union, first image). One operand after the other, the others on
-    the grids they have so far, float weights; the whole round is gone through `rounds` times.
+    the grids they have so far, float weights; the whole round is repeated `rounds` times.
 
     Where we differ: the original has 29 percentiles, a finer list of the same extent.
 
     Args:
         focus: share of a row's largest probability.
-        rounds: times to go through the operands.
+        rounds: how often the operands are gone through.
         kinds: pattern of the kinds of attentions to clip for.
     """
 

@@ -18,7 +18,7 @@ from carsam.simulation import slots
 from carsam.simulation.layers import weight_to_rows
 
 GRIDS_FIRST = Step("round-to-nearest", {"rounds_weights": False})
-"""Grids for everything, weights still float: how recipes that round by themselves begin."""
+"""Grids for everything, while weights stay float for a later step that rounds them."""
 
 
 @dataclass(frozen=True)

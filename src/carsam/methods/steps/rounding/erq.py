@@ -9,8 +9,13 @@ from carsam.errors import UserError
 from carsam.grids.base import UniformGrid
 from carsam.grids.observers import WEIGHT_OBSERVERS
 from carsam.methods.base import Unit, UnitStep
+from carsam.methods.inspecting.layer_inputs import (
+    InputMoments,
+    float_layers,
+    has_rows,
+    input_moments,
+)
 from carsam.methods.steps.ranges.round_to_nearest import check_observer
-from carsam.methods.watching.layer_inputs import InputMoments, float_layers, has_rows, input_moments
 from carsam.simulation import slots
 from carsam.simulation.layers import rows_to_weight, weight_to_rows
 from carsam.simulation.stored import store_
@@ -22,8 +27,8 @@ class ReduceErrors(UnitStep):
 
     Aqer: weight and bias move to min ||W X - W' X^||^2 + penalty, with X^ the quantized inputs.
     Wqer: half of the columns is rounded, single weights of it are rounded the other way while
-    that lowers the error, the other half makes up for what is left by another regression; so on
-    with the other half.
+    that lowers the error; the other half makes up for the rest by another regression, and is then
+    treated alike.
 
     Where we differ: the penalty is relative to the inputs' mean energy and spares the bias, where
     the released code has an absolute one; weight grids are searched after the first regression.

@@ -10,8 +10,8 @@ from carsam.families.base import Site
 from carsam.grids.base import UniformGrid
 from carsam.grids.observers import WEIGHT_OBSERVERS
 from carsam.methods.base import Unit, UnitStep
+from carsam.methods.inspecting.layer_inputs import float_layers, has_rows, input_gram, input_moments
 from carsam.methods.steps.ranges.round_to_nearest import check_observer
-from carsam.methods.watching.layer_inputs import float_layers, has_rows, input_gram, input_moments
 from carsam.simulation import slots
 from carsam.simulation.layers import Layer, rows_to_weight, weight_to_rows
 
@@ -26,7 +26,7 @@ class FeedBackErrors(UnitStep):
     min ||(W^ - W) X^||^2 with X^ the inputs on the quantized path. With `asymmetry` also the
     error of the inputs is made up for, min ||W^ X^ - W X||^2 with X the float inputs: GPTAQ (Li
     et al., ICML 2025, arXiv 2504.02692). Layers go in the order of execution, each with inputs
-    that know the layers before it. Transposed convolutions are rounded to nearest.
+    that hold the errors of the layers before it. Transposed convolutions are rounded to nearest.
 
     Args:
         damping: added to the diagonal of X^ X^', relative to its mean.
@@ -49,7 +49,7 @@ class FeedBackErrors(UnitStep):
 
     def run_(self, unit: Unit) -> None:
         """Round the weights of the unit's layers."""
-        originals = float_layers(unit) if self.asymmetry else {}  # GPTQ never looks back
+        originals = float_layers(unit) if self.asymmetry else {}  # GPTQ needs no original weights
         for site, bits in unit.sites:
             layer = slots.weight_layer(unit.model, site)
             if bits.weights is None or layer is None:

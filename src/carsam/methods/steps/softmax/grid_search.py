@@ -10,7 +10,7 @@ from torch import Tensor
 from carsam.families.base import Site
 from carsam.grids.base import Grid
 from carsam.methods.base import Unit
-from carsam.methods.watching.watch import in_float, run, run_products, watched
+from carsam.methods.inspecting.operands import in_float, listening, run, run_products
 from carsam.simulation import slots
 from carsam.simulation.attention import rounded_probabilities
 
@@ -26,7 +26,7 @@ def best_for_input(unit: Unit, site: Site, grids: Sequence[G]) -> G:
         for index, grid in enumerate(grids):
             errors[index] += float(F.linear(grid(values) - values, weight).square().sum())
 
-    with in_float(unit), watched(unit, {(site, "input"): compare}):
+    with in_float(unit), listening(unit, {(site, "input"): compare}):
         run(unit, unit.inputs)
     return grids[int(errors.argmin())]
 

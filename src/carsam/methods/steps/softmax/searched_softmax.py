@@ -1,4 +1,4 @@
-"""What all steps that search a grid for every softmax share: the search; they offer candidates."""
+"""The search that all steps for a softmax's grid share; each step offers its candidates."""
 
 from abc import abstractmethod
 from dataclasses import dataclass

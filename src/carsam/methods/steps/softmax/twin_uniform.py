@@ -8,9 +8,9 @@ import torch
 from carsam.grids.observers import Statistics
 from carsam.grids.tables import TwinUniformGrid
 from carsam.methods.base import Unit
+from carsam.methods.inspecting.entry_layers import second_layers
 from carsam.methods.steps.softmax.grid_search import best_for_input
 from carsam.methods.steps.softmax.searched_softmax import Candidate, SearchedSoftmax
-from carsam.methods.watching.entry_layers import second_layers
 from carsam.simulation import slots
 
 SHRINKS = (1.0, 0.8, 0.6, 0.4)
@@ -26,7 +26,7 @@ class TwinUniform(SearchedSoftmax):
     the range, have the least squared error of the product or layer that reads the operand.
 
     Where we differ: its Hessian-guided metric weighs this error by squared gradients of a task
-    loss, which there is none of here; values are rounded to the nearest of both grids; after
+    loss, which does not exist here; values are rounded to the nearest of both grids; after
     ReLU both grids are positive.
 
     Args:

@@ -12,7 +12,7 @@ ENCODER = (Role.ENCODER_ATTENTION, Role.ENCODER_MLP)
 def interaction_stages(unit: Unit) -> tuple[Stage, ...]:
     """Return the stages in which image and prompts meet: neck, prompts, two-way blocks.
 
-    The encoder's other blocks are passed over; nothing is returned behind the last image-to-token
+    The encoder's other blocks are passed over; nothing is returned after the last image-to-token
     attention.
     """
     stages = tuple(stage for stage in unit.following if stage.role not in ENCODER)
@@ -23,7 +23,7 @@ def interaction_stages(unit: Unit) -> tuple[Stage, ...]:
 def interaction_loss(
     unit: Unit, stages: tuple[Stage, ...], outputs: State, targets: State
 ) -> Tensor:
-    """Return the squared error of the image tokens behind `stages`, relative to their energy.
+    """Return the squared error of the image tokens after `stages`, relative to their energy.
 
     It is summed over channels and averaged over tokens, like a unit's own loss.
     """

@@ -2,8 +2,8 @@
 
 In the code of PTQ4SAM and its descendants (1) the inputs of linears and convolutions keep dropping
 their quantization at evaluation, so half of the elements pass in float at random, and (2) only the
-first layer of each unit is rounded hard; the others keep AdaRound's soft rounding. Published tables
-rest on both. Models made here are labelled `legacy`, fail `assert_strict`, and cannot be saved.
+first layer of each unit is rounded hard; the others keep AdaRound's soft rounding.
+Models made here are labelled `legacy`, fail `assert_strict`, and cannot be saved.
 """
 
 from collections.abc import Iterator

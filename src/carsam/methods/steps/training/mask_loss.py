@@ -1,4 +1,4 @@
-"""How far masks are from the float model's, as what is recognised of the objects sees it."""
+"""How far masks are from the float model's, weighted so that all objects count alike."""
 
 from collections.abc import Sequence
 from typing import Any

@@ -1,4 +1,4 @@
-"""A last touch to scales, codes and float parts, all units together, against the float masks."""
+"""Train scales, codes and float parts of all units together, against the float masks."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -13,7 +13,7 @@ from carsam.errors import UserError
 from carsam.families.base import Site, Stage, State, sites_of_stages, split_after_encoder
 from carsam.formats.journal import Item
 from carsam.images.moved_boxes import moved_boxes
-from carsam.methods.base import Whole, WholeStep
+from carsam.methods.base import WholeModel, WholeModelStep
 from carsam.methods.cost import CostedByStep
 from carsam.methods.steps.training.mask_loss import mask_loss, run_stages
 from carsam.methods.steps.training.reconstruct import UnitWeights
@@ -24,10 +24,10 @@ from carsam.simulation.trainable import trainable_scales
 
 
 @dataclass(frozen=True)
-class Polish(CostedByStep, WholeStep):
+class Polish(CostedByStep, WholeModelStep):
     """Train all units together, end to end, until the masks are nearest the float model's.
 
-    Trained are the scales of activations, the scale and the codes of every row of a weight, and
+    It trains the scales of activations, the scale and the codes of every row of a weight, and
     what stays float: biases, norms, the decoder's own tokens and its mask head. Nothing of it costs
     anything at run time. The loss is `mask_loss` on the calibration images and their mirror images;
     no label is used. One step takes one image, with some of its own boxes and some that are moved
@@ -35,16 +35,16 @@ class Polish(CostedByStep, WholeStep):
     by heart.
     EfficientQAT (Chen et al., ACL 2025, arXiv 2407.11062) trains scales end to end after its blocks
     in the same way; codes move as in LSQ (Esser et al., ICLR 2020), with a rate at which few of
-    them leave their place.
+    them change.
 
-    A model that ends farther from the float masks than it began is put back.
+    If the model ends farther from the float masks than it began, it is restored.
 
     Args:
         steps: optimiser steps.
         rate: Adam's rate of all scales, relative to their start, falling to 0 along a cosine; of
             what stays float relative to its mean size.
         rounding_rate: Adam's rate of the weights' codes, in steps of their grids; 0 leaves all
-            where they are.
+            as they are.
         boxes: that one step takes.
         moved: share of them that are moved for the step.
         encoder: train the encoder's blocks as well; otherwise what they return is computed once.
@@ -71,7 +71,7 @@ class Polish(CostedByStep, WholeStep):
         """Return the stages that are not trained: what they return is computed once and kept."""
         return () if self.encoder else split_after_encoder(stages)[0]
 
-    def run_(self, whole: Whole) -> None:
+    def run_(self, whole: WholeModel) -> None:
         """Train; the model ends on its grids, with all float parts as a checkpoint keeps them."""
         if whole.teacher is None or not whole.sites:
             whole.progress.warn("Nothing to polish: no quantized unit leads to masks.")
@@ -116,7 +116,7 @@ class Polish(CostedByStep, WholeStep):
 
     def _train_(
         self,
-        whole: Whole,
+        whole: WholeModel,
         loss_of: "_Loss",
         sites: list[Site],
         parameters: list[Tensor],
@@ -209,14 +209,16 @@ class _Loss:
         return sum(losses) / len(losses)
 
 
-def _sites_of(whole: Whole, stages: tuple[Stage, ...]) -> list[Site]:
+def _sites_of(whole: WholeModel, stages: tuple[Stage, ...]) -> list[Site]:
     """Return the quantized sites of some stages."""
     quantized = tuple(site for site, _ in whole.sites)
     members = dict(sites_of_stages(whole.stages, quantized))
     return [site for stage in stages for site in members[stage]]
 
 
-def _float_parameters(whole: Whole, stages: tuple[Stage, ...], sites: list[Site]) -> list[Tensor]:
+def _float_parameters(
+    whole: WholeModel, stages: tuple[Stage, ...], sites: list[Site]
+) -> list[Tensor]:
     """Return the parameters of some stages that are not rounded."""
     prefixes = tuple(f"{stage.block or stage.path}." for stage in stages)
     layers = (slots.weight_layer(whole.model, site) for site in sites)

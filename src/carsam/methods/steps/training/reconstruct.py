@@ -11,7 +11,7 @@ from torch import Tensor
 
 from carsam.errors import UserError
 from carsam.families.base import ENCODER_ROLES, Site, Stage, State
-from carsam.methods.base import Unit, UnitStep, Whole
+from carsam.methods.base import Unit, UnitStep, WholeModel
 from carsam.methods.cost import CostedByStep
 from carsam.methods.steps.jcar.joint_loss import JointLoss
 from carsam.methods.steps.training.interaction import interaction_loss, interaction_stages
@@ -33,7 +33,7 @@ class Reconstruct(CostedByStep, UnitStep):
     Args:
         steps: optimiser steps; 20000 in the papers.
         encoder_share: share of them that the encoder's units take; they cost most and lose least.
-        rounding_rate: Adam's rate of the rounding variables; 1e-3 in the papers.
+        rounding_rate: Adam's rate of AdaRound's variables, which have no unit; 1e-3 in the papers.
         scale_rate: Adam's rate of the activation scales, relative to their start, falling to 0
             along a cosine.
         trains_weights: learn the rounding of the weights; otherwise they stay as they are.
@@ -67,7 +67,7 @@ class Reconstruct(CostedByStep, UnitStep):
     def run_(self, unit: Unit) -> None:
         """Train the unit; it ends hard-rounded, on its grids, nothing dropped.
 
-        A unit whose loss grows is put back to its starting point, rounded to nearest.
+        If the loss of a unit grows, the unit is restored and rounded to nearest.
         """
         if not unit.sites:
             return
@@ -173,7 +173,7 @@ class Reconstruct(CostedByStep, UnitStep):
 class UnitWeights:
     """The weights and grids of a unit, or of all units, before training."""
 
-    def __init__(self, unit: Unit | Whole) -> None:
+    def __init__(self, unit: Unit | WholeModel) -> None:
         self._unit = unit
         self._weights = {
             site: (layer.layer.weight.detach().clone(), layer.weight_grid)

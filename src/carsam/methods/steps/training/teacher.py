@@ -12,13 +12,13 @@ from carsam.methods.steps.training.mask_loss import run_stages, stages_to_masks
 
 
 class Teacher:
-    """A copy of a float model behind its encoder, with what the encoder makes of every image.
+    """A copy of a float model after its encoder, with the encoder's output of every image.
 
     Args:
-        model: the prepared model, float still; its encoder's blocks are run now and not copied.
+        model: the prepared model, still float; its encoder's blocks are run now and not copied.
         stages: of the model.
         states: before the first stage, one per image.
-        keep: makes a list of the states behind the encoder.
+        keep: makes a list of the states after the encoder.
     """
 
     def __init__(

@@ -20,7 +20,7 @@ Key = tuple[Site, str]
 Consumer = Callable[[Tensor], None]
 
 
-class Tap(nn.Module):
+class Listener(nn.Module):
     """Shows what a quantizer returns to a consumer."""
 
     def __init__(self, quantizer: nn.Module, consume: Consumer) -> None:
@@ -57,10 +57,11 @@ def in_float(unit: Unit) -> Iterator[None]:
 
 
 @contextmanager
-def watched(unit: Unit, consumers: Mapping[Key, Consumer]) -> Iterator[None]:
+def listening(unit: Unit, consumers: Mapping[Key, Consumer]) -> Iterator[None]:
     """Show what the quantizers in some slots return, each to its consumer."""
     taps = {
-        key: Tap(slots.quantizer(unit.model, *key), consume) for key, consume in consumers.items()
+        key: Listener(slots.quantizer(unit.model, *key), consume)
+        for key, consume in consumers.items()
     }
     with replaced(unit.model, taps):
         yield
@@ -97,12 +98,12 @@ def run_products(
     def remember(probabilities: Tensor) -> None:
         latest[:] = [probabilities]
 
-    with watched(unit, {(site, "probabilities"): remember}), Products():
+    with listening(unit, {(site, "probabilities"): remember}), Products():
         run(unit, states)
 
 
 class _Reached(Exception):
-    """The run came to the slot."""
+    """The run has reached the slot."""
 
 
 def value_at(unit: Unit, key: Key, state: State) -> Tensor:
@@ -113,7 +114,7 @@ def value_at(unit: Unit, key: Key, state: State) -> Tensor:
         seen.append(values)
         raise _Reached
 
-    with watched(unit, {key: reached}):
+    with listening(unit, {key: reached}):
         try:
             unit.plan.run(unit.model, state)
         except _Reached:

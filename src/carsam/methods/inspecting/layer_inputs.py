@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from carsam.families.base import Site
 from carsam.methods.base import Unit
-from carsam.methods.watching.watch import in_float, value_at
+from carsam.methods.inspecting.operands import in_float, value_at
 from carsam.simulation import slots
 from carsam.simulation.layers import Layer
 
