@@ -140,9 +140,17 @@ def test_polish_is_tried_on_a_quantized_decoder(projected, monkeypatch):
 def test_what_is_done_costs_nothing_any_more(projected):
     whole = projected("rtn")[1]
     done = [True] * (len(whole.units) - 1) + [False]
-    left = projected("rtn", done=done)[1]
+    left = projected("rtn", units_done=done)[1]
     assert [unit.name for unit in left.units] == [whole.units[-1].name]
-    assert projected("carsam-plus", done=[True] * len(whole.units))[1].units == ()
+
+
+def test_of_a_polish_that_was_stopped_only_the_rest_is_projected(projected):
+    units_done = [True] * len(projected("rtn")[1].units)
+    settings, done = ("polish.steps=10000",), {"units_done": units_done, "steps_done": [9900]}
+    left = projected("carsam-plus", settings, **done)[1]
+    assert left.units == ()
+    polish = left.whole_steps[-1]
+    assert 0 < polish.seconds < 1000 * polish.step_seconds
 
 
 def test_it_is_said_before_the_first_unit(tiny_sam, image_folder):

@@ -54,14 +54,22 @@ def quantize_units_(
     disk = Path(tempfile.gettempdir())
     needs = activations(course, states, views)
     check_room(needs, memory, disk, next(model.parameters()).device)
-    done = [log is not None and log.has(index, plan) for index, plan in enumerate(course.plans)]
-    if projects and (course.closing or not all(done)):
-        progress.info(str(project(course, states, len(views), done)))
+    units, steps = _done(course, log)
+    if projects and (course.closing or not all(units)):
+        progress.info(str(project(course, states, len(views), units, steps)))
         progress.info(memory_line(needs, memory))
     with state_cache(memory, disk) as cache:
         run = _Run(course, cache, seed, log, progress, notes=[])
-        run.all_(states, views, done)
+        run.all_(states, views, units)
     return run.notes
+
+
+def _done(course: Course, log: UnitLog | None) -> tuple[list[bool], list[int]]:
+    """Return which units are finished, and how many steps each closing step has trained."""
+    if log is None:
+        return [False] * len(course.plans), [0] * len(course.closing)
+    units = [log.has(index, plan) for index, plan in enumerate(course.plans)]
+    return units, [log.trained(index, name) for index, (name, _) in enumerate(course.closing)]
 
 
 @dataclass(frozen=True)
@@ -78,27 +86,30 @@ class _Run:
     def all_(self, states: Sequence[State], views: Sequence[State], done: Sequence[bool]) -> None:
         """Run all steps, on the units that are not done."""
         self.progress.start("Quantizing", len(self.course.plans) * len(states))
-        self._whole_("opening", self.course.opening, states, None)
+        self._whole_(self.course.opening, states)
         seen = (*states, *views)
         teacher = None
         if self.course.needs_teacher:
             teacher = Teacher(self.course.model, self.course.stages, seen, self.cache.keep)
         self._units_(states, done)
         self.progress.finish()
-        self._whole_("closing", self.course.closing, seen, teacher)
+        self._whole_(self.course.closing, seen, teacher, self.log)
 
     def _whole_(
-        self, when: str, steps: NamedSteps, states: Sequence[State], teacher: Teacher | None
+        self,
+        steps: NamedSteps,
+        states: Sequence[State],
+        teacher: Teacher | None = None,
+        log: UnitLog | None = None,
     ) -> None:
         for index, (name, step) in enumerate(steps):
-            entry = None if self.log is None else self.log.entry(f"{when}-{index}-{name}")
             whole = replace(
                 self.course.whole(self.course.model, states, teacher),
                 seed=self.seed,
                 progress=self.progress,
                 notes=self.notes,
                 keep=self.cache.keep,
-                entry=entry,
+                entry=None if log is None else log.entry(index, name),
             )
             step.run_(whole)
 

@@ -68,7 +68,11 @@ class Projection:
 
 
 def project(
-    course: Course, states: Sequence[State], views: int = 0, done: Sequence[bool] = ()
+    course: Course,
+    states: Sequence[State],
+    views: int = 0,
+    units_done: Sequence[bool] = (),
+    steps_done: Sequence[int] = (),
 ) -> Projection:
     """Try every kind of unit, and every step on the whole model, on a copy, and multiply it up.
 
@@ -80,7 +84,8 @@ def project(
         course: its model is prepared and float, and ends as it was.
         states: before the first stage, one per image.
         views: how many more there are, of other views of the images.
-        done: by unit, whether it is finished already and costs nothing.
+        units_done: by unit, whether it is finished already and costs nothing.
+        steps_done: by closing step, the steps of training that it has done already.
     """
     started = time.perf_counter()
     state = max(states, key=lambda state: state["boxes"].shape[1])
@@ -90,7 +95,10 @@ def project(
         opening = _whole_times(course, course.opening, model, state, len(states))
         units = _unit_times(course, model, state, len(states))
         closing = _whole_times(course, course.closing, model, state, len(states) + views)
-    left = [unit for index, unit in enumerate(units) if not any(done[index : index + 1])]
+    left = [unit for index, unit in enumerate(units) if not any(units_done[index : index + 1])]
+    for index, done in enumerate(steps_done):
+        saved = done * closing[index].step_seconds
+        closing[index] = replace(closing[index], seconds=closing[index].seconds - saved)
     return Projection(tuple(left), (*opening, *closing), time.perf_counter() - started)
 
 

@@ -84,9 +84,13 @@ class UnitLog:
         notes: list[dict[str, Any]] = item.document["notes"]
         return notes
 
-    def entry(self, name: str) -> Entry:
-        """Return the place where a step on the whole model keeps what it needs to go on."""
-        return Entry(self._journal, name)
+    def entry(self, index: int, name: str) -> Entry:
+        """Return the place where a closing step keeps what it needs to go on."""
+        return Entry(self._journal, f"closing-{index}-{name}")
+
+    def trained(self, index: int, name: str) -> int:
+        """Return the steps of training that a closing step has kept."""
+        return int((self.entry(index, name).document() or {}).get("done", 0))
 
 
 def remove_logs(run: Path) -> None:

@@ -117,6 +117,10 @@ class Entry:
         """Return the item; None if it was not kept."""
         return self.journal.restore(self.name)
 
+    def document(self) -> Any:
+        """Return the item's document alone; None if it was not kept."""
+        return self.journal.document(self.name)
+
 
 def remove_journals(target: Path, kind: str) -> None:
     """Delete all journals of what is made now, those of other identities included."""

@@ -124,7 +124,6 @@ class Polish(CostedByStep, WholeModelStep):
         stopped: Item | None,
     ) -> None:
         """Train, from where a training was stopped."""
-        whole.progress.start("Polishing", self.steps)
         with (
             torch.enable_grad(),
             trainable_scales(whole.model, sites) as (rows, learned),
@@ -143,7 +142,7 @@ class Polish(CostedByStep, WholeModelStep):
             )
             if stopped is not None:
                 training.resume_(stopped)
-                whole.progress.advance(training.done)
+            whole.progress.start("Polishing", self.steps - training.done)
             while training.done < self.steps:
                 self._step_(training, loss_of)
                 whole.progress.advance()
