@@ -1,4 +1,5 @@
 import tempfile
+import warnings
 
 import pytest
 import torch
@@ -10,6 +11,7 @@ from carsam.calibration.unit_log import remove_logs
 from carsam.errors import UserError
 from carsam.methods.steps.rounding.gptq import FeedBackErrors
 from carsam.methods.steps.training import saved_training
+from carsam.methods.steps.training.legacy import HalfFloat
 from carsam.methods.steps.training.polish import Polish
 from carsam.methods.steps.training.reconstruct import Reconstruct
 
@@ -166,3 +168,14 @@ def test_what_killed_runs_left_on_the_temporary_disk_is_removed(tmp_path):
         assert other.folder.is_dir()
         assert len(list(tmp_path.iterdir())) == 4  # two folders and their locks
     assert not list(tmp_path.iterdir())
+
+
+def test_a_legacy_run_is_not_taken_over(tiny_sam, image_folder, tmp_path):
+    """Its quantizers drop values at random; a log of grids could not bring them back."""
+    settings = ["reconstruct-unfinished.steps=1"]
+    arguments = {"count": 1, "settings": settings, "resume": tmp_path / "run"}
+    for _ in range(2):
+        with warnings.catch_warnings(record=True):
+            model = quantize(tiny_sam, image_folder, "qdrop-legacy", **arguments)
+        layer = model.module.vision_encoder.layers[0].attn.qkv
+        assert isinstance(layer.input_quantizer, HalfFloat)

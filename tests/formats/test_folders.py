@@ -94,6 +94,14 @@ def test_an_error_leaves_the_old_folder(tmp_path):
     assert list(tmp_path.iterdir()) == [folder]
 
 
+def test_a_name_may_hold_anything(tmp_path):
+    folder = tmp_path / "run {0} HOLDER [a] (b)+"
+    write(folder, "old")
+    write(folder, "new")
+    assert content(folder) == "new"
+    assert list(tmp_path.iterdir()) == [folder]
+
+
 def test_a_linked_folder_is_replaced_where_it_is(tmp_path):
     (tmp_path / "disk").mkdir()
     write(tmp_path / "disk" / "run", "old")

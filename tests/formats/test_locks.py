@@ -7,7 +7,7 @@ import pytest
 
 from carsam.formats.locks import locked
 
-BUSY = "held by {holder}"
+BUSY = "held by HOLDER"
 
 
 @pytest.fixture

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import nn
 
 from carsam.errors import UserError
 from carsam.families.base import Site
@@ -47,7 +48,9 @@ class UnitLog:
         return description is not None and bool(description["unit"] == plan.name)
 
     def store(self, index: int, model: Any, plan: UnitPlan, notes: list[dict[str, Any]]) -> None:
-        """Keep a finished unit."""
+        """Keep a finished unit; not a legacy one, whose quantizers drop values at random."""
+        if not _on_grids(model, plan):
+            return
         arrays = {name: p.detach().cpu().numpy() for name, p in _parameters(model, plan).items()}
         grids = {}
         for name, grid in _grids(model, plan).items():
@@ -93,6 +96,16 @@ def remove_logs(run: Path) -> None:
 
 def _name(index: int) -> str:
     return f"unit-{index:03d}"
+
+
+def _on_grids(model: Any, plan: UnitPlan) -> bool:
+    """Tell whether nothing but grids stands in the unit's slots."""
+    fillings = (
+        slots.quantizer(model, site, operand)
+        for site, _ in plan.sites
+        for operand in slots.operands(site)
+    )
+    return all(isinstance(filling, Grid | nn.Identity) for filling in fillings)
 
 
 def _parameters(model: Any, plan: UnitPlan) -> dict[str, torch.Tensor]:

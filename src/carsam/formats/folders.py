@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from carsam.errors import UserError
 from carsam.formats.locks import locked
 
 
@@ -27,11 +28,17 @@ def sole_writer(folder: Path) -> Iterator[Path]:
     """
     real = Path(os.path.realpath(folder))
     busy = (
-        f"Another process ({{holder}}) is writing {folder}. Wait until it has ended, or choose "
-        "another folder."
+        f"Another process (HOLDER) is writing {folder}. Wait until it has ended, or choose another "
+        "folder."
     )
     with locked(real.parent / f".{real.name}.lock", busy):
-        _end_replacing(real)
+        try:
+            _end_replacing(real)
+        except OSError as error:
+            raise UserError(
+                f"The replacement of {folder} was stopped and cannot be ended: {error}. See that "
+                "nothing uses the folder and that you may write there."
+            ) from error
         yield real
 
 

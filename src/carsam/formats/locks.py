@@ -34,7 +34,7 @@ def locked(path: Path, busy: str) -> Iterator[None]:
     for it again. A file that a killed process left is taken over.
 
     Args:
-        busy: what to say when someone else holds it; `{holder}` becomes that process's number.
+        busy: what to say when someone else holds it; its first HOLDER becomes the process's number.
 
     Raises:
         UserError: someone else holds it, or the file cannot be made.
@@ -45,7 +45,7 @@ def locked(path: Path, busy: str) -> Iterator[None]:
         return
     file = try_lock(path)
     if file is None:
-        raise UserError(busy.format(holder=_holder(path)))
+        raise UserError(busy.replace("HOLDER", _holder(path), 1))
     _held.add(key)
     try:
         yield
