@@ -1,5 +1,4 @@
 import json
-import warnings
 
 import numpy as np
 import pytest
@@ -47,13 +46,6 @@ def test_weights_and_activations_are_apart(tiny_sam, image_folder):
     for site in model.to_checkpoint().manifest["sites"].values():
         assert site["weight"]["bits"] == 3
         assert site["operands"] == {}
-
-
-@pytest.mark.parametrize("recipe", ["rtn", "carsam-plus"])
-def test_with_32_bits_everything_stays_float(tiny_sam, image_folder, recipe):
-    with warnings.catch_warnings(record=True):  # there is nothing to polish
-        model = quantize(tiny_sam, image_folder, recipe, bits="w32a32", count=1, projects=True)
-    assert model.to_checkpoint().manifest["sites"] == {}
 
 
 @pytest.mark.parametrize("kind", FLOAT_KINDS)

@@ -87,8 +87,6 @@ def check_room(
     Raises:
         UserError: saying what is needed and what is there.
     """
-    if not needs:  # everything stays float
-        return
     name, needed = max(needs.items(), key=lambda need: need[1])
     kept = needed if memory is None else min(needed, round(memory * 1e9))
     message = f"Calibration keeps {_gb(needed)} of activations during {name}; "
