@@ -42,7 +42,7 @@ pip="$environment/bin/python -m pip install --disable-pip-version-check -q --upg
 rm -rf "$arm/carsam"
 $pip --target "$arm/packages" --only-binary=:all: --python-version "$version" \
     --platform manylinux_2_28_aarch64 --platform manylinux2014_aarch64 \
-    numpy scipy safetensors pillow pytest hypothesis >&2
+    numpy scipy safetensors pillow threadpoolctl pytest hypothesis >&2
 SETUPTOOLS_EXT_SUFFIX=.cpython-$(echo "$version" | tr -d .)-aarch64-linux-gnu.so \
     $pip --no-deps --target "$arm/carsam" --config-settings=build-dir=build/arm/objects \
     --config-settings=cmake.define.CMAKE_SYSTEM_NAME=Linux \
@@ -54,6 +54,8 @@ SETUPTOOLS_EXT_SUFFIX=.cpython-$(echo "$version" | tr -d .)-aarch64-linux-gnu.so
 
 unset OPENBLAS_CORETYPE  # it would name this processor
 export PYTHONPATH="$arm/carsam:$arm/packages" OMP_NUM_THREADS=2
+# The tests skip where the kernels cannot be imported, which must not pass for success here.
+"$emulator" -L "$system" "$python_arm" -c "import carsam.runtime.native"
 exec "$emulator" -L "$system" "$python_arm" -m pytest -q -p no:cacheprovider -k "not portable" \
     --hypothesis-profile=few tests/runtime/test_fuzz.py tests/runtime/test_native.py \
     tests/runtime/test_memory.py "$@"

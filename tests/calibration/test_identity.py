@@ -87,9 +87,10 @@ def begun(tiny_sam, image_folder, tmp_path, monkeypatch, coco):
 
 def assert_anew(outcome, *fields):
     """All units were done anew, and the fields are named as the reason."""
-    done, (heard,) = outcome
+    done, heard = outcome
     assert len(done) == UNITS
-    assert heard.endswith(f"another value of {', '.join(sorted(fields))}.")
+    (reason,) = (message for message in heard if message.startswith("Starting anew"))
+    assert reason.endswith(f"another value of {', '.join(sorted(fields))}.")
 
 
 def test_the_same_run_is_resumed(begun, monkeypatch):

@@ -40,10 +40,10 @@ def projected(tiny_sam):
 
 @dataclass(frozen=True)
 class Sleep(UnitStep):
-    """Takes a hundredth of a second for every image."""
+    """Takes a tenth of a second for every image."""
 
     def run_(self, unit):
-        time.sleep(0.01 * len(unit.inputs))
+        time.sleep(0.1 * len(unit.inputs))
 
 
 @dataclass(frozen=True)
@@ -67,7 +67,7 @@ class SleepAtTheEnd(CostedByStep, WholeModelStep):
 
 
 @pytest.mark.parametrize(
-    ("step", "images", "seconds"), [(Sleep, 100, 1.0), (SleepBySteps, 3, 10.0)]
+    ("step", "images", "seconds"), [(Sleep, 100, 10.0), (SleepBySteps, 3, 10.0)]
 )
 def test_a_new_step_is_projected_without_being_known(projected, monkeypatch, step, images, seconds):
     monkeypatch.setitem(registry.STEPS, "sleep", step)

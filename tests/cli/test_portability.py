@@ -93,7 +93,10 @@ def test_commands_run_without_what_only_unix_has(place, tmp_path, name) -> None:
         "info": [],
         "predict": [photo, "--box", "3,3,30,30", "--out", tmp_path / "mask.png"],
         "embed": [tmp_path, "--cache", tmp_path / "cache"],
-        "quantize": ["--images", tmp_path, "--out", tmp_path / "run", "--count", "1"],
+        "quantize": [
+            *("--images", tmp_path, "--out", tmp_path / "run"),
+            *("--count", "1", "--recipe", "rtn"),
+        ],
         "evaluate": [
             *("--coco", coco, "--images", place / "scenes" / "images"),
             *("--json", tmp_path / "result.json", "--compare", "none"),
@@ -218,7 +221,7 @@ def test_commands_take_relative_paths_from_any_folder(place, tmp_path) -> None:
 
 
 def test_a_run_finds_its_float_model_from_another_folder(place, tmp_path) -> None:
-    options = ["--images", "scenes/images", "--out", tmp_path / "run", "--count", "1"]
+    options = ["--images", "scenes/images", "--out", tmp_path / "run", "--recipe", "rtn"]
     said(command("quantize", "model", *options, "--quiet", cwd=place))
     where = ["--coco", place / "scenes" / "instances.json", "--images", place / "scenes" / "images"]
     said(command("evaluate", "run", *where, "--json", "e.json", "--quiet", cwd=tmp_path))

@@ -8,6 +8,7 @@ import torch
 from threadpoolctl import threadpool_limits
 from torch.nn import functional
 
+from carsam.images import strips
 from carsam.images.preprocess import Frame
 from carsam.predict.upscale import upscale_masks
 from carsam.runtime import kernels

@@ -12,7 +12,7 @@ from carsam.cli.terminal import Terminal
 from carsam.errors import UserError
 from carsam.extras import require
 from carsam.formats.checkpoint import Checkpoint, read_checkpoint
-from carsam.formats.inventory import bits_by_kind, bytes_on_disk, float32_bytes
+from carsam.formats.inventory import bits_by_kind, bytes_on_disk, float32_bytes, grids_by_export
 from carsam.formats.manifest import MANIFEST_FILE
 from carsam.images.scenes import scene
 from carsam.methods.recipe import Recipe
@@ -84,11 +84,19 @@ def _statements(run: Path, checkpoint: Checkpoint) -> list[tuple[str, str]]:
         ),
         ("Size", f"{on_disk / 1e6:.2f} MB on disk, {original / 1e6:.2f} MB as float32"),
         ("Ratio", f"{original / on_disk:.1f} times smaller"),
+        ("Grids", _grids(manifest["sites"])),
         ("Calibration", f"{len(names)} images ({shown})"),
         ("Their SHA-256", calibration["sha256"]),
         ("Seed", str(manifest["seed"])),
         ("Versions", ", ".join(versions)),
     ]
+
+
+def _grids(sites: Mapping[str, Mapping[str, Any]]) -> str:
+    fitting, others = grids_by_export(sites)
+    text = f"{fitting} fit ONNX's QuantizeLinear"
+    listed = ", ".join(f"{count} {name}" for name, count in others.items())
+    return f"{text}, {listed} do not" if others else text
 
 
 def _bits_table(sites: Mapping[str, Mapping[str, Any]]) -> Table:

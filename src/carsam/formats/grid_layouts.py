@@ -24,14 +24,19 @@ class Layout:
         tensors: type and length of every tensor, by the end of its name; a length is a number,
             `GRIDS`, `CODES`, or one of the settings.
         settings: integers that describe the grid in the manifest, beside its bits.
+        quantize_linear: whether ONNX's QuantizeLinear and DequantizeLinear express the grid, so
+            that other runtimes can be given it.
     """
 
     tensors: Mapping[str, tuple[type[np.generic], int | str]]
     settings: tuple[str, ...] = ()
+    quantize_linear: bool = False
 
 
 LAYOUTS = {
-    "uniform": Layout({"scale": (np.float32, GRIDS), "zero_point": (np.uint8, GRIDS)}),
+    "uniform": Layout(
+        {"scale": (np.float32, GRIDS), "zero_point": (np.uint8, GRIDS)}, quantize_linear=True
+    ),
     "log2": Layout({"scale": (np.float32, 1)}, ("granularity",)),
     "log1p": Layout({"scale": (np.float32, 1), "curvature": (np.float32, 1)}),
     "twin-uniform": Layout({"scale": (np.float32, 1)}, ("shift", "signed")),

@@ -1,14 +1,14 @@
 """What a checkpoint holds, in numbers."""
 
 import math
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from carsam.formats.bundled import run_folder
 from carsam.formats.checkpoint import MANIFEST_FILE, WEIGHTS_FILE, Checkpoint
-from carsam.formats.grid_layouts import site_tensors
+from carsam.formats.grid_layouts import LAYOUTS, site_tensors
 
 
 def bytes_on_disk(run: str | Path) -> int:
@@ -44,6 +44,22 @@ def bits_by_kind(sites: Mapping[str, Mapping[str, Any]]) -> dict[str, tuple[str,
         if not site["operands"]:
             activations[kind].add(None)
     return {kind: (_bits(weights[kind]), _bits(activations[kind]), n) for kind, n in counts.items()}
+
+
+def grids_by_export(sites: Mapping[str, Mapping[str, Any]]) -> tuple[int, dict[str, int]]:
+    """Return how many grids ONNX's QuantizeLinear expresses, and the others' kinds with numbers.
+
+    Args:
+        sites: the manifest's, by path.
+    """
+    names = Counter(
+        grid["grid"]
+        for site in sites.values()
+        for grid in (site["weight"], *site["operands"].values())
+        if grid
+    )
+    others = {name: count for name, count in names.items() if not LAYOUTS[name].quantize_linear}
+    return names.total() - sum(others.values()), others
 
 
 def _bits(found: set[int | None]) -> str:

@@ -14,7 +14,10 @@ from carsam.errors import UserError
 if sys.platform == "win32":
     import msvcrt
 else:
-    import fcntl
+    try:
+        import fcntl
+    except ImportError:  # some Unix without locks of files
+        fcntl = None  # type: ignore[assignment]
 
 BEYOND = 1 << 30
 """Windows locks bytes, and locked ones cannot be read: the lock lies far beyond what is written."""
@@ -93,12 +96,12 @@ def _opened(path: Path) -> FileIO:
 
 
 def _lock(file: FileIO) -> bool:
-    """Lock a file without waiting; True too on a disk that knows no locks."""
+    """Lock a file without waiting; True too on a disk or a system that knows no locks."""
     try:
         if sys.platform == "win32":
             file.seek(BEYOND)
             msvcrt.locking(file.fileno(), msvcrt.LK_NBLCK, 1)
-        else:
+        elif fcntl is not None:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except (BlockingIOError, PermissionError):
         return False
