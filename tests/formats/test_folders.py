@@ -7,6 +7,8 @@ from killing import in_a_killed_child
 
 from carsam.formats.folders import sole_writer, standing, whole_folder
 
+pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="needs os.fork")
+
 
 def write(folder, content):
     with whole_folder(folder) as partial:

@@ -9,6 +9,8 @@ from carsam.formats.locks import locked
 
 BUSY = "held by HOLDER"
 
+pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="needs os.fork")
+
 
 @pytest.fixture
 def path(tmp_path):

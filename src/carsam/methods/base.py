@@ -116,7 +116,7 @@ class WholeModelStep(Costed, ABC):
         return True
 
     def kept_after(self, stages: tuple[Stage, ...]) -> tuple[Stage, ...]:
-        """Return the first of the stages, those after which the step keeps every image's state."""
+        """Return the stages, from the first on, after which the step keeps every image's state."""
         return ()
 
     @abstractmethod
