@@ -79,9 +79,8 @@ def quantize(
         device=options.device,
         memory=None if memory is None else parse_gigabytes(memory),
     )
-    check_output_folder(out, force)
     with sole_writer(out) as run, options.progress() as progress:
-        check_output_folder(out, force)  # again: the folder of a killed replacement is back now
+        check_output_folder(out, force)
         quantized = calibrate(model, method, calibration, run, projects=True, progress=progress)
         quantized.save(run, force)
         remove_logs(run)

@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from carsam.errors import UserError
+from carsam.formats.files import check_writable
 from carsam.formats.locks import locked
 
 
@@ -26,6 +27,7 @@ def sole_writer(folder: Path) -> Iterator[Path]:
     Raises:
         UserError: another process is writing it, or nothing can be written beside it.
     """
+    check_writable(folder.parent / f".{folder.name}", "Choose another folder.")
     real = Path(os.path.realpath(folder))
     busy = (
         f"Another process (HOLDER) is writing {folder}. Wait until it has ended, or choose another "
