@@ -10,7 +10,7 @@ import torch
 
 from carsam.calibration.course import Course
 from carsam.errors import UserError
-from carsam.families.base import Stage, State, split_after_encoder
+from carsam.families.base import Stage, State, split_before_boxes
 from carsam.system import peak_memory
 
 USABLE = 0.9  # of what is free
@@ -61,7 +61,7 @@ def activations(
     seen = boxes + [state["boxes"].shape[1] for state in views]
     teacher = 0
     if course.needs_teacher:
-        teacher = sizes[len(split_after_encoder(course.stages)[0])].of(seen)
+        teacher = sizes[len(split_before_boxes(course.stages)[0])].of(seen)
     needs, paths, begin = {}, 2 if course.needs_quantized_path else 1, 0
     for plan in course.plans:
         end = begin + len(plan.stages)

@@ -7,18 +7,20 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from carsam.families.base import Stage, State, split_after_encoder
+from carsam.families.base import Stage, State, split_after_encoder, split_before_boxes
 from carsam.methods.steps.training.mask_loss import run_stages, stages_to_masks
 
 
 class Teacher:
-    """A copy of a float model after its encoder, with the encoder's output of every image.
+    """A copy of a float model after its encoder, with the embedding of every image.
+
+    Its answers come from torch's own norms and GELU, as the trained model's outputs do.
 
     Args:
-        model: the prepared model, still float; its encoder's blocks are run now and not copied.
+        model: the prepared model, still float; what no box changes is run now.
         stages: of the model.
         states: before the first stage, one per image.
-        keep: makes a list of the states after the encoder.
+        keep: makes a list of the states before the first stage that reads boxes.
     """
 
     def __init__(
@@ -28,13 +30,13 @@ class Teacher:
         states: Sequence[State],
         keep: Callable[[Iterable[State]], Sequence[State]] = tuple,
     ) -> None:
-        encoder, self._stages = split_after_encoder(stages_to_masks(stages))
-        self._model = copy_after_encoder(model, stages)
-        self._states = keep(run_stages(model, encoder, state) for state in states)
+        first, self._stages = split_before_boxes(stages_to_masks(stages))
+        self._model = copy_after_encoder(model, stages).requires_grad_(False)
+        self._states = keep(run_stages(model, first, state) for state in states)
 
     def answer(self, image: int, boxes: Tensor) -> State:
         """Return `masks` (P, M, 4h, 4w) and `ious` (P, M) of boxes (1, P, 4) in an image."""
-        with torch.no_grad():
+        with torch.enable_grad():  # nothing requires gradients; without them norms are reproduced
             state = run_stages(self._model, self._stages, {**self._states[image], "boxes": boxes})
         return {name: state[name] for name in ("masks", "ious")}
 
