@@ -35,12 +35,13 @@ class ReduceErrors(UnitStep):
     Transposed convolutions are rounded to nearest.
 
     Args:
-        penalty: of both regressions, relative to the mean diagonal of X^ X^'.
+        penalty: of both regressions, relative to the mean diagonal of X^ X^'. The released 2000,
+            for inputs of variance 1 on 32 images of 197 tokens, is 0.3.
         flips: most weights of a row that are rounded the other way, per half.
         weights: observer of the weights' grids, set after the first regression.
     """
 
-    penalty: float = 0.01
+    penalty: float = 0.3
     flips: int = 100
     weights: str = "mse"
     needs_quantized_path = True
@@ -96,8 +97,11 @@ def correct_inputs(
 def round_by_halves(
     rows: Tensor, grid: UniformGrid, gram: Tensor, penalty: float, flips: int
 ) -> Tensor:
-    """Return the rows (outputs, K) rounded half by half, each half correcting the ones before."""
-    rows, gram = rows.double(), _damped(gram, penalty)
+    """Return the rows (outputs, K) rounded half by half, each half correcting the ones before.
+
+    The penalty is of the corrections alone; flips lower the error itself.
+    """
+    rows, damped = rows.double(), _damped(gram, penalty)
     start, columns = 0, rows.shape[1]
     while start < columns:
         end = start + max(1, (columns - start + 1) // 2)
@@ -106,7 +110,7 @@ def round_by_halves(
         error = rounded - rows[:, half]
         rows[:, half] = rounded
         if end < columns:
-            rows[:, rest] -= torch.linalg.solve(gram[rest, rest], gram[rest, half] @ error.T).T
+            rows[:, rest] -= torch.linalg.solve(damped[rest, rest], gram[rest, half] @ error.T).T
         start = end
     return rows.to(grid.scale.dtype)
 
