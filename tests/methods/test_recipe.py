@@ -4,7 +4,7 @@ from hypothesis import strategies as st
 
 from carsam.errors import UserError
 from carsam.methods.recipe import Bits, Recipe, Rule
-from carsam.methods.registry import make_recipe, make_steps, make_whole_model_steps
+from carsam.methods.registry import make_recipe, make_steps
 
 bits = st.one_of(st.none(), st.integers(2, 8))
 
@@ -100,21 +100,3 @@ def test_a_damaged_recipe_is_refused(damage):
 def test_an_unknown_recipe_is_refused():
     with pytest.raises(ValueError, match="Recipe magic is not known"):
         make_recipe("magic", "w4a4")
-
-
-def test_the_papers_budget_has_the_papers_steps():
-    (_, reconstruct) = make_steps(make_recipe("qdrop", "w4a4", budget="paper"))
-    assert (reconstruct.steps, reconstruct.rounding_rate) == (20000, 1e-3)
-    (_, (polish,)) = make_whole_model_steps(make_recipe("carsam-plus", "w4a4", budget="paper"))
-    assert polish.steps == 12000
-
-
-def test_a_setting_overrides_the_budget():
-    settings = ("reconstruct.steps=7",)
-    (_, reconstruct) = make_steps(make_recipe("qdrop", "w4a4", settings=settings, budget="paper"))
-    assert reconstruct.steps == 7
-
-
-def test_an_unknown_budget_is_refused():
-    with pytest.raises(ValueError, match="Budget huge is not known"):
-        make_recipe("rtn", "w4a4", budget="huge")

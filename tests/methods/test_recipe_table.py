@@ -175,7 +175,7 @@ TABLE: dict[str, dict[str, Any]] = {
             "compensate",  # MAC
             "round-to-nearest rounds_weights=False",
             "adaptive-granularity power=2.0 queries=64 granularities=2",
-            "reconstruct encoder_share=0.1",
+            "reconstruct",
         ],
         "units": JOINT_CROSS,
         "ranges": {"activations": "mse", "decoder keys": "mse", "weights": "mse"},

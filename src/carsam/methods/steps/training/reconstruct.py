@@ -32,7 +32,8 @@ class Reconstruct(CostedByStep, UnitStep):
 
     Args:
         steps: optimiser steps; 20000 in the papers.
-        encoder_share: share of them that the encoder's units take; they cost most and lose least.
+        encoder_share: share of them that the encoder's units take. They cost most and lose least;
+            papers give all units the same, and so does every recipe here.
         rounding_rate: Adam's rate of AdaRound's variables, which have no unit; 1e-3 in the papers.
         scale_rate: Adam's rate of the activation scales, relative to their start, falling to 0
             along a cosine.
