@@ -157,17 +157,10 @@ def test_a_unit_comes_out_better_than_rounded_to_nearest(make_unit, step):
     assert errors[1] < errors[0]
 
 
-@pytest.mark.parametrize(
-    ("make", "message"),
-    [
-        (lambda: FeedBackErrors(weights="best"), "Observer best is not known"),
-        (lambda: FeedBackErrors(damping=0.0), "Damping is 0.0; expected a positive number"),
-        (lambda: ReduceErrors(penalty=-1.0), "Penalty is -1.0; expected a positive number"),
-    ],
-)
-def test_parameters_that_make_no_sense_are_refused(make, message):
-    with pytest.raises(ValueError, match=message):
-        make()
+@pytest.mark.parametrize("step", [FeedBackErrors, ReduceErrors])
+def test_an_unknown_observer_is_refused(step):
+    with pytest.raises(ValueError, match="Observer best is not known"):
+        step(weights="best")
 
 
 @torch.no_grad()

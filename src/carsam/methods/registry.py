@@ -1,13 +1,15 @@
 """Methods: named recipes, each a short list of steps, and the steps by name."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import fields, replace
 from typing import Any
 
 from carsam.errors import UserError
+from carsam.families.base import Site
 from carsam.methods.base import UnitStep, WholeModelStep
 from carsam.methods.budgets import with_budget
-from carsam.methods.recipe import Bits, Recipe, Rule, Step
+from carsam.methods.parameters import fits, in_words
+from carsam.methods.recipe import FOUR_BITS, Bits, Recipe, Rule, Step
 from carsam.methods.recipes import (
     ahcptq,
     ahcqsam,
@@ -116,9 +118,6 @@ LEGACY_RECIPES: dict[str, Recipe] = {
 }
 """Recipes with the published faults, by name; never part of `all`."""
 
-TYPE_IN_WORDS: dict[Any, str] = {int: "a whole number", float: "a number", bool: "true or false"}
-"""What a parameter of a type must be, in words; the steps themselves check the others."""
-
 
 def recipe_names(text: str) -> tuple[str, ...]:
     """Return the names in `text`, separated by commas; every recipe's for `all`."""
@@ -168,6 +167,25 @@ def make_whole_model_steps(
     return opening, tuple(_make(step, CLOSING_STEPS) for step in recipe.closing)
 
 
+def idle_steps(recipe: Recipe, sites: Sequence[Site]) -> list[str]:
+    """Return the names of a recipe's steps that have nothing to do, because of its bits and rules.
+
+    Raises:
+        UserError: a step has nothing to do at any bits.
+    """
+    idle = []
+    for step, made in zip(recipe.steps, make_steps(recipe), strict=True):
+        if not any(made.acts_on(site, FOUR_BITS) for site in sites):
+            changed = ", ".join(f"{name}={value}" for name, value in step.parameters.items())
+            raise UserError(
+                f"Step {step.name} ({changed}) fits nothing in this model; change its parameters "
+                "or leave it out."
+            )
+        if not any(made.acts_on(site, recipe.bits_of(site.path, site.kind)) for site in sites):
+            idle.append(step.name)
+    return idle
+
+
 def _make(step: Step, registry: Mapping[str, Any]) -> Any:
     if step.name not in registry:
         raise UserError(f"Step {step.name} is not known; expected one of {', '.join(registry)}.")
@@ -179,15 +197,10 @@ def _make(step: Step, registry: Mapping[str, Any]) -> Any:
             f"its parameters are {', '.join(sorted(types)) or 'none'}."
         )
     for name, value in step.parameters.items():
-        if not _fits(value, types[name]):
+        if not fits(value, types[name]):
             raise UserError(
                 f"Parameter {name} of step {step.name} is {value}; expected "
-                f"{TYPE_IN_WORDS[types[name]]}."
+                f"{in_words(types[name])}."
             )
-    return registry[step.name](**step.parameters)
-
-
-def _fits(value: Any, kind: Any) -> bool:
-    if kind in (int, float):
-        return isinstance(value, int | kind) and not isinstance(value, bool)
-    return kind is not bool or isinstance(value, bool)
+    words = {name: str(value) for name, value in step.parameters.items() if types[name] is str}
+    return registry[step.name](**{**step.parameters, **words})

@@ -5,7 +5,6 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from carsam.errors import UserError
 from carsam.grids.base import UniformGrid
 from carsam.grids.observers import WEIGHT_OBSERVERS
 from carsam.methods.base import Unit, UnitStep
@@ -15,6 +14,7 @@ from carsam.methods.inspecting.layer_inputs import (
     has_rows,
     input_moments,
 )
+from carsam.methods.parameters import CountFromZero, Positive
 from carsam.methods.steps.ranges.round_to_nearest import check_observer
 from carsam.simulation import slots
 from carsam.simulation.layers import rows_to_weight, weight_to_rows
@@ -41,15 +41,14 @@ class ReduceErrors(UnitStep):
         weights: observer of the weights' grids, set after the first regression.
     """
 
-    penalty: float = 0.3
-    flips: int = 100
+    penalty: Positive = 0.3
+    flips: CountFromZero = 100
     weights: str = "mse"
     needs_quantized_path = True
+    operands = ("weight",)
 
     def __post_init__(self) -> None:
         check_observer(self.weights, WEIGHT_OBSERVERS)
-        if not self.penalty > 0:
-            raise UserError(f"Penalty is {self.penalty}; expected a positive number.")
 
     def run_(self, unit: Unit) -> None:
         """Correct and round the weights of the unit's layers."""
