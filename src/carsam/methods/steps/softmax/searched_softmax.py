@@ -34,7 +34,7 @@ class SearchedSoftmax(UnitStep):
     queries: Count = 256
     images: CountFromZero = 0
     name: ClassVar[str]
-    operands = ("probabilities",)
+    operands: ClassVar[tuple[str, ...]] = ("probabilities",)
 
     @abstractmethod
     def candidates(
