@@ -1,4 +1,4 @@
-"""Two methods on the same prompts and seeds: the difference, how sure it is, how many seeds it needs.
+"""Two methods on the same prompts and seeds: the difference, how sure it is, and how many seeds.
 
 Seeds and groups of images are crossed: every seed answers every prompt. A group is what is not
 independent, such as the frames of one video; an image by itself is a group of one.
