@@ -60,7 +60,8 @@ def needed(found: Paired) -> dict[str, Any]:
 def markdown(rows: Sequence[dict[str, Any]]) -> str:
     """Return the table in Markdown, in percent, and below it the seeds that effects need."""
     lines = [
-        "| model | row | mode | seeds | mask IoU | against | difference | boundary IoU | difference |",
+        "| model | row | mode | seeds | mask IoU | against | difference | boundary IoU "
+        "| difference |",
         "|---|---|---|---|---|---|---|---|---|",
     ]
     for row in rows:
