@@ -189,7 +189,7 @@ def _train_(
         loss.backward()
         optimizer.step()
         if (step + 1) % SAVED_EVERY == 0:
-            print(f"outlier keys: step {step + 1} of {STEPS}, loss {float(loss):.5f}", flush=True)
+            print(f"outlier keys: step {step + 1} of {STEPS}, loss {loss.item():.5f}", flush=True)
             state = {"step": step + 1, "decoder": decoder.state_dict()}
             with whole_file(unfinished, "Make room.") as file:
                 torch.save({**state, "optimizer": optimizer.state_dict()}, file)
