@@ -27,7 +27,9 @@ def _save_dissipation(strict: dict[tuple[str, str], list[dict]], path: Path) -> 
     models = list(dict.fromkeys(model for model, _ in strict))
     pyplot = svg_pyplot()
     size = (9, 0.8 + 2.2 * len(models))
-    figure, panels = pyplot.subplots(len(models), 2, figsize=size, squeeze=False)
+    figure, panels = pyplot.subplots(
+        len(models), 2, figsize=size, squeeze=False, layout="constrained"
+    )
     for model, line in zip(models, panels, strict=True):
         rows = {row: cells for (of, row), cells in strict.items() if of == model}
         width = 0.8 / len(rows)
@@ -41,8 +43,8 @@ def _save_dissipation(strict: dict[tuple[str, str], list[dict]], path: Path) -> 
             axes.set_title(f"{model}: change of {what}", fontsize=8)
             axes.axhline(0, color="black", linewidth=0.5)
             axes.spines[["top", "right"]].set_visible(False)
-    panels[0][0].legend(fontsize=6, frameon=False)
-    figure.tight_layout()
+    handles, labels = panels[0][0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside lower center", ncols=4, fontsize=7, frameon=False)
     figure.savefig(path, bbox_inches="tight", metadata={"Date": None})
     pyplot.close(figure)
 
@@ -52,7 +54,9 @@ def _save_oscillation(strict: dict[tuple[str, str], list[dict]], path: Path) -> 
     models = list(dict.fromkeys(model for model, _ in strict))
     pyplot = svg_pyplot()
     size = (9, 0.8 + 2.6 * len(models))
-    figure, panels = pyplot.subplots(len(models), 1, figsize=size, squeeze=False)
+    figure, panels = pyplot.subplots(
+        len(models), 1, figsize=size, squeeze=False, layout="constrained"
+    )
     for model, (axes,) in zip(models, panels, strict=True):
         for (of, row), cells in strict.items():
             losses = [_final_losses(cell) for cell in cells]
@@ -68,7 +72,6 @@ def _save_oscillation(strict: dict[tuple[str, str], list[dict]], path: Path) -> 
         axes.set_title(f"{model}: final loss of every unit", fontsize=8)
         axes.spines[["top", "right"]].set_visible(False)
         axes.legend(fontsize=6, frameon=False)
-    figure.tight_layout()
     figure.savefig(path, bbox_inches="tight", metadata={"Date": None})
     pyplot.close(figure)
 
