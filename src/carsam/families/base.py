@@ -7,6 +7,8 @@ from typing import Any, Protocol
 
 from torch import Tensor
 
+from carsam.images.preprocess import Framing
+
 
 class SiteType(StrEnum):
     """What stands at a site."""
@@ -76,16 +78,16 @@ ENCODER_ROLES = (Role.ENCODER_ATTENTION, Role.ENCODER_MLP)
 
 @dataclass(frozen=True)
 class NormBefore:
-    """A layer normalisation that only one linear reads, so that scales can move between the two.
+    """A layer normalisation that only layers read, so that scales can move between it and them.
 
     Args:
         norm: module path of the normalisation.
-        layer: path of the linear's site.
+        layers: paths of all sites that read it.
         shifts: offsets can move too, as no zeros are padded between the two.
     """
 
     norm: str
-    layer: str
+    layers: tuple[str, ...]
     shifts: bool
 
 
@@ -137,13 +139,18 @@ class Stage:
 class Family(Protocol):
     """One family of models.
 
-    `exact_kinds` are the kinds of layers that are float in the papers and whose results quantized
-    layers read: the simulation computes them so that their last bit does not depend on the order
-    of a sum.
+    `architecture` is transformers' class of its models. `exact_kinds` are the kinds of layers that
+    are float in the papers and whose results quantized layers read: the simulation computes them
+    so that their last bit does not depend on the order of a sum.
     """
 
     name: str
+    architecture: str
     exact_kinds: tuple[str, ...]
+
+    def framing(self, config: Any) -> Framing:
+        """Return how the input of a model of this configuration is filled."""
+        ...
 
     def sites(self, model: Any) -> tuple[Site, ...]:
         """Return every site in the order of execution."""

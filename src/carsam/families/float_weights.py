@@ -5,19 +5,18 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-import torch
-from torch import Tensor
+from torch import Size, Tensor
 from torch.nn import Module
-from transformers import AutoConfig, AutoModelForMaskGeneration
+from transformers import AutoConfig
 
 from carsam.errors import UserError, few
 from carsam.families.meta_weights import (
     convert_meta_state_dict,
-    empty_model,
     meta_names,
     refuse_other_models,
 )
 from carsam.families.mini import sam_mini_config
+from carsam.families.registry import empty_model
 from carsam.families.sam_geometry import DECODER_HEADS, infer_config
 from carsam.families.weight_checks import fill_, match
 from carsam.families.weight_files import Contents, read_contents
@@ -144,8 +143,7 @@ def _model_beside(path: Path) -> Module | None:
 def _model_of(config: Any) -> Any:
     """Return the model of a configuration of transformers, on the meta device."""
     try:
-        with torch.device("meta"):
-            return AutoModelForMaskGeneration.from_config(config, dtype=torch.float32).eval()
+        return empty_model(config)
     except Exception as error:  # transformers checks its numbers in many places
         raise UserError(
             f"{config.name_or_path}/{CONFIG_FILE} describes no model: {_reason(error)}"
@@ -167,7 +165,7 @@ def _inferred_model(state: Mapping[str, Tensor], origin: str, warn: Warn) -> Mod
     return empty_model(config)
 
 
-def _shapes(state: Mapping[str, Tensor]) -> dict[str, torch.Size]:
+def _shapes(state: Mapping[str, Tensor]) -> dict[str, Size]:
     return {name: tensor.shape for name, tensor in state.items()}
 
 

@@ -8,11 +8,10 @@ import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-import torch
 from torch import Tensor
-from transformers import SamHQConfig, SamHQModel, SamModel
 
 from carsam.errors import UserError
+from carsam.families.registry import empty_model
 from carsam.families.sam_geometry import IOU_HEAD, count_numbered, infer_config
 from carsam.families.weight_checks import match
 
@@ -93,13 +92,6 @@ def meta_names(names: Iterable[str]) -> dict[str, str]:
     names = list(names)
     iou_head_depth = 2 + count_numbered(names, f"{IOU_HEAD}.layers")
     return {name: _meta_name(name, iou_head_depth) for name in names}
-
-
-def empty_model(config: Any) -> Any:
-    """Return the model of a SAM's or SAM-HQ's configuration, on the meta device."""
-    model_type: type[Any] = SamHQModel if isinstance(config, SamHQConfig) else SamModel
-    with torch.device("meta"):
-        return model_type(config).eval()
 
 
 def refuse_other_models(state: Mapping[str, Tensor], origin: str) -> None:

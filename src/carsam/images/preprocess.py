@@ -1,6 +1,7 @@
-"""SAM's way into and out of the square input frame: pixels and coordinates.
+"""The way into and out of a model's square input frame: pixels and coordinates.
 
-Numbers follow segment-anything's `ResizeLongestSide` and `Sam.preprocess`.
+Numbers follow segment-anything's `ResizeLongestSide` and `Sam.preprocess`, and SAM 2's
+`SAM2Transforms`, which shrinks in floats where we round to 8 bits as for SAM.
 """
 
 from dataclasses import dataclass
@@ -16,23 +17,43 @@ PIXEL_STD = np.array([58.395, 57.12, 57.375], np.float32)
 
 
 @dataclass(frozen=True)
+class Framing:
+    """How a model's square input is filled.
+
+    Args:
+        side: S of the input S x S, in pixels.
+        stretched: both sides of an image become S, as SAM 2 wants it; otherwise the longer one
+            does, and zeros fill the rest, as SAM wants it.
+    """
+
+    side: int
+    stretched: bool = False
+
+    def resized(self, size: tuple[int, int]) -> tuple[int, int]:
+        """Return height and width, at least 1, that an image of this height and width gets."""
+        if self.stretched:
+            return self.side, self.side
+        height, width = size
+        scale = self.side * 1.0 / max(height, width)
+        return max(int(height * scale + 0.5), 1), max(int(width * scale + 0.5), 1)
+
+
+@dataclass(frozen=True)
 class Frame:
     """Where one image lies in the model's square input: the top left `input_size` pixels of S x S.
 
     Args:
         original_size: height and width of the image.
-        image_size: side S of the model's input.
+        framing: of the model.
     """
 
     original_size: tuple[int, int]
-    image_size: int
+    framing: Framing
 
     @property
     def input_size(self) -> tuple[int, int]:
-        """Height and width of the resized image; the longer is S, the shorter at least 1."""
-        height, width = self.original_size
-        scale = self.image_size * 1.0 / max(height, width)
-        return max(int(height * scale + 0.5), 1), max(int(width * scale + 0.5), 1)
+        """Height and width of the resized image."""
+        return self.framing.resized(self.original_size)
 
     def map_points(self, points: np.ndarray) -> np.ndarray:
         """Map points (..., 2), x then y in pixels of the image, into the frame, as float32."""
@@ -46,18 +67,18 @@ class Frame:
         return self.map_points(boxes.reshape(*boxes.shape[:-1], 2, 2)).reshape(boxes.shape)
 
 
-def preprocess(image: np.ndarray, image_size: int) -> tuple[np.ndarray, Frame]:
+def preprocess(image: np.ndarray, framing: Framing) -> tuple[np.ndarray, Frame]:
     """Turn an RGB uint8 image (H, W, 3) into the model's pixels (3, S, S) float32 and its frame."""
-    frame = Frame((image.shape[0], image.shape[1]), image_size)
-    return normalise_and_pad(resize_longest_side(image, image_size), image_size), frame
+    frame = Frame((image.shape[0], image.shape[1]), framing)
+    return normalise_and_pad(resize(image, framing), framing.side), frame
 
 
-def resize_longest_side(image: np.ndarray, size: int) -> np.ndarray:
-    """Resize an RGB uint8 image (H, W, 3) so that its longer side has `size` pixels.
+def resize(image: np.ndarray, framing: Framing) -> np.ndarray:
+    """Resize an RGB uint8 image (H, W, 3) as the model wants it.
 
     Pillow's bilinear filter, which averages when it shrinks, is the one SAM was trained with.
     """
-    height, width = Frame((image.shape[0], image.shape[1]), size).input_size
+    height, width = framing.resized((image.shape[0], image.shape[1]))
     resized = Image.fromarray(image).resize((width, height), Image.Resampling.BILINEAR)
     return np.asarray(resized)
 

@@ -66,16 +66,16 @@ class SamPredictor:
         self.reset_image()
         if image_format not in ("RGB", "BGR"):
             raise UserError(f"Found image_format {image_format!r}; expected 'RGB' or 'BGR'.")
-        side = self.engine.image_size
-        rgb, size = read_resized(image, side, warn=warn, max_megapixels=max_megapixels)
+        framing = self.engine.framing
+        rgb, size = read_resized(image, framing, warn=warn, max_megapixels=max_megapixels)
         if image_format == "BGR" and not isinstance(image, str | os.PathLike | Image.Image):
             rgb = rgb[..., ::-1]
-        pixels = normalise_and_pad(rgb, side)
+        pixels = normalise_and_pad(rgb, framing.side)
         if self._cache is None:
             embedding = self.engine.encode(pixels)
         else:
             embedding = self._cache.encode(self.engine, pixels)
-        self._image = embedding, Frame(size, side)
+        self._image = embedding, Frame(size, framing)
 
     def predict(
         self,

@@ -64,7 +64,10 @@ class ExactPositionalEncoding(nn.Module):
 
     def __init__(self, encoding: nn.Module) -> None:
         super().__init__()
-        self.positional_embedding = cast(nn.Parameter, encoding.positional_embedding)
+        frequencies = cast(Tensor, encoding.positional_embedding)
+        if not isinstance(frequencies, nn.Parameter):  # a buffer of SAM 2
+            frequencies = nn.Parameter(frequencies, requires_grad=False)
+        self.positional_embedding = frequencies
 
     def forward(self, coordinates: Tensor, input_shape: tuple[int, int] | None = None) -> Tensor:
         """Encode (..., 2) coordinates x, y in [0, 1], or in pixels of a (height, width) image."""

@@ -8,23 +8,30 @@ from torch import Tensor
 
 from carsam.families.base import NormBefore, Site, Stage, State
 from carsam.families.sam.modules import SamMaskDecoder
-from carsam.families.sam.sites import decoder_sites, encoder_sites, prompt_sites
+from carsam.families.sam.sites import Names, decoder_sites, encoder_sites, prompt_sites
 from carsam.families.sam.stages import encoder_stages, image_offset, two_way_stages
+from carsam.images.preprocess import Framing
 
 MASKS = ("masks", "ious")
+NAMES = Names()
 PROMPTS = ("points", "labels", "boxes")
-NECK_NORM = NormBefore("vision_encoder.neck.layer_norm1", "vision_encoder.neck.conv2", False)
+NECK_NORM = NormBefore("vision_encoder.neck.layer_norm1", ("vision_encoder.neck.conv2",), False)
 
 
 class SamFamily:
     """SAM's encoder, prompt encoder and two-way decoder."""
 
     name = "sam"
+    architecture = "SamModel"
     exact_kinds: tuple[str, ...] = ("encoder.patch_embedding", "prompt_encoder")
+
+    def framing(self, config: Any) -> Framing:
+        """Return how the input of a model of this configuration is filled."""
+        return Framing(config.vision_config.image_size)
 
     def sites(self, model: Any) -> tuple[Site, ...]:
         """Return every site in the order of execution."""
-        return (*encoder_sites(model), *decoder_sites(model), *prompt_sites())
+        return (*encoder_sites(model), *decoder_sites(model, NAMES), *prompt_sites())
 
     def attention_configs(self, model: Any) -> tuple[Any, ...]:
         """Return the decoder's config; the encoder's attentions ask none."""
@@ -40,10 +47,10 @@ class SamFamily:
                 "mask_decoder.tokens",
                 partial(_run_prompt_encoder, self.output_tokens(model)),
                 ("tokens", "image"),
-                shared=image_offset(),
+                shared=image_offset(NAMES),
                 per_box=("tokens", "token_positions"),
             ),
-            *two_way_stages(model),
+            *two_way_stages(model, NAMES),
             Stage("mask_decoder", _run_mask_head, MASKS, per_box=MASKS),
             Stage("prompt_encoder", _run_mask_prompt, ("dense",), per_box=("dense",)),
         )
