@@ -5,7 +5,8 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from torch import Size, Tensor
+import torch
+from torch import Tensor
 from torch.nn import Module
 from transformers import AutoConfig
 
@@ -143,7 +144,7 @@ def _model_beside(path: Path) -> Module | None:
 def _model_of(config: Any) -> Any:
     """Return the model of a configuration of transformers, on the meta device."""
     try:
-        return empty_model(config)
+        return empty_model(config, torch.float32)
     except Exception as error:  # transformers checks its numbers in many places
         raise UserError(
             f"{config.name_or_path}/{CONFIG_FILE} describes no model: {_reason(error)}"
@@ -165,7 +166,7 @@ def _inferred_model(state: Mapping[str, Tensor], origin: str, warn: Warn) -> Mod
     return empty_model(config)
 
 
-def _shapes(state: Mapping[str, Tensor]) -> dict[str, Size]:
+def _shapes(state: Mapping[str, Tensor]) -> dict[str, torch.Size]:
     return {name: tensor.shape for name, tensor in state.items()}
 
 

@@ -27,8 +27,17 @@ def family_of(model_type: str) -> Family:
     return FAMILIES[model_type]
 
 
-def empty_model(config: Any) -> Any:
-    """Return the model of a configuration of transformers, without values, on the meta device."""
+def empty_model(config: Any, dtype: torch.dtype | None = None) -> Any:
+    """Return the model of a configuration of transformers, without values, on the meta device.
+
+    Args:
+        dtype: that the configuration is given, whatever it says.
+    """
     architecture = getattr(transformers, family_of(config.model_type).architecture)
     with torch.device("meta"):
-        return architecture(config).eval()
+        model = (
+            architecture(config)
+            if dtype is None
+            else architecture._from_config(config, dtype=dtype)
+        )
+        return model.eval()
