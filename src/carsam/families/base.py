@@ -28,11 +28,14 @@ class AttentionLayers:
             one layer makes all of them.
         output: the layer that reads what was attended.
         positions: the parameters with relative positions, which the queries are multiplied with.
+        scales_in: None if any invertible matrix can move between queries and keys; otherwise only
+            positive factors can, one for so many neighbouring channels of both.
     """
 
     projections: tuple[str, str, str]
     output: str
     positions: tuple[str, ...] = ()
+    scales_in: int | None = None
 
     @property
     def fused(self) -> bool:
@@ -124,6 +127,7 @@ class Stage:
         shared: of the stage's output, if a constant can move out of it.
         per_box: names of the state's entries, among those the stage makes, that have a row for
             every box.
+        also: module paths of other parts that belong to the stage.
     """
 
     path: str
@@ -134,6 +138,7 @@ class Stage:
     norm: NormBefore | None = None
     shared: SharedOffset | None = None
     per_box: tuple[str, ...] = ()
+    also: tuple[str, ...] = ()
 
 
 class Family(Protocol):
@@ -193,10 +198,11 @@ def sites_of_stages(
     stages: tuple[Stage, ...], sites: tuple[Site, ...]
 ) -> list[tuple[Stage, tuple[Site, ...]]]:
     """Return each stage with the sites that belong to it."""
+    owners = {path: stage.path for stage in stages for path in (stage.path, *stage.also)}
     members: dict[str, list[Site]] = {stage.path: [] for stage in stages}
     for site in sites:
-        holders = [path for path in members if f"{site.path}.".startswith(f"{path}.")]
-        members[max(holders, key=len)].append(site)
+        holders = [path for path in owners if f"{site.path}.".startswith(f"{path}.")]
+        members[owners[max(holders, key=len)]].append(site)
     return [(stage, tuple(members[stage.path])) for stage in stages]
 
 

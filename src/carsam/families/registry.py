@@ -8,9 +8,12 @@ import transformers
 from carsam.errors import UserError
 from carsam.families.base import Family
 from carsam.families.sam.family import SamFamily
+from carsam.families.sam2.family import Sam2Family
 from carsam.families.sam_hq import SamHqFamily
 
-FAMILIES: dict[str, Family] = {family.name: family for family in (SamFamily(), SamHqFamily())}
+FAMILIES: dict[str, Family] = {
+    family.name: family for family in (SamFamily(), SamHqFamily(), Sam2Family())
+}
 """Families by transformers' `model_type`."""
 
 

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 from transformers.activations import GELUActivation
 from transformers.models.sam.modeling_sam import SamPositionalEmbedding
+from transformers.models.sam2.modeling_sam2 import Sam2PositionalEmbedding
 from transformers.models.sam_hq.modeling_sam_hq import SamHQPositionalEmbedding
 
 from carsam.simulation import arithmetic
@@ -82,6 +83,10 @@ class ExactPositionalEncoding(nn.Module):
 REPLACEMENTS: dict[Any, Callable[[Any], nn.Module]] = {
     nn.LayerNorm: LayerNorm,
     (nn.GELU, GELUActivation): lambda _: Gelu(),
-    (SamPositionalEmbedding, SamHQPositionalEmbedding): ExactPositionalEncoding,
+    (
+        SamPositionalEmbedding,
+        SamHQPositionalEmbedding,
+        Sam2PositionalEmbedding,
+    ): ExactPositionalEncoding,
 }
 """What takes the place of which modules."""
