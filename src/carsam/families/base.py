@@ -128,6 +128,7 @@ class Stage:
         per_box: names of the state's entries, among those the stage makes, that have a row for
             every box.
         also: module paths of other parts that belong to the stage.
+        resizes: what it makes of an entry has other sizes than the entry had.
     """
 
     path: str
@@ -139,6 +140,7 @@ class Stage:
     shared: SharedOffset | None = None
     per_box: tuple[str, ...] = ()
     also: tuple[str, ...] = ()
+    resizes: bool = False
 
 
 class Family(Protocol):

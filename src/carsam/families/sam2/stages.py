@@ -43,8 +43,17 @@ def _block_stages(path: str, block: Sam2MultiScaleBlock, side: int) -> Iterator[
     before = NormBefore(f"{path}.layer_norm1", tuple(readers), unpadded)
     between = NormBefore(f"{path}.layer_norm2", (f"{path}.mlp.proj_in",), True)
     attention, mlp = (partial(run, path=path) for run in (_run_attention, _run_mlp))
-    made, role = ("hidden",), Role.ENCODER_ATTENTION
-    yield Stage(f"{path}.attn", attention, made, path, role, before, also=(f"{path}.proj",))
+    made = ("hidden",)
+    yield Stage(
+        f"{path}.attn",
+        attention,
+        made,
+        path,
+        Role.ENCODER_ATTENTION,
+        before,
+        also=(f"{path}.proj",),
+        resizes=block.dim != block.dim_out,
+    )
     yield Stage(f"{path}.mlp", mlp, made, path, Role.ENCODER_MLP, between)
 
 
