@@ -17,10 +17,10 @@ from carsam.families.weight_checks import match
 
 OTHER_MODELS = {
     "image_encoder.patch_embed.seq.0.c.weight": "MobileSAM (TinyViT encoder)",
-    "image_encoder.trunk.patch_embed.proj.weight": "SAM 2",
-    "vision_encoder.backbone.patch_embed.projection.weight": "SAM 2 or a later SAM",
+    "image_encoder.trunk.body.": "EdgeTAM (RepViT encoder)",
+    "vision_encoder.backbone.": "a later SAM than SAM 2",
 }
-"""A key that only this model has -> what it is."""
+"""The start of keys that only this model has -> what it is."""
 
 # transformers' name -> Meta's; the first pattern that matches the start is applied.
 RENAMES = (
@@ -96,10 +96,10 @@ def meta_names(names: Iterable[str]) -> dict[str, str]:
 
 def refuse_other_models(state: Mapping[str, Tensor], origin: str) -> None:
     """Name the models that are taken for a SAM, and are none that is supported."""
-    for key, model_name in OTHER_MODELS.items():
-        if key in state:
+    for start, model_name in OTHER_MODELS.items():
+        if any(name.startswith(start) for name in state):
             raise UserError(
-                f"{origin} has the weights of {model_name}; expected those of SAM or SAM-HQ."
+                f"{origin} has the weights of {model_name}; expected those of SAM, SAM-HQ or SAM 2."
             )
 
 

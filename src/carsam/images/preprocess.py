@@ -1,7 +1,7 @@
 """The way into and out of a model's square input frame: pixels and coordinates.
 
 Numbers follow segment-anything's `ResizeLongestSide` and `Sam.preprocess`, and SAM 2's
-`SAM2Transforms`, which shrinks in floats where we round to 8 bits as for SAM.
+`SAM2Transforms`.
 """
 
 from dataclasses import dataclass
@@ -22,8 +22,8 @@ class Framing:
 
     Args:
         side: S of the input S x S, in pixels.
-        stretched: both sides of an image become S, as SAM 2 wants it; otherwise the longer one
-            does, and zeros fill the rest, as SAM wants it.
+        stretched: both sides of an image become S, without rounding to 8 bits, as SAM 2 wants
+            it; otherwise the longer side does, and zeros fill the rest, as SAM wants it.
     """
 
     side: int
@@ -74,17 +74,25 @@ def preprocess(image: np.ndarray, framing: Framing) -> tuple[np.ndarray, Frame]:
 
 
 def resize(image: np.ndarray, framing: Framing) -> np.ndarray:
-    """Resize an RGB uint8 image (H, W, 3) as the model wants it.
+    """Resize an RGB uint8 image (H, W, 3) as the model wants it: uint8, or float32 if stretched.
 
     Pillow's bilinear filter, which averages when it shrinks, is the one SAM was trained with.
     """
-    height, width = framing.resized((image.shape[0], image.shape[1]))
-    resized = Image.fromarray(image).resize((width, height), Image.Resampling.BILINEAR)
-    return np.asarray(resized)
+    size = framing.resized((image.shape[0], image.shape[1]))
+    return resize_pillow(Image.fromarray(image), size, framing)
+
+
+def resize_pillow(image: Image.Image, size: tuple[int, int], framing: Framing) -> np.ndarray:
+    """Resize an RGB image of Pillow to a height and width, as `resize` does."""
+    extent, bilinear = size[::-1], Image.Resampling.BILINEAR
+    if not framing.stretched:
+        return np.asarray(image.resize(extent, bilinear))
+    bands = (image.getchannel(band).convert("F") for band in range(3))
+    return np.stack([np.asarray(band.resize(extent, bilinear)) for band in bands], axis=-1)
 
 
 def normalise_and_pad(image: np.ndarray, size: int) -> np.ndarray:
-    """Normalise an RGB uint8 image (h, w, 3); pad it with zeros to (3, size, size) float32."""
+    """Normalise an RGB image (h, w, 3) in 0..255; pad it with zeros to (3, size, size) float32."""
     height, width, _ = image.shape
     pixels = np.zeros((3, size, size), np.float32)
     pixels[:, :height, :width] = ((image - PIXEL_MEAN) / PIXEL_STD).transpose(2, 0, 1)

@@ -14,7 +14,7 @@ from carsam.errors import UserError
 from carsam.images.decode import as_array, decode, opened
 from carsam.images.given_arrays import given_array
 from carsam.images.listing import HARMLESS, UNUSABLE, Listing
-from carsam.images.preprocess import Framing, resize
+from carsam.images.preprocess import Framing, resize, resize_pillow
 from carsam.images.remarks import Tell, deep_images, skipped_images
 
 
@@ -83,7 +83,7 @@ def read_resized(
     warn: Tell = warnings.warn,
     max_megapixels: float | None = None,
 ) -> tuple[np.ndarray, tuple[int, int]]:
-    """Return an image as RGB uint8, resized as a model wants it, and its true size.
+    """Return an image, RGB in 0..255, resized as a model wants it, and its true size.
 
     The same as `resize(read_image(source), framing)`, in less memory: 4 bytes for each pixel of
     the file. JPEGs of more than 89 million pixels are decoded at a half, a quarter or an eighth,
@@ -103,8 +103,7 @@ def read_resized(
         return resize(source, framing), (source.shape[0], source.shape[1])
     limit = _checked_limit(max_megapixels)
     image, size = decode(source, warn=warn, max_megapixels=limit, framing=framing)
-    height, width = framing.resized(size)
-    return np.asarray(image.resize((width, height), Image.Resampling.BILINEAR)), size
+    return resize_pillow(image, framing.resized(size), framing), size
 
 
 def check_image(path: str | Path, max_megapixels: float | None = None) -> None:
