@@ -88,6 +88,8 @@ def tiny_sam2(randomise_):
 
     model = Sam2Model(_tiny_sam2_config()).eval()
     randomise_(model)
+    frequencies = model.shared_image_embedding.positional_embedding
+    model.prompt_encoder.shared_embedding.positional_embedding.copy_(frequencies)
     return model
 
 

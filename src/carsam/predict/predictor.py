@@ -39,7 +39,7 @@ class SamPredictor:
     """
 
     def __init__(self, model: Any, cache: EmbeddingCache | str | Path | None = None) -> None:
-        self.engine = _engine_of(model)
+        self.engine = engine_of(model)
         self._cache = EmbeddingCache(cache) if isinstance(cache, str | Path) else cache
         self._image: tuple[Embedding, Frame] | None = None
 
@@ -213,7 +213,12 @@ def _mask_size(embedding: Embedding) -> tuple[int, int]:
     return 4 * height, 4 * width
 
 
-def _engine_of(model: Any) -> Engine:
+def engine_of(model: Any) -> Engine:
+    """Return the engine that a model is, has or stands for.
+
+    Raises:
+        UserError: it is none of these.
+    """
     if isinstance(model, str | Path):
         return load(model)
     if not isinstance(model, Engine) and callable(getattr(model, "engine", None)):
