@@ -66,7 +66,7 @@ class CodebookGrid(Grid):
         return self.steps(values) * self.scale
 
     def soft(self, values: Tensor, factor: Tensor) -> Tensor:
-        """Round with the gradients of LSQ: values between the outer entries pass straight through."""
+        """Round with the gradients of LSQ; values between the outer entries pass straight."""
         scale = self.scale * factor
         fine = values / scale
         steps = _looked_up(self._step_of, self._fine(fine.detach()))
