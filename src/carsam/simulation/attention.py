@@ -11,7 +11,7 @@ from carsam.grids.base import UniformGrid
 from carsam.grids.codebook import CodebookGrid
 from carsam.grids.row_maximum import RowMaximumGrid
 from carsam.grids.tables import Log1pGrid, LogGrid, TwinUniformGrid
-from carsam.simulation import integer_attention
+from carsam.simulation import integer_attention, products
 from carsam.simulation.integer_attention import OperandGrids
 
 OPERANDS = ("query", "key", "probabilities", "value")
@@ -88,14 +88,14 @@ class AttentionProduct(nn.Module):
         scaling: float,
         relative_position: "RelativePosition | None",
     ) -> Tensor:
-        scores = torch.matmul(query, key.transpose(-2, -1)).mul_(scaling)
+        scores = products.matmul(query, key.transpose(-2, -1)).mul_(scaling)
         if relative_position is not None:
             scores = relative_position.add_(scores, query)
         quantizer = self.quantizers["probabilities"]
         if is_relative(quantizer):
             parts = quantizer(torch.exp(scores - scores.amax(-1, keepdim=True)))
-            return torch.matmul(parts, value) / parts.sum(-1, keepdim=True)
-        return torch.matmul(quantizer(torch.softmax(scores, dim=-1)), value)
+            return products.matmul(parts, value) / parts.sum(-1, keepdim=True)
+        return products.matmul(quantizer(torch.softmax(scores, dim=-1)), value)
 
 
 def is_relative(quantizer: nn.Module) -> bool:

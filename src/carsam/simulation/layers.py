@@ -10,6 +10,7 @@ from carsam.grids.base import UniformGrid
 from carsam.grids.codebook import CodebookGrid
 from carsam.grids.grouped import GroupedUniformGrid
 from carsam.grids.tables import TableGrid
+from carsam.simulation import products
 from carsam.simulation.arithmetic import exact_type
 
 Layer = nn.Linear | nn.Conv2d | nn.ConvTranspose2d
@@ -57,6 +58,8 @@ class QuantizedLayer(nn.Module):
             return self._with_bias_(product.float())
         if _doubles(self.layer):
             return _doubled(values, self.layer.weight, self.layer.bias)
+        if isinstance(self.layer, nn.Linear) and torch.is_grad_enabled():
+            return products.linear(values, self.layer.weight, self.layer.bias)
         return cast(Tensor, self.layer(values))
 
     def _sums_in_double(self) -> bool:
@@ -131,7 +134,7 @@ def _doubled(image: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
     outputs = weight.shape[1]
     rows = weight.permute(2, 3, 1, 0).flatten(0, 2)  # (2 * 2 * out, in)
     repeated = None if bias is None else bias.repeat(4)
-    product = F.linear(image.permute(0, 2, 3, 1), rows, repeated)
+    product = products.linear(image.permute(0, 2, 3, 1), rows, repeated)
     product = product.view(batch, height, width, 2, 2, outputs).transpose(2, 3)
     return product.reshape(batch, 2 * height, 2 * width, outputs).permute(0, 3, 1, 2)
 

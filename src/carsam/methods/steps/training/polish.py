@@ -21,6 +21,7 @@ from carsam.methods.steps.training.reconstruct import UnitWeights
 from carsam.methods.steps.training.saved_training import SavedTraining
 from carsam.methods.steps.training.teacher import Teacher
 from carsam.simulation import slots
+from carsam.simulation.products import check_gradients, gradients_in
 from carsam.simulation.trainable import trainable_scales
 
 MOST_JUDGED = 4
@@ -53,6 +54,8 @@ class Polish(CostedByStep, WholeModelStep):
         moved: share of them that are moved for the step.
         encoder: train the encoder's blocks as well; otherwise what they return is computed once.
         parameters: train what stays float beside the scales.
+        gradients: `float32`, or `bfloat16` for those of products (`simulation.products`), which
+            `auto` chooses where the processor multiplies it.
     """
 
     steps: Count = 800
@@ -62,9 +65,14 @@ class Polish(CostedByStep, WholeModelStep):
     moved: Share = 0.5
     encoder: bool = False
     parameters: bool = True
+    gradients: str = "auto"
 
     needs_teacher = True
     needs_views = True
+
+    def __post_init__(self) -> None:
+        """Refuse gradients that there are not."""
+        check_gradients(self.gradients)
 
     @property
     def changes_encoder(self) -> bool:
@@ -130,6 +138,7 @@ class Polish(CostedByStep, WholeModelStep):
         """Train, from where a training was stopped."""
         with (
             torch.enable_grad(),
+            gradients_in(self.gradients, next(whole.model.parameters()).device),
             trainable_scales(whole.model, sites) as (rows, learned),
             _requiring_gradients(parameters),
         ):

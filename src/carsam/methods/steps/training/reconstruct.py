@@ -19,6 +19,7 @@ from carsam.methods.steps.jcar.joint_loss import JointLoss
 from carsam.methods.steps.training.interaction import interaction_loss, interaction_stages
 from carsam.simulation import slots
 from carsam.simulation.layers import QuantizedLayer
+from carsam.simulation.products import check_gradients, gradients_in
 from carsam.simulation.trainable import LearnedGrid, SoftRounding, trainable
 
 Training = AbstractContextManager[tuple[list[SoftRounding], list[LearnedGrid]]]
@@ -50,6 +51,8 @@ class Reconstruct(CostedByStep, UnitStep):
         rounding_weight: weight of AdaRound's regulariser.
         warm_up: share of the steps before the regulariser sets in.
         first_exponent, last_exponent: of the regulariser, linear over the steps after warm-up.
+        gradients: `float32`, or `bfloat16` for those of products (`simulation.products`), which
+            `auto` chooses where the processor multiplies it.
     """
 
     steps: Count = 300
@@ -65,11 +68,13 @@ class Reconstruct(CostedByStep, UnitStep):
     warm_up: Share = 0.2
     first_exponent: Positive = 20.0
     last_exponent: Positive = 2.0
+    gradients: str = "auto"
     needs_quantized_path = True
 
     def __post_init__(self) -> None:
         if not (self.trains_weights or self.trains_scales):
             raise UserError("Reconstruction trains neither weights nor scales; leave it out.")
+        check_gradients(self.gradients)
 
     def run_(self, unit: Unit) -> None:
         """Train the unit; it ends hard-rounded, on its grids, nothing dropped.
@@ -117,7 +122,11 @@ class Reconstruct(CostedByStep, UnitStep):
         generator = torch.Generator(_device(unit)).manual_seed(unit.seed)
         losses = []
         meeting = interaction_stages(unit) if self.interaction else ()
-        with torch.enable_grad(), self._trainable(unit, generator) as (roundings, learned):
+        with (
+            torch.enable_grad(),
+            gradients_in(self.gradients, _device(unit)),
+            self._trainable(unit, generator) as (roundings, learned),
+        ):
             factors = [grid.factor for grid in learned if self.trains_scales]
             optimizers = self._optimizers(roundings, factors)
             for step in range(self.steps if optimizers else 0):
