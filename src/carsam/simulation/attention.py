@@ -17,6 +17,7 @@ from carsam.simulation.integer_attention import OperandGrids
 OPERANDS = ("query", "key", "probabilities", "value")
 INTERFACE = "carsam"
 SCORES_AT_ONCE = 1 << 24
+FEW_KEYS = 32
 
 INTEGER_GRIDS: dict[str, tuple[type[nn.Module], ...]] = {
     "query": (UniformGrid, CodebookGrid),
@@ -95,7 +96,14 @@ class AttentionProduct(nn.Module):
         if is_relative(quantizer):
             parts = quantizer(torch.exp(scores - scores.amax(-1, keepdim=True)))
             return products.matmul(parts, value) / parts.sum(-1, keepdim=True)
-        return products.matmul(quantizer(torch.softmax(scores, dim=-1)), value)
+        return products.matmul(quantizer(_softmax(scores)), value)
+
+
+def _softmax(scores: Tensor) -> Tensor:
+    """Return the softmax over the keys; over a few, torch is five times as fast across rows."""
+    if scores.shape[-1] >= FEW_KEYS:
+        return torch.softmax(scores, dim=-1)
+    return torch.softmax(scores.mT.contiguous(), dim=-2).mT
 
 
 def is_relative(quantizer: nn.Module) -> bool:
