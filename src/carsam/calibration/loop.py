@@ -17,6 +17,7 @@ from carsam.methods.base import Unit
 from carsam.methods.recipe import Recipe
 from carsam.methods.steps.training.teacher import Teacher
 from carsam.progress import Progress
+from carsam.simulation.on_kernels import on_kernels
 
 
 def quantize_units_(
@@ -58,7 +59,7 @@ def quantize_units_(
     if projects and (course.closing or not all(units)):
         progress.info(str(project(course, states, len(views), units, steps)))
         progress.info(memory_line(needs, memory))
-    with state_cache(memory, disk) as cache:
+    with state_cache(memory, disk) as cache, on_kernels():
         run = _Run(course, cache, seed, log, progress, notes=[])
         run.all_(states, views, units)
     return run.notes
