@@ -141,7 +141,7 @@ TABLE: dict[str, dict[str, Any]] = {
     "repq-vit": {
         "steps": [
             "fold-norms",
-            "round-to-nearest",
+            "round-to-nearest softmax=False",
             "adaptive-granularity power=2.0 granularities=2",
         ],
         "units": PARTS,
@@ -149,7 +149,7 @@ TABLE: dict[str, dict[str, Any]] = {
         "grids": {"*.softmax": "log2 by adaptive-granularity"},
     },
     "ptq4vit": {
-        "steps": ["round-to-nearest", "twin-uniform"],
+        "steps": ["round-to-nearest softmax=False", "twin-uniform"],
         "units": PARTS,
         "ranges": {"activations": "mse", "weights": "mse"},
         "grids": {"*.softmax *.mlp.lin2": "twin-uniform by twin-uniform"},
@@ -157,7 +157,7 @@ TABLE: dict[str, dict[str, Any]] = {
     "carsam": {
         "steps": [
             "compensate",  # MAC
-            "round-to-nearest rounds_weights=False",
+            "round-to-nearest rounds_weights=False softmax=False",
             "adaptive-granularity power=2.0 queries=64 granularities=2",
             "reconstruct encoder_share=0.1",
         ],
@@ -169,7 +169,7 @@ TABLE: dict[str, dict[str, Any]] = {
         "opening": ["centre-inputs"],
         "steps": [
             "balance-attention",
-            "round-to-nearest rounds_weights=False",
+            "round-to-nearest rounds_weights=False softmax=False",
             "row-maximum-softmax",
             "feed-back-errors",
         ],

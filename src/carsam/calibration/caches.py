@@ -105,13 +105,28 @@ class CachedStates(Sequence[State]):
     def __getitem__(self, index: slice) -> Sequence[State]: ...
     def __getitem__(self, index: int | slice) -> Any:
         if isinstance(index, slice):
-            return [self[i] for i in range(*index.indices(len(self)))]
+            return _Part(self, range(*index.indices(len(self))))
         entry = self._entries[index]
         if isinstance(entry, tuple):
             path, device = entry
             loaded = load_file(path, device=str(device))
             return {name: loaded[name] for name in sorted(loaded)}
         return entry
+
+
+class _Part(Sequence[State]):
+    """Some of the states of a list, read when they are asked for."""
+
+    def __init__(self, states: Sequence[State], places: range) -> None:
+        self._states, self._places = states, places
+
+    def __len__(self) -> int:
+        return len(self._places)
+
+    def __getitem__(self, index: Any) -> Any:
+        if isinstance(index, slice):
+            return _Part(self._states, self._places[index])
+        return self._states[self._places[index]]
 
 
 @contextmanager

@@ -12,9 +12,10 @@ from carsam.calibration.needs import activations, check_room, memory_line
 from carsam.calibration.observe import run_observed
 from carsam.calibration.projection import project
 from carsam.calibration.unit_log import UnitLog
-from carsam.families.base import Family, State
+from carsam.families.base import Family, State, split_after_encoder
 from carsam.methods.base import Unit
 from carsam.methods.recipe import Recipe
+from carsam.methods.steps.training.mask_loss import run_stages
 from carsam.methods.steps.training.teacher import Teacher
 from carsam.progress import Progress
 from carsam.simulation.on_kernels import on_kernels
@@ -87,17 +88,26 @@ class _Run:
     def all_(self, states: Sequence[State], views: Sequence[State], done: Sequence[bool]) -> None:
         """Run all steps, on the units that are not done."""
         self.progress.start("Quantizing", len(self.course.plans) * len(states))
-        self._whole_(self.course.opening, states)
-        seen = (*states, *views)
+        course, seen = self.course, (*states, *views)
+        embeddings: Sequence[State] = ()
+        if course.needs_embeddings:
+            embedded = seen if course.needs_teacher else states
+            encoder, _ = split_after_encoder(course.stages)
+            run = (run_stages(course.model, encoder, state) for state in embedded)
+            embeddings = self.cache.keep(run)
+        self._whole_(course.after_encoder(), course.opening, embeddings[: len(states)])
         teacher = None
-        if self.course.needs_teacher:
-            teacher = Teacher(self.course.model, self.course.stages, seen, self.cache.keep)
+        if course.needs_teacher:
+            teacher = Teacher(course.model, course.stages, embeddings)
+        else:
+            _close(embeddings)
         self._units_(states, done)
         self.progress.finish()
-        self._whole_(self.course.closing, seen, teacher, self.log)
+        self._whole_(course, course.closing, seen, teacher, self.log)
 
     def _whole_(
         self,
+        course: Course,
         steps: NamedSteps,
         states: Sequence[State],
         teacher: Teacher | None = None,
@@ -105,7 +115,7 @@ class _Run:
     ) -> None:
         for index, (name, step) in enumerate(steps):
             whole = replace(
-                self.course.whole(self.course.model, states, teacher),
+                course.whole(course.model, states, teacher),
                 seed=self.seed,
                 progress=self.progress,
                 notes=self.notes,
@@ -142,7 +152,7 @@ class _Run:
             model,
             replace(plan, sites=()) if done else plan,
             inputs,
-            self.course.needs_histograms,
+            self.course.reads_histogram,
             self.progress,
             self.cache.keep,
         )

@@ -121,9 +121,7 @@ def attention(
         relative = RelativePositions.from_tables(*(_array(table) for table in tables))
     operands = zip((query, key, value), (grids.query, grids.key, grids.value), strict=True)
     groups, heads = max(len(query), len(key)), query.shape[1]
-    tokens = TokenMap.of_groups(
-        groups, (len(query), query.shape[2]), (len(key), key.shape[2])
-    )
+    tokens = TokenMap.of_groups(groups, (len(query), query.shape[2]), (len(key), key.shape[2]))
     try:
         attended = kernels.attention(
             *(_codes(tensor, grid) for tensor, grid in operands),

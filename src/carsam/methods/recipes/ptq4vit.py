@@ -6,4 +6,4 @@ ones of its Hessian-guided metric; the inputs of convolutions are quantized too.
 
 from carsam.methods.recipe import Recipe, Step
 
-RECIPE = Recipe("ptq4vit", (Step("round-to-nearest"), Step("twin-uniform")))
+RECIPE = Recipe("ptq4vit", (Step("round-to-nearest", {"softmax": False}), Step("twin-uniform")))

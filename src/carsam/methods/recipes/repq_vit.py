@@ -14,7 +14,7 @@ RECIPE = Recipe(
     "repq-vit",
     (
         Step("fold-norms"),
-        Step("round-to-nearest"),
+        Step("round-to-nearest", {"softmax": False}),
         Step("adaptive-granularity", {"granularities": "2", "power": 2.0}),
     ),
 )

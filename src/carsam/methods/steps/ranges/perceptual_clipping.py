@@ -40,7 +40,10 @@ class PerceptualClipping(UnitStep):
     focus: float = 0.5
     rounds: int = 2
     kinds: str = "decoder.*"
-    needs_histograms = True
+
+    def reads_histogram(self, site: Site, operand: str) -> bool:
+        """Return True: percentiles are candidates."""
+        return True
 
     def run_(self, unit: Unit) -> None:
         """Set the four operands' grids in every attention that has projections of its own."""

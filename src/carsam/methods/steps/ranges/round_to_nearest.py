@@ -11,6 +11,7 @@ from carsam.grids.observers import (
     WEIGHT_OBSERVERS,
     activation_grid,
 )
+from carsam.families.base import Site
 from carsam.methods.base import Unit, UnitStep
 from carsam.methods.cost import Cost, Trial
 from carsam.methods.recipe import Step
@@ -19,6 +20,9 @@ from carsam.simulation.layers import weight_to_rows
 
 GRIDS_FIRST = Step("round-to-nearest", {"rounds_weights": False})
 """Grids for everything, while weights stay float for a later step that rounds them."""
+
+GRIDS_BUT_SOFTMAX_FIRST = Step("round-to-nearest", {"rounds_weights": False, "softmax": False})
+"""The same without the probabilities, whose grid the step after it searches."""
 
 
 @dataclass(frozen=True)
@@ -30,20 +34,21 @@ class RoundToNearest(UnitStep):
         activations: observer of the activations, per tensor: `minmax`, `averaged-minmax`,
             `percentile` or `mse`.
         rounds_weights: False only sets the grids, for a step that rounds by itself.
+        softmax: False leaves the probabilities to a later step, which finds their grid itself.
     """
 
     weights: str = "mse"
     activations: str = "mse"
     rounds_weights: bool = True
+    softmax: bool = True
 
     def __post_init__(self) -> None:
         check_observer(self.weights, WEIGHT_OBSERVERS)
         check_observer(self.activations, ACTIVATION_OBSERVERS)
 
-    @property
-    def needs_histograms(self) -> bool:
-        """Whether the activation observer reads histograms."""
-        return self.activations in NEED_HISTOGRAM
+    def reads_histogram(self, site: Site, operand: str) -> bool:
+        """Tell whether the activation observer reads it."""
+        return self._sets(operand) and self.activations in NEED_HISTOGRAM
 
     def cost(self, trial: Trial) -> Cost:
         """Return the time of one try: weights and statistics are looked at, whatever the images."""
@@ -54,7 +59,7 @@ class RoundToNearest(UnitStep):
         device = next(unit.model.parameters()).device
         for site, bits in unit.sites:
             if bits.activations is not None:
-                for operand in slots.operands(site):
+                for operand in filter(self._sets, slots.operands(site)):
                     statistics = unit.statistics[site.path, operand]
                     grid = activation_grid(statistics, self.activations, bits.activations, device)
                     slots.set_quantizer_(unit.model, site, operand, grid)
@@ -65,6 +70,9 @@ class RoundToNearest(UnitStep):
                 layer.weight_grid = UniformGrid.from_range(low, high, bits.weights)
                 if self.rounds_weights:
                     layer.round_weight_()
+
+    def _sets(self, operand: str) -> bool:
+        return self.softmax or operand != "probabilities"
 
 
 def check_observer(name: str, known: Collection[str]) -> None:
