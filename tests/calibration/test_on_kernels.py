@@ -1,7 +1,5 @@
 """With the native kernels and without them, calibration makes the same bits."""
 
-from dataclasses import replace
-
 import pytest
 import torch
 
@@ -14,7 +12,6 @@ from carsam.methods.registry import make_recipe
 from carsam.runtime import kernels
 from carsam.simulation import on_kernels
 from carsam.simulation.attention import AttentionProduct, RelativePosition
-from carsam.simulation.integer_attention import OperandGrids
 
 pytestmark = pytest.mark.skipif(
     kernels.instruction_set() == "numpy", reason="the extension is not built"
@@ -60,9 +57,9 @@ def count_calls(monkeypatch) -> dict[str, int]:
     """Count what is computed by kernels."""
     used = {}
     for name in ("layer_norm", "gelu", "linear", "attention"):
-        used[name] = 0
+        used[name], kernel = 0, getattr(on_kernels, name)
 
-        def counted(*arguments, name=name, kernel=getattr(on_kernels, name)):
+        def counted(*arguments, name=name, kernel=kernel):
             result = kernel(*arguments)
             used[name] += result is not None
             return result
@@ -117,9 +114,9 @@ def test_an_attention_has_the_same_bits(probabilities, batches, positions):
 def test_sums_that_float64_may_round_stay_with_torch():
     wide = LogGrid(torch.tensor([1.0]), 1, 6)  # 2**-62 beside 1
     narrow = LogGrid(torch.tensor([1.0]), 2, 4)
-    grids = OperandGrids(uniform(1.0, 8.0, 4), uniform(1.0, 8.0, 4), narrow, uniform(1.0, 8.0, 4))
-    assert on_kernels._sums_exactly(grids, 4096)
-    assert not on_kernels._sums_exactly(replace(grids, probabilities=wide), 4096)
+    value = uniform(1.0, 8.0, 4)
+    assert on_kernels.sums_exactly(narrow, value, 4096)
+    assert not on_kernels.sums_exactly(wide, value, 4096)
 
 
 def test_kernels_are_off_unless_switched_on_and_never_with_gradients():

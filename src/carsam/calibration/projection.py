@@ -19,7 +19,6 @@ from carsam.methods.units import UnitPlan
 from carsam.progress import Silent
 from carsam.simulation.on_kernels import on_kernels
 
-
 EMBEDDINGS = "the float encoder"
 
 

@@ -112,19 +112,22 @@ def attention(
         key, value: (batch, heads, keys, d) float. A batch of 1 is shared by all of the other.
         tables: relative positions (2 * size - 1, d) of rows and columns, for size * size tokens.
     """
-    if isinstance(grids.probabilities, TableGrid) and not _sums_exactly(grids, key.shape[2]):
+    listed = grids.probabilities
+    if isinstance(listed, TableGrid) and not sums_exactly(listed, grids.value, key.shape[2]):
         return None
     relative = None
     if tables is not None:
-        if not all(torch.equal(as_stored(table), table) for table in tables):
-            return None  # their products with codes would be rounded
+        stored = all(torch.equal(as_stored(table), table) for table in tables)
+        if not stored or len(query) != len(key):  # else their products with codes are rounded
+            return None
         relative = RelativePositions.from_tables(*(_array(table) for table in tables))
-    operands = zip((query, key, value), (grids.query, grids.key, grids.value), strict=True)
     groups, heads = max(len(query), len(key)), query.shape[1]
     tokens = TokenMap.of_groups(groups, (len(query), query.shape[2]), (len(key), key.shape[2]))
     try:
         attended = kernels.attention(
-            *(_codes(tensor, grid) for tensor, grid in operands),
+            _codes(query, grids.query),
+            _codes(key, grids.key),
+            _codes(value, grids.value),
             tokens,
             heads,
             scaling,
@@ -136,20 +139,20 @@ def attention(
     return torch.from_numpy(attended).view(groups, query.shape[2], heads, -1).transpose(1, 2)
 
 
-def _sums_exactly(grids: OperandGrids, keys: int) -> bool:
+def sums_exactly(listed: TableGrid, value: UniformGrid, keys: int) -> bool:
     """Tell whether float64 sums of listed probabilities times integer values are exact.
 
     Then their order, in which the kernels differ from torch, does not matter. No value is rounded
     to more than twice itself, unless to the smallest, and all of them together were 1.
     """
-    table = grids.probabilities.table(grids.probabilities.scale).double()
+    table = listed.table(listed.scale).double()
     largest = float(table.max())
     together = keys * largest if float(table[0]) > 0 else min(keys * largest, 2.5)
     mantissas, exponents = torch.frexp(table[table != 0])
     integers = (mantissas.abs() * 2**24).long()
     low_bits = torch.frexp((integers & -integers).double())[1] - 1
     unit = int((exponents - 24 + low_bits).min())
-    return together * grids.value.largest_step < 2.0 ** (EXACT_BITS + unit)
+    return together * value.largest_step < 2.0 ** (EXACT_BITS + unit)
 
 
 def _runtime_grid(grid: Grid) -> Any:

@@ -4,6 +4,7 @@ from collections.abc import Collection
 from dataclasses import dataclass
 
 from carsam.errors import UserError
+from carsam.families.base import Site
 from carsam.grids.base import UniformGrid
 from carsam.grids.observers import (
     ACTIVATION_OBSERVERS,
@@ -11,7 +12,6 @@ from carsam.grids.observers import (
     WEIGHT_OBSERVERS,
     activation_grid,
 )
-from carsam.families.base import Site
 from carsam.methods.base import Unit, UnitStep
 from carsam.methods.cost import Cost, Trial
 from carsam.methods.recipe import Step
