@@ -97,7 +97,7 @@ def measured() -> Phases:
     phases.measure(CalibrationSet, "states", "images and boxes")
     phases.measure(CalibrationSet, "mirrored", "mirror images")
     phases.measure(loop, "run_observed", "units: float outputs and statistics")
-    phases.measure(StateCache, "keep", "units: quantized path", nested=False)
+    phases.measure(StateCache, "keep", "units: quantized path, float encoder", nested=False)
     phases.measure(polish.Polish, "_train_", "polish: training")
     phases.measure(polish._Loss, "mean", "polish: loss before and after")
     phases.measure(reconstruct.Reconstruct, "_train_", "reconstruct: training")

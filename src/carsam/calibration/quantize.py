@@ -115,7 +115,7 @@ def calibrate(
             recipe,
             states,
             record.seed,
-            views=calibration.mirrored(family, engine, states) if needs_views else (),
+            views=calibration.mirrored(engine, states) if needs_views else (),
             memory=record.memory,
             log=log,
             projects=projects,
