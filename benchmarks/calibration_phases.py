@@ -128,6 +128,7 @@ def run(arguments: argparse.Namespace) -> dict[str, Any]:
         count=arguments.count,
         boxes_per_image=arguments.boxes,
         settings=arguments.set,
+        memory=arguments.memory,
         device="cpu",
     )
     parts = phases.to_json()
@@ -149,6 +150,7 @@ def main() -> None:
     parser.add_argument("--count", type=int, default=32)
     parser.add_argument("--boxes", type=int, default=16)
     parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--memory", type=float, help="gigabytes of activations")
     parser.add_argument("--set", action="append", default=[])
     parser.add_argument("--out", type=Path, default=RESULT)
     parser.add_argument("--here", action="store_true", help="run one recipe here, print its json")
@@ -156,7 +158,9 @@ def main() -> None:
     if arguments.here:
         print(json.dumps(run(arguments)))
         return
-    settings = {key: getattr(arguments, key) for key in ("count", "boxes", "threads", "set")}
+    settings = {
+        key: getattr(arguments, key) for key in ("count", "boxes", "threads", "memory", "set")
+    }
     report = {**provenance("torch", "transformers", "numpy"), "model": arguments.model, **settings}
     report["recipes"] = {}
     for recipe in arguments.recipes.split(","):

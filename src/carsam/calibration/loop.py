@@ -33,6 +33,7 @@ def quantize_units_(
     memory: float | None,
     log: UnitLog | None,
     projects: bool,
+    sharers: int = 1,
     progress: Progress,
 ) -> list[dict[str, Any]]:
     """Quantize a prepared model unit by unit; only one unit's activations are kept.
@@ -43,7 +44,8 @@ def quantize_units_(
     Args:
         states: before the first stage, one per image.
         views: the same of other views of the images, for closing steps that need them.
-        memory: gigabytes of activations to keep in memory at most; None as of `needs.room`.
+        memory: gigabytes of activations to keep in memory at most; None as of `needs.room`, as are
+            `sharers`.
         log: keeps finished units, and steps under way, and brings them back.
         projects: say first how long it is going to take, and how much memory.
 
@@ -57,7 +59,7 @@ def quantize_units_(
     disk = Path(tempfile.gettempdir())
     with on_kernels():
         needs = activations(course, states, views)
-        kept = room(needs, memory, disk, next(model.parameters()).device)
+        kept = room(needs, memory, disk, next(model.parameters()).device, sharers)
         units, steps = _done(course, log)
         if projects and (course.closing or not all(units)):
             progress.info(str(project(course, states, len(views), units, steps)))

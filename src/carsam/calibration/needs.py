@@ -105,7 +105,13 @@ def _embedding(course: Course, around: Sequence[UnitSizes], states: Sequence[Sta
     return unit_sizes(course.model, [encoder], states)[0].after
 
 
-def room(needs: Mapping[str, int], memory: float | None, folder: Path, device: torch.device) -> int:
+def room(
+    needs: Mapping[str, int],
+    memory: float | None,
+    folder: Path,
+    device: torch.device,
+    sharers: int = 1,
+) -> int:
     """Return how many bytes of activations stay in memory, or refuse what fits nowhere.
 
     Args:
@@ -114,30 +120,34 @@ def room(needs: Mapping[str, int], memory: float | None, folder: Path, device: t
             the disk has room for the rest, and all of them on a device with memory of its own.
         folder: where the disk is.
         device: whose memory it is.
+        sharers: processes like this one that memory and disk must do for.
 
     Raises:
         UserError: saying what is needed and what is there.
     """
     name, needed = max(needs.items(), key=lambda need: need[1])
-    free = shutil.disk_usage(folder).free
+    free = shutil.disk_usage(folder).free // sharers
     if memory is not None:
         kept = min(needed, round(memory * 1e9))
     elif device.type == "cpu":
         kept = min(needed, max(USUAL, round(needed - USABLE * free)))
     else:
         kept = needed
+    each = f" for each of {sharers} processes" if sharers > 1 else ""
     message = f"Calibration keeps {_gb(needed)} of activations during {name}; "
     there = available_memory(device)
+    if there is not None:
+        there //= sharers
     if there is not None and kept > USABLE * there:
         raise UserError(
-            f"{message}{_gb(kept)} would stay in memory, where {_gb(there)} are free. Keep the "
-            f"rest on disk (memory of at most {USABLE * there / 1e9:.1f} GB), or use fewer images "
-            "or boxes."
+            f"{message}{_gb(kept)} would stay in memory, where {_gb(there)} are free{each}. Keep "
+            f"the rest on disk (memory of at most {USABLE * there / 1e9:.1f} GB), or use fewer "
+            "images or boxes."
         )
     if needed - kept > USABLE * free:
         raise UserError(
             f"{message}{_gb(kept)} may stay in memory and the disk of {folder} has {_gb(free)} "
-            "free. Use fewer images or boxes, more memory, or another disk (TMPDIR)."
+            f"free{each}. Use fewer images or boxes, more memory, or another disk (TMPDIR)."
         )
     return kept
 

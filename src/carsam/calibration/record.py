@@ -19,8 +19,9 @@ class Calibration:
         boxes_per_image: boxes to use of one image; moved copies make up for what it lacks.
         seed: chooses images and boxes, and drives everything random.
         device: `auto`, `cpu` or `cuda`.
-        memory: gigabytes of activations to keep in memory, None for all; the rest goes to the
-            temporary disk.
+        memory: gigabytes of activations to keep in memory at most; the rest goes to the temporary
+            disk. None for 1.5, more where that disk has no room for the rest.
+        sharers: how many processes like this one share the machine's memory.
     """
 
     images: str | Path
@@ -32,3 +33,4 @@ class Calibration:
     seed: int = 0
     device: str = "auto"
     memory: float | None = None
+    sharers: int = 1
