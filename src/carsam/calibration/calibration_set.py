@@ -13,7 +13,7 @@ from carsam.calibration.state_lists import Part
 from carsam.engines.torch_engine import TorchEngine
 from carsam.families.base import Family, State
 from carsam.images.moved_boxes import moved_boxes
-from carsam.images.preprocess import Frame, normalise_and_pad, resize_longest_side
+from carsam.images.preprocess import Frame, normalise_and_pad, resize
 from carsam.images.read import ImageSample
 from carsam.progress import Progress
 
@@ -40,19 +40,19 @@ class CalibrationSet:
         progress.start("Reading images", len(self.sample))
         pictures, prompts = [], []
         for index, (name, image) in enumerate(zip(self.sample.names, self.sample, strict=True)):
-            frame = Frame((image.shape[0], image.shape[1]), engine.image_size)
+            frame = Frame((image.shape[0], image.shape[1]), engine.framing)
             boxes = self._boxes(engine, name, image, frame, self.seed + index)
-            pictures.append(resize_longest_side(image, engine.image_size))
+            pictures.append(resize(image, engine.framing))
             prompts.append(torch.from_numpy(boxes)[None].to(engine.device))
             progress.advance(note=name)
         progress.finish()
-        return Pictures(family, engine.image_size, tuple(pictures), tuple(prompts))
+        return Pictures(family, engine.framing.side, tuple(pictures), tuple(prompts))
 
     def mirrored(self, engine: TorchEngine, states: "Pictures") -> "Pictures":
         """Return the states, as `states` returns them, of the images' mirror images."""
         pictures, prompts = [], []
         for image, own in zip(self.sample, states.boxes, strict=True):
-            mirrored = resize_longest_side(np.ascontiguousarray(image[:, ::-1]), engine.image_size)
+            mirrored = resize(np.ascontiguousarray(image[:, ::-1]), engine.framing)
             boxes = own.clone()  # (1, P, 4)
             boxes[..., [0, 2]] = mirrored.shape[1] - boxes[..., [2, 0]]
             pictures.append(mirrored)
@@ -77,10 +77,12 @@ class CalibrationSet:
 class Pictures(Sequence[State]):
     """The states of images before the first stage, made when they are asked for.
 
-    Pixels are kept as bytes: as the numbers that the model takes they are four times as large.
+    Pixels are kept as they are after resizing, mostly bytes: as the numbers that the model takes
+    they are four times as large.
 
     Args:
-        pictures: RGB uint8 (h, w, 3), the longer side of `size` pixels.
+        size: side of the model's input, in pixels.
+        pictures: RGB (h, w, 3), resized.
         boxes: (1, P, 4) of each, on the device.
     """
 

@@ -17,6 +17,7 @@ from torch import Tensor
 
 from carsam.errors import UnsupportedError
 from carsam.grids.base import Grid, UniformGrid
+from carsam.grids.codebook import CodebookGrid
 from carsam.grids.grouped import GroupedUniformGrid
 from carsam.grids.registry import describe_grid, store_grid
 from carsam.grids.tables import TableGrid
@@ -71,7 +72,7 @@ def linear(
     inputs: Tensor,
     steps: Tensor,
     weight_grid: UniformGrid,
-    input_grid: UniformGrid | GroupedUniformGrid,
+    input_grid: UniformGrid | GroupedUniformGrid | CodebookGrid,
     bias: Tensor | None,
 ) -> Tensor:
     """Return what a fully connected layer makes of float inputs (..., K): (..., N).
@@ -139,7 +140,7 @@ def attention(
     return torch.from_numpy(attended).view(groups, query.shape[2], heads, -1).transpose(1, 2)
 
 
-def sums_exactly(listed: TableGrid, value: UniformGrid, keys: int) -> bool:
+def sums_exactly(listed: TableGrid, value: UniformGrid | CodebookGrid, keys: int) -> bool:
     """Tell whether float64 sums of listed probabilities times integer values are exact.
 
     Then their order, in which the kernels differ from torch, does not matter. No value is rounded
@@ -160,7 +161,7 @@ def _runtime_grid(grid: Grid) -> Any:
     return READERS[grid.name](describe_grid(grid), lambda name: tensors[f"_{name}"])
 
 
-def _codes(tensor: Tensor, grid: UniformGrid) -> Codes:
+def _codes(tensor: Tensor, grid: UniformGrid | CodebookGrid) -> Codes:
     """Return the codes (batch * tokens, heads * d) of a tensor (batch, heads, tokens, d)."""
     code_grid = cast(CodeGrid, _runtime_grid(grid))
     return Codes(kernels.quantize(_rows(tensor.transpose(1, 2).flatten(2)), code_grid), code_grid)

@@ -33,22 +33,25 @@ class RoundToNearest(UnitStep):
         weights: observer of the weights, per output channel: `minmax` or `mse`.
         activations: observer of the activations, per tensor: `minmax`, `averaged-minmax`,
             `percentile` or `mse`.
+        decoder_keys: observer of the keys of the decoder's attentions; without one, `activations`.
         rounds_weights: False only sets the grids, for a step that rounds by itself.
         softmax: False leaves the probabilities to a later step, which finds their grid itself.
     """
 
     weights: str = "mse"
     activations: str = "mse"
+    decoder_keys: str = ""
     rounds_weights: bool = True
     softmax: bool = True
 
     def __post_init__(self) -> None:
         check_observer(self.weights, WEIGHT_OBSERVERS)
         check_observer(self.activations, ACTIVATION_OBSERVERS)
+        check_observer(self.decoder_keys or self.activations, ACTIVATION_OBSERVERS)
 
     def reads_histogram(self, site: Site, operand: str) -> bool:
-        """Tell whether the activation observer reads it."""
-        return self._sets(operand) and self.activations in NEED_HISTOGRAM
+        """Tell whether the operand's observer reads it."""
+        return self._sets(operand) and self._observer(site, operand) in NEED_HISTOGRAM
 
     def cost(self, trial: Trial) -> Cost:
         """Return the time of one try: weights and statistics are looked at, whatever the images."""
@@ -61,7 +64,8 @@ class RoundToNearest(UnitStep):
             if bits.activations is not None:
                 for operand in filter(self._sets, slots.operands(site)):
                     statistics = unit.statistics[site.path, operand]
-                    grid = activation_grid(statistics, self.activations, bits.activations, device)
+                    observer = self._observer(site, operand)
+                    grid = activation_grid(statistics, observer, bits.activations, device)
                     slots.set_quantizer_(unit.model, site, operand, grid)
             layer = slots.weight_layer(unit.model, site)
             if bits.weights is not None and layer is not None:
@@ -73,6 +77,11 @@ class RoundToNearest(UnitStep):
 
     def _sets(self, operand: str) -> bool:
         return self.softmax or operand != "probabilities"
+
+    def _observer(self, site: Site, operand: str) -> str:
+        if operand == "key" and site.kind.startswith("decoder."):
+            return self.decoder_keys or self.activations
+        return self.activations
 
 
 def check_observer(name: str, known: Collection[str]) -> None:
