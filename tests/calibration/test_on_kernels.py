@@ -11,7 +11,7 @@ from carsam.grids.tables import Log1pGrid, LogGrid, TwinUniformGrid
 from carsam.methods.registry import make_recipe
 from carsam.runtime import kernels
 from carsam.simulation import on_kernels
-from carsam.simulation.attention import AttentionProduct, RelativePosition
+from carsam.simulation.attention import AttentionProduct, RelativePosition, rounded_probabilities
 
 pytestmark = pytest.mark.skipif(
     kernels.instruction_set() == "numpy", reason="the extension is not built"
@@ -109,6 +109,15 @@ def test_an_attention_has_the_same_bits(probabilities, batches, positions):
         with on_kernels.on_kernels():
             found = product(query, key, value, 0.35, relative)
     assert torch.equal(found, expected)
+
+
+@pytest.mark.parametrize("grid", PROBABILITIES.values(), ids=PROBABILITIES)
+def test_probabilities_are_rounded_to_the_same_bits(grid):
+    probabilities = torch.randn(2, 3, 40, 50, generator=torch.Generator().manual_seed(0)).softmax(3)
+    with torch.no_grad():
+        expected = rounded_probabilities(grid, probabilities)
+        with on_kernels.on_kernels():
+            assert torch.equal(rounded_probabilities(grid, probabilities), expected)
 
 
 def test_sums_that_float64_may_round_stay_with_torch():

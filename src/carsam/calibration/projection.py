@@ -17,6 +17,7 @@ from carsam.methods.steps.training.mask_loss import run_stages, stages_to_masks
 from carsam.methods.steps.training.teacher import Teacher, copy_after_encoder
 from carsam.methods.units import UnitPlan
 from carsam.progress import Silent
+from carsam.simulation.on_kernels import on_kernels
 
 EMBEDDINGS = "the float encoder"
 
@@ -93,7 +94,7 @@ def project(
     state = max(states, key=lambda state: state["boxes"].shape[1])
     # The steps after the last unit are tried on what the tries of the units leave of the decoder.
     model = copy_after_encoder(course.model, course.stages)
-    with torch.no_grad():
+    with torch.no_grad(), on_kernels():
         embedded, seconds = _embedded(course, state)
         teaching = views if course.needs_teacher else 0
         embeddings = [PartTime(EMBEDDINGS, (len(states) + teaching) * seconds, 0.0)]

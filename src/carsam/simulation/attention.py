@@ -10,7 +10,7 @@ from transformers import AttentionInterface
 from carsam.grids.base import UniformGrid
 from carsam.grids.codebook import CodebookGrid
 from carsam.grids.row_maximum import RowMaximumGrid
-from carsam.grids.tables import Log1pGrid, LogGrid, TwinUniformGrid
+from carsam.grids.tables import Log1pGrid, LogGrid, TableGrid, TwinUniformGrid
 from carsam.simulation import integer_attention, on_kernels
 from carsam.simulation.integer_attention import OperandGrids
 
@@ -105,6 +105,8 @@ def is_relative(quantizer: nn.Module) -> bool:
 
 def rounded_probabilities(quantizer: nn.Module, probabilities: Tensor) -> Tensor:
     """Return what the values are multiplied by in the end, for probabilities (..., keys)."""
+    if isinstance(quantizer, TableGrid) and on_kernels.usable(probabilities):
+        return on_kernels.nearest(probabilities, quantizer)
     if not is_relative(quantizer):
         return cast(Tensor, quantizer(probabilities))
     parts = quantizer(probabilities / probabilities.amax(-1, keepdim=True))

@@ -68,6 +68,12 @@ def gelu(values: Tensor) -> Tensor:
     return torch.from_numpy(rows).view(values.shape)
 
 
+def nearest(values: Tensor, grid: TableGrid) -> Tensor:
+    """Return the listed values of a grid that are nearest to values."""
+    rows = kernels.round_to_table(_rows(values), _runtime_grid(grid))
+    return torch.from_numpy(rows).view(values.shape)
+
+
 def linear(
     inputs: Tensor,
     steps: Tensor,
