@@ -9,6 +9,7 @@ from torch.overrides import TorchFunctionMode
 from carsam.calibration.prompts import found_boxes
 from carsam.calibration.quantize import quantize
 from carsam.evaluation.strict import assert_strict
+from carsam.images.preprocess import Framing
 
 FAST = ["reconstruct.steps=2"]
 
@@ -16,7 +17,7 @@ FAST = ["reconstruct.steps=2"]
 class SeesNothing:
     """An engine whose masks are all empty."""
 
-    mode, image_size = "float", 64
+    mode, framing = "float", Framing(64)
 
     def encode(self, pixels):
         return (np.zeros((4, 8, 8), np.float32),)

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from carsam.errors import UserError
 from carsam.families.base import ENCODER_ROLES, Site, Stage, State
+from carsam.grids.draws import Draw, mixed
 from carsam.methods.base import Unit, UnitStep, WholeModel
 from carsam.methods.cost import CostedByStep
 from carsam.methods.parameters import Count, NotNegative, Positive, Share
@@ -18,7 +19,7 @@ from carsam.methods.steps.jcar.joint_loss import JointLoss
 from carsam.methods.steps.training.interaction import interaction_loss, interaction_stages
 from carsam.simulation import slots
 from carsam.simulation.layers import QuantizedLayer
-from carsam.simulation.trainable import LearnedGrid, SoftRounding, drawn, trainable
+from carsam.simulation.trainable import LearnedGrid, SoftRounding, trainable
 
 Training = AbstractContextManager[tuple[list[SoftRounding], list[LearnedGrid]]]
 
@@ -171,7 +172,7 @@ class Reconstruct(CostedByStep, UnitStep):
     def _mixed(self, inputs: State, quantized: State, generator: torch.Generator) -> State:
         """Take each element from the quantized path with probability `keep_inputs`."""
         return {
-            name: torch.where(drawn(values, self.keep_inputs, generator), quantized[name], values)
+            name: mixed(values, quantized[name], Draw.of(self.keep_inputs, generator))
             for name, values in inputs.items()
         }
 
