@@ -130,7 +130,7 @@ def _cases(
     engine = TorchEngine(model.family, model.reference, "float", model.device)
     cases = []
     for index, (name, image) in enumerate(zip(sample.names, sample, strict=True)):
-        pixels, frame = preprocess(image, engine.image_size)
+        pixels, frame = preprocess(image, engine.framing)
         if boxes is None:
             chosen = found_boxes(engine, image, BOXES_PER_IMAGE, seed + index)
         else:

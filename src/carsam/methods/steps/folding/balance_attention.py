@@ -9,6 +9,7 @@ from torch import Tensor
 from carsam.families.base import Site
 from carsam.methods.base import Unit, UnitStep
 from carsam.methods.inspecting.operands import in_float, listening, observe_again_, run
+from carsam.methods.parameters import Positive
 from carsam.methods.steps.folding.attention_weights import AttentionWeights, attentions
 from carsam.simulation.stored import as_stored, store_
 
@@ -31,7 +32,9 @@ class BalanceAttention(UnitStep):
     gives all channels of a head the same variance, so that one grid fits them.
 
     Relative positions of SAM's encoder, q . r, take M^-T into their table, which all heads share:
-    there one M serves all heads.
+    there one M serves all heads. Where only positive factors can move (`scales_in` of the
+    attention), M is diagonal and makes the diagonals of both factors' second moments equal,
+    M_c^4 = T_cc / S_cc, and nothing rotates.
 
     Args:
         shifts: fold means of keys and values into biases.
@@ -45,7 +48,7 @@ class BalanceAttention(UnitStep):
     scores: bool = True
     values: bool = True
     rotates: bool = True
-    damping: float = 1e-2
+    damping: Positive = 1e-2
 
     def run_(self, unit: Unit) -> None:
         """Fold into every attention of the unit, and renew the statistics of what has changed."""
@@ -54,7 +57,7 @@ class BalanceAttention(UnitStep):
             if self.shifts:
                 shift_(weights, moments)
             if self.scores:
-                mix_scores_(weights, self._mixes(moments.queries, moments.keys, weights.tables))
+                mix_scores_(weights, self._score_mixes(site, weights, moments))
             if self.values:
                 columns = weights.output.weight.unflatten(1, (weights.heads, -1)).permute(1, 2, 0)
                 output = (columns @ columns.mT).double()  # (heads, d, d)
@@ -62,6 +65,15 @@ class BalanceAttention(UnitStep):
             round_to_stored_(unit, weights)
             keys = [(site, operand) for operand in ("query", "key", "value")]
             observe_again_(unit, [*keys, (weights.output_site, "input")])
+
+    def _score_mixes(
+        self, site: Site, weights: AttentionWeights, moments: "AttentionMoments"
+    ) -> Tensor:
+        scales_in = site.attention.scales_in if site.attention else None
+        if scales_in is None:
+            return self._mixes(moments.queries, moments.keys, weights.tables)
+        first, second = (_damped(m, self.damping) for m in (moments.queries, moments.keys))
+        return scaling(first, second, scales_in)
 
     def _mixes(self, first: Tensor, second: Tensor, shared: tuple[Tensor, ...]) -> Tensor:
         """Return M (heads, d, d) for second moments of both factors."""
@@ -162,6 +174,18 @@ def balancing(first: Tensor, second: Tensor) -> Tensor:
     eigenvalues, vectors = torch.linalg.eigh(lower.mT @ second @ lower)
     turned = torch.linalg.solve_triangular(lower.mT, vectors, upper=True)
     return turned * eigenvalues.pow(0.25)[..., None, :]
+
+
+def scaling(first: Tensor, second: Tensor, channels: int) -> Tensor:
+    """Return M (..., d, d), diagonal and positive, alike in every `channels` neighbours.
+
+    The variances of both factors, summed over the neighbours, are equal with it.
+    """
+    variances = (
+        m.diagonal(dim1=-2, dim2=-1).unflatten(-1, (-1, channels)) for m in (first, second)
+    )
+    own, other = (variance.sum(-1) for variance in variances)
+    return torch.diag_embed((other / own).pow(0.25).repeat_interleave(channels, -1))
 
 
 def rotation(size: int) -> Tensor:
