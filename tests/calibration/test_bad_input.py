@@ -81,3 +81,9 @@ def test_recipes_run_on_cuda(tiny_sam, image_folder, photo, recipe):
     )
     assert next(model.module.parameters()).is_cuda
     assert_strict(model, [photo])
+
+
+def test_a_step_that_has_nothing_to_do_is_named(tiny_sam, image_folder):
+    said = "Step twin-uniform of recipe ptq4vit has nothing to do: bits w4a32 and the rules leave"
+    with pytest.warns(UserWarning, match=said):
+        quantize(tiny_sam, image_folder, "ptq4vit", "w4a32", count=1)

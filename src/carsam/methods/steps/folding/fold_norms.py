@@ -28,6 +28,8 @@ class FoldNorms(UnitStep):
     extremes.
     """
 
+    operands = ("input",)
+
     def run_(self, unit: Unit) -> None:
         """Fold every such norm of the unit."""
         sites = {site.path: site for site, _ in unit.sites}

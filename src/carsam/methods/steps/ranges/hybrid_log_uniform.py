@@ -30,6 +30,8 @@ class HybridLogUniform(UnitStep):
     `LogUniformGrid`); at least two codes are logarithmic, o being one of them.
     """
 
+    operands = ("input",)
+
     def run_(self, unit: Unit) -> None:
         """Give the second layers of the unit's MLPs their grids."""
         for site in second_layers(unit):

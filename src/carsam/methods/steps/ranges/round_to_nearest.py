@@ -4,6 +4,7 @@ from collections.abc import Collection
 from dataclasses import dataclass
 
 from carsam.errors import UserError
+from carsam.families.base import Site
 from carsam.grids.base import UniformGrid
 from carsam.grids.observers import (
     ACTIVATION_OBSERVERS,
@@ -29,21 +30,24 @@ class RoundToNearest(UnitStep):
         weights: observer of the weights, per output channel: `minmax` or `mse`.
         activations: observer of the activations, per tensor: `minmax`, `averaged-minmax`,
             `percentile` or `mse`.
+        decoder_keys: observer of the keys of the decoder's attentions; without one, `activations`.
         rounds_weights: False only sets the grids, for a step that rounds by itself.
     """
 
     weights: str = "mse"
     activations: str = "mse"
+    decoder_keys: str = ""
     rounds_weights: bool = True
 
     def __post_init__(self) -> None:
         check_observer(self.weights, WEIGHT_OBSERVERS)
         check_observer(self.activations, ACTIVATION_OBSERVERS)
+        check_observer(self.decoder_keys or self.activations, ACTIVATION_OBSERVERS)
 
     @property
     def needs_histograms(self) -> bool:
-        """Whether the activation observer reads histograms."""
-        return self.activations in NEED_HISTOGRAM
+        """Whether an activation observer reads histograms."""
+        return not NEED_HISTOGRAM.isdisjoint((self.activations, self.decoder_keys))
 
     def cost(self, trial: Trial) -> Cost:
         """Return the time of one try: weights and statistics are looked at, whatever the images."""
@@ -56,7 +60,8 @@ class RoundToNearest(UnitStep):
             if bits.activations is not None:
                 for operand in slots.operands(site):
                     statistics = unit.statistics[site.path, operand]
-                    grid = activation_grid(statistics, self.activations, bits.activations, device)
+                    observer = self._observer(site, operand)
+                    grid = activation_grid(statistics, observer, bits.activations, device)
                     slots.set_quantizer_(unit.model, site, operand, grid)
             layer = slots.weight_layer(unit.model, site)
             if bits.weights is not None and layer is not None:
@@ -65,6 +70,11 @@ class RoundToNearest(UnitStep):
                 layer.weight_grid = UniformGrid.from_range(low, high, bits.weights)
                 if self.rounds_weights:
                     layer.round_weight_()
+
+    def _observer(self, site: Site, operand: str) -> str:
+        if operand == "key" and site.kind.startswith("decoder."):
+            return self.decoder_keys or self.activations
+        return self.activations
 
 
 def check_observer(name: str, known: Collection[str]) -> None:

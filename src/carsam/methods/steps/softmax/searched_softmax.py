@@ -10,6 +10,7 @@ from carsam.families.base import SiteType
 from carsam.grids.base import Grid
 from carsam.grids.observers import Statistics
 from carsam.methods.base import Unit, UnitStep
+from carsam.methods.parameters import Count, CountFromZero, Positive
 from carsam.methods.steps.softmax.grid_search import best_for_probabilities
 from carsam.simulation import slots
 
@@ -29,10 +30,11 @@ class SearchedSoftmax(UnitStep):
         images: the unit's first images, on which they are compared; 0 for all.
     """
 
-    power: float = 2.4
-    queries: int = 256
-    images: int = 0
+    power: Positive = 2.4
+    queries: Count = 256
+    images: CountFromZero = 0
     name: ClassVar[str]
+    operands: ClassVar[tuple[str, ...]] = ("probabilities",)
 
     @abstractmethod
     def candidates(

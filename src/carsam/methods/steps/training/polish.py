@@ -15,6 +15,7 @@ from carsam.formats.journal import Item
 from carsam.images.moved_boxes import moved_boxes
 from carsam.methods.base import WholeModel, WholeModelStep
 from carsam.methods.cost import CostedByStep
+from carsam.methods.parameters import Count, NotNegative, Positive, Share
 from carsam.methods.steps.training.mask_loss import mask_loss, run_stages
 from carsam.methods.steps.training.reconstruct import UnitWeights
 from carsam.methods.steps.training.saved_training import SavedTraining
@@ -51,11 +52,11 @@ class Polish(CostedByStep, WholeModelStep):
         parameters: train what stays float beside the scales.
     """
 
-    steps: int = 800
-    rate: float = 3e-3
-    rounding_rate: float = 0.01
-    boxes: int = 4
-    moved: float = 0.5
+    steps: Count = 800
+    rate: Positive = 3e-3
+    rounding_rate: NotNegative = 0.01
+    boxes: Count = 4
+    moved: Share = 0.5
     encoder: bool = False
     parameters: bool = True
 
