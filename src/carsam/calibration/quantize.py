@@ -21,7 +21,7 @@ from carsam.families.base import State
 from carsam.formats.folders import sole_writer
 from carsam.images.read import sample_images
 from carsam.methods.recipe import DEFAULT_RECIPE, Recipe
-from carsam.methods.registry import make_recipe, make_whole_model_steps
+from carsam.methods.registry import check_steps, make_recipe, make_whole_model_steps
 from carsam.progress import Progress, Silent
 from carsam.simulation.model import QuantizedModel, prepare
 from carsam.system import peak_memory
@@ -95,6 +95,7 @@ def calibrate(
     """
     progress = progress or Silent()
     started = time.monotonic()
+    check_steps(recipe)
     calibration = _calibration_set(record, progress)
     family, model = load_model(source, progress.warn)
     recipe.check_rules((site.path, site.kind) for site in family.sites(model))

@@ -6,6 +6,7 @@ from typing import Any
 
 from carsam.errors import UserError
 from carsam.methods.base import UnitStep, WholeModelStep
+from carsam.methods.order import Outcome, check_order
 from carsam.methods.recipe import Bits, Recipe, Rule, Step
 from carsam.methods.recipes import (
     ahcptq,
@@ -166,9 +167,24 @@ def make_recipe(
             changed = (f"{name}.{key}={value}" for key, value in changes.items())
             recipe = recipe.with_parameters(changed)
     recipe = recipe.with_parameters(settings)
-    make_steps(recipe)
-    make_whole_model_steps(recipe)
+    check_steps(recipe)
     return recipe
+
+
+def check_steps(recipe: Recipe) -> None:
+    """Check steps and parameters of a recipe, and the order in which they run.
+
+    Raises:
+        UserError: one is not known, or they contradict each other.
+    """
+    opening, closing = make_whole_model_steps(recipe)
+    steps = (*opening, *make_steps(recipe), *closing)
+    names = (step.name for step in recipe.all_steps)
+    check_order(recipe.name, tuple(zip(names, steps, strict=True)), _makers)
+
+
+def _makers(outcome: Outcome) -> list[str]:
+    return [name for name, step in STEPS.items() if name != UNFINISHED and outcome in step().makes]
 
 
 def make_steps(recipe: Recipe) -> tuple[UnitStep, ...]:

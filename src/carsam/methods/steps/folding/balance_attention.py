@@ -9,6 +9,7 @@ from torch import Tensor
 from carsam.families.base import Site
 from carsam.methods.base import Unit, UnitStep
 from carsam.methods.inspecting.operands import in_float, listening, observe_again_, run
+from carsam.methods.order import ALL
 from carsam.methods.steps.folding.attention_weights import AttentionWeights, attentions
 from carsam.simulation.stored import as_stored, store_
 
@@ -46,6 +47,7 @@ class BalanceAttention(UnitStep):
     values: bool = True
     rotates: bool = True
     damping: float = 1e-2
+    precedes = ALL
 
     def run_(self, unit: Unit) -> None:
         """Fold into every attention of the unit, and renew the statistics of what has changed."""

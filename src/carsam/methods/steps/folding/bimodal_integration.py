@@ -8,6 +8,7 @@ from torch import Tensor
 from carsam.families.base import Role, Site
 from carsam.methods.base import Unit, UnitStep
 from carsam.methods.inspecting.operands import in_float, listening, observe_again_, run
+from carsam.methods.order import ALL
 from carsam.simulation import slots
 
 BINS = 1024
@@ -33,6 +34,7 @@ class BimodalIntegration(UnitStep):
     points: int = 128
     height: float = 0.01
     distance: int = 32
+    precedes = ALL
 
     def run_(self, unit: Unit) -> None:
         """Flip signs in the unit's token-to-image attentions, and renew their statistics."""

@@ -9,6 +9,7 @@ from carsam.families.base import Site, SiteType
 from carsam.methods.base import Unit, UnitStep
 from carsam.methods.inspecting.layer_inputs import float_layers, input_pairs
 from carsam.methods.inspecting.operands import observe_again_
+from carsam.methods.order import ALL, Outcome
 from carsam.simulation import slots
 from carsam.simulation.layers import Layer
 
@@ -43,6 +44,8 @@ class ReduceCondition(UnitStep):
     caution: float = 0.001
     kept_energy: float = 0.8
     needs_quantized_path = True
+    needs = spoils = frozenset({Outcome.GRIDS})
+    precedes = ALL - needs
 
     def run_(self, unit: Unit) -> None:
         """Change the unit's ill-conditioned weights, and renew the statistics of all operands."""

@@ -12,6 +12,7 @@ from carsam.grids.grouped import GroupedUniformGrid
 from carsam.methods.base import Unit, UnitStep
 from carsam.methods.inspecting.entry_layers import entry_layers
 from carsam.methods.inspecting.operands import Consumer, in_float, listening, run
+from carsam.methods.order import Outcome
 from carsam.simulation import slots
 
 ROUNDS = 25
@@ -34,6 +35,8 @@ class ChannelGrouping(UnitStep):
     """
 
     groups: int = 4
+    makes = frozenset({Outcome.TOKENS})
+    precedes = makes | {Outcome.TRAINING, Outcome.INPUT_COMPENSATION}
 
     def __post_init__(self) -> None:
         if not 1 <= self.groups <= 256:

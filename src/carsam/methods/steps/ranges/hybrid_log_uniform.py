@@ -10,6 +10,7 @@ from carsam.grids.observers import averaged_minmax
 from carsam.grids.tables import LogUniformGrid
 from carsam.methods.base import Unit, UnitStep
 from carsam.methods.inspecting.entry_layers import second_layers
+from carsam.methods.order import Outcome
 from carsam.methods.steps.softmax.grid_search import best_for_input
 from carsam.simulation import slots
 
@@ -29,6 +30,9 @@ class HybridLogUniform(UnitStep):
     Where we differ: values are rounded to the nearest of the grid; large values stay large (see
     `LogUniformGrid`); at least two codes are logarithmic, o being one of them.
     """
+
+    makes = frozenset({Outcome.ACTIVATED})
+    precedes = makes | {Outcome.TRAINING}
 
     def run_(self, unit: Unit) -> None:
         """Give the second layers of the unit's MLPs their grids."""

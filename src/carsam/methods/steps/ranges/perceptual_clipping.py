@@ -12,6 +12,7 @@ from carsam.grids.base import UniformGrid
 from carsam.grids.observers import percentile
 from carsam.methods.base import Unit, UnitStep
 from carsam.methods.inspecting.operands import Key, in_float, replaced, value_at
+from carsam.methods.order import Outcome
 from carsam.simulation import slots
 
 COVERED = (*(0.85 + 0.01 * step for step in range(15)), 0.995, 0.999, 0.9995, 0.9999, 0.99999)
@@ -41,6 +42,9 @@ class PerceptualClipping(UnitStep):
     rounds: int = 2
     kinds: str = "decoder.*"
     needs_histograms = True
+    needs = frozenset({Outcome.GRIDS})
+    makes = frozenset({Outcome.SCORE_RANGES, Outcome.TOKENS})
+    precedes = makes | {Outcome.TRAINING, Outcome.COMPENSATION}
 
     def run_(self, unit: Unit) -> None:
         """Set the four operands' grids in every attention that has projections of its own."""

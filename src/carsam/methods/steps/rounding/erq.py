@@ -15,6 +15,7 @@ from carsam.methods.inspecting.layer_inputs import (
     has_rows,
     input_moments,
 )
+from carsam.methods.order import Outcome
 from carsam.methods.steps.ranges.round_to_nearest import check_observer
 from carsam.simulation import slots
 from carsam.simulation.layers import rows_to_weight, weight_to_rows
@@ -44,6 +45,8 @@ class ReduceErrors(UnitStep):
     flips: int = 100
     weights: str = "mse"
     needs_quantized_path = True
+    needs = frozenset({Outcome.GRIDS})
+    makes = precedes = frozenset({Outcome.ROUNDING})
 
     def __post_init__(self) -> None:
         check_observer(self.weights, WEIGHT_OBSERVERS)

@@ -11,6 +11,7 @@ from carsam.grids.base import UniformGrid
 from carsam.grids.observers import WEIGHT_OBSERVERS
 from carsam.methods.base import Unit, UnitStep
 from carsam.methods.inspecting.layer_inputs import float_layers, has_rows, input_gram, input_moments
+from carsam.methods.order import Outcome
 from carsam.methods.steps.ranges.round_to_nearest import check_observer
 from carsam.simulation import slots
 from carsam.simulation.layers import Layer, rows_to_weight, weight_to_rows
@@ -41,6 +42,8 @@ class FeedBackErrors(UnitStep):
     ordered: bool = True
     weights: str = "mse"
     needs_quantized_path = True
+    needs = frozenset({Outcome.GRIDS})
+    makes = precedes = frozenset({Outcome.ROUNDING})
 
     def __post_init__(self) -> None:
         check_observer(self.weights, WEIGHT_OBSERVERS)

@@ -9,6 +9,7 @@ from carsam.grids.observers import Statistics
 from carsam.grids.tables import TwinUniformGrid
 from carsam.methods.base import Unit
 from carsam.methods.inspecting.entry_layers import second_layers
+from carsam.methods.order import Outcome
 from carsam.methods.steps.softmax.grid_search import best_for_input
 from carsam.methods.steps.softmax.searched_softmax import Candidate, SearchedSoftmax
 from carsam.simulation import slots
@@ -36,6 +37,8 @@ class TwinUniform(SearchedSoftmax):
     power: float = 2.0
     shifts: int = 16
     name: ClassVar[str] = "twin-uniform"
+    makes = frozenset({Outcome.PROBABILITIES, Outcome.ACTIVATED})
+    precedes = makes | {Outcome.TRAINING}
 
     def run_(self, unit: Unit) -> None:
         """Give probabilities and second layers of MLPs their grids."""

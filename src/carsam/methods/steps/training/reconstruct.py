@@ -13,6 +13,7 @@ from carsam.errors import UserError
 from carsam.families.base import ENCODER_ROLES, Site, Stage, State
 from carsam.methods.base import Unit, UnitStep, WholeModel
 from carsam.methods.cost import CostedByStep
+from carsam.methods.order import Outcome
 from carsam.methods.steps.jcar.joint_loss import JointLoss
 from carsam.methods.steps.training.interaction import interaction_loss, interaction_stages
 from carsam.simulation import slots
@@ -63,6 +64,18 @@ class Reconstruct(CostedByStep, UnitStep):
     first_exponent: float = 20.0
     last_exponent: float = 2.0
     needs_quantized_path = True
+    needs = frozenset({Outcome.GRIDS})
+
+    @property
+    def makes(self) -> frozenset[Outcome]:
+        """Rounded weights, trained scales, or both."""
+        made = {Outcome.ROUNDING: self.trains_weights, Outcome.TRAINING: self.trains_scales}
+        return frozenset(outcome for outcome, does in made.items() if does)
+
+    @property
+    def precedes(self) -> frozenset[Outcome]:
+        """Rounded weights have no rounding left to learn."""
+        return self.makes - {Outcome.TRAINING}
 
     def run_(self, unit: Unit) -> None:
         """Train the unit; it ends hard-rounded, on its grids, nothing dropped.

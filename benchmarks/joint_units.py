@@ -1,0 +1,195 @@
+"""Whether JCAR's joint unit ends below its parts on its own loss, on images seen and unseen.
+
+    python benchmarks/joint_units.py COCO [--only NAME] [--seeds 0,1,2] [--out FILE]
+
+COCO holds `images_train` and `annotations/calib.json`. Of sam-mini at w4a4 with a float encoder,
+each pair of cross-attentions (with the MLP between them) is trained as three units and as one, each
+from float inputs, and then measured as one, rounded hard, nothing dropped: the loss of JCAR's unit.
+Started again, it continues with what is left; the numbers go to
+benchmarks/results/joint_units.json.
+"""
+
+import argparse
+import copy
+import json
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from provenance import provenance
+
+from carsam.calibration.calibration_set import CalibrationSet
+from carsam.calibration.observe import run_observed
+from carsam.calibration.prompts import annotated_boxes
+from carsam.engines.torch_engine import TorchEngine
+from carsam.families import load_model
+from carsam.families.base import State, split_after_encoder
+from carsam.images.read import sample_images
+from carsam.methods.base import Unit
+from carsam.methods.recipe import Bits, Recipe, Rule, Step
+from carsam.methods.registry import make_steps
+from carsam.methods.steps.jcar.joint_loss import JointLoss
+from carsam.methods.steps.ranges.round_to_nearest import GRIDS_FIRST
+from carsam.methods.steps.training.mask_loss import run_stages
+from carsam.methods.units import UnitPlan, plan_units
+from carsam.progress import Silent
+from carsam.simulation.model import prepare
+from carsam.simulation.trainable import SoftRounding
+
+RESULT = Path(__file__).parent / "results" / "joint_units.json"
+CACHE = Path("/tmp/carsam_joint_units")
+SEEN, UNSEEN, BOXES = 6, 12, 4
+BLOCKS = tuple(f"mask_decoder.transformer.layers.{layer}" for layer in (0, 1))
+ONLY_DECODER = (Rule.parse("encoder.*=float"),)
+SOFTMAX = Step("adaptive-granularity", {"granularities": "2", "power": 2.0, "queries": 64})
+JOINT, PARTS = ("cross+cross",), ()
+
+
+@dataclass(frozen=True)
+class Variant:
+    """How a pair is trained: its units, and what differs from `reconstruct`'s defaults."""
+
+    units: tuple[str, ...]
+    reconstruct: dict[str, Any] = field(default_factory=dict)
+
+
+VARIANTS = {
+    "parts": Variant(PARTS),
+    "joint": Variant(JOINT),
+    "parts, nothing dropped": Variant(PARTS, {"keep": 1.0}),
+    "joint, nothing dropped": Variant(JOINT, {"keep": 1.0}),
+    "joint, three times the steps": Variant(JOINT, {"steps": 900}),
+    "joint, no regulariser": Variant(JOINT, {"rounding_weight": 0.0}),
+    "joint, regulariser 0.1": Variant(JOINT, {"rounding_weight": 0.1}),
+    "joint, rate 3e-2": Variant(JOINT, {"rounding_rate": 3e-2}),
+    "joint, rate 5e-3": Variant(JOINT, {"rounding_rate": 5e-3}),
+    "joint, scales fixed": Variant(JOINT, {"trains_scales": False}),
+    "parts, scales fixed": Variant(PARTS, {"trains_scales": False}),
+    "joint, input quantized": Variant(JOINT, {"keep_inputs": 1.0}),
+}
+
+
+@dataclass(frozen=True)
+class Pair:
+    """One pair of cross-attentions with the states before it, seen images first."""
+
+    family: Any
+    model: Any
+    block: str
+    states: Sequence[State]
+
+    def plans(self, units: tuple[str, ...]) -> tuple[UnitPlan, ...]:
+        """Return the units that the pair is cut into."""
+        recipe = Recipe("pair", (), units, Bits(4, 4), ONLY_DECODER)
+        plans = plan_units(self.family.stages(self.model), self.family.sites(self.model), recipe)
+        return tuple(
+            plan
+            for plan in plans
+            if all(s.block == self.block and "self" not in s.path for s in plan.stages)
+        )
+
+    @torch.no_grad()
+    def measured(self, variant: Variant, seed: int) -> dict[str, Any]:
+        """Train the pair and return its loss as one unit, by output, seen and unseen."""
+        model, started = copy.deepcopy(self.model), time.process_time()
+        reconstruct = Step("reconstruct", variant.reconstruct)
+        steps = make_steps(Recipe("pair", (GRIDS_FIRST, SOFTMAX, reconstruct)))
+        inputs = quantized = self.states[:SEEN]
+        with undecided() as shares:
+            for index, plan in enumerate(self.plans(variant.units)):
+                targets, statistics = run_observed(model, plan, inputs, True, Silent())
+                unit = Unit(model, plan, inputs, quantized, targets, statistics, seed + index)
+                for step in steps:
+                    step.run_(unit)
+                inputs, quantized = targets, [plan.run(model, state) for state in quantized]
+        seconds = time.process_time() - started
+        (joint,) = self.plans(JOINT)
+        targets = [joint.run(self.model, state) for state in self.states]
+        loss = JointLoss(
+            Unit(model, joint, self.states[:SEEN], self.states[:SEEN], targets[:SEEN], {})
+        )
+        losses = [
+            float(loss(joint.run(model, state), target))
+            for state, target in zip(self.states, targets, strict=True)
+        ]
+        return {
+            "seen": sum(losses[:SEEN]) / SEEN,
+            "unseen": sum(losses[SEEN:]) / UNSEEN,
+            "undecided": sum(shares) / len(shares) if shares else 0.0,
+            "processor_seconds": round(seconds, 1),
+        }
+
+
+@contextmanager
+def undecided() -> Iterator[list[float]]:
+    """Collect the shares of weights that are rounded while h is in (0.05, 0.95)."""
+    shares: list[float] = []
+
+    def note(rounding: SoftRounding, name: str, value: Any) -> None:
+        if name == "hard" and value is True:
+            share = rounding.share.detach()
+            shares.append(float(((share > 0.05) & (share < 0.95)).float().mean()))
+        plain(rounding, name, value)
+
+    plain = SoftRounding.__setattr__
+    SoftRounding.__setattr__ = note  # type: ignore[method-assign, assignment]
+    try:
+        yield shares
+    finally:
+        SoftRounding.__setattr__ = plain  # type: ignore[method-assign]
+
+
+def pairs(coco: Path, seed: int) -> list[Pair]:
+    """Return both pairs with their float states; the encoder runs once per seed."""
+    family, model = load_model("sam-mini")
+    model = prepare(family, model)
+    stages = family.stages(model)
+    encoder, _ = split_after_encoder(stages)
+    cache = CACHE / f"{seed}.pt"
+    with torch.no_grad():
+        if not cache.exists():
+            boxes = annotated_boxes(coco / "annotations" / "calib.json")
+            sample = sample_images(
+                coco / "images_train", SEEN + UNSEEN, seed, among=boxes, warn=print
+            )
+            engine = TorchEngine(family, model, "float", "cpu")
+            starts = CalibrationSet(sample, boxes, BOXES, seed).states(family, engine, Silent())
+            CACHE.mkdir(parents=True, exist_ok=True)
+            torch.save([run_stages(model, encoder, state) for state in starts], cache)
+        states = torch.load(cache)
+        found = []
+        for block in BLOCKS:
+            first = [stage.path for stage in stages].index(f"{block}.cross_attn_token_to_image")
+            before = [run_stages(model, stages[len(encoder) : first], s) for s in states]
+            found.append(Pair(family, model, block, before))
+    return found
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("coco", type=Path)
+    parser.add_argument("--only", default="")
+    parser.add_argument("--seeds", default="0")
+    parser.add_argument("--out", type=Path, default=RESULT)
+    arguments = parser.parse_args()
+    torch.set_num_threads(1)
+    report = json.loads(arguments.out.read_text()) if arguments.out.exists() else {"results": []}
+    known = {(row["variant"], row["block"], row["seed"]) for row in report["results"]}
+    for seed in map(int, arguments.seeds.split(",")):
+        for pair in pairs(arguments.coco, seed):
+            for name, variant in VARIANTS.items():
+                if arguments.only not in name or (name, pair.block, seed) in known:
+                    continue
+                row = {"variant": name, "block": pair.block, "seed": seed}
+                row |= pair.measured(variant, seed)
+                report["results"].append(row)
+                arguments.out.write_text(json.dumps(report, indent=1) + "\n")
+                print(json.dumps(row), flush=True)
+
+
+if __name__ == "__main__":
+    main()
