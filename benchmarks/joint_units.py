@@ -57,19 +57,18 @@ class Variant:
     reconstruct: dict[str, Any] = field(default_factory=dict)
 
 
+STILL = {"keep": 1.0, "keep_inputs": 1.0}
 VARIANTS = {
     "parts": Variant(PARTS),
     "joint": Variant(JOINT),
-    "parts, nothing dropped": Variant(PARTS, {"keep": 1.0}),
-    "joint, nothing dropped": Variant(JOINT, {"keep": 1.0}),
-    "joint, three times the steps": Variant(JOINT, {"steps": 900}),
-    "joint, no regulariser": Variant(JOINT, {"rounding_weight": 0.0}),
-    "joint, regulariser 0.1": Variant(JOINT, {"rounding_weight": 0.1}),
-    "joint, rate 3e-2": Variant(JOINT, {"rounding_rate": 3e-2}),
-    "joint, rate 5e-3": Variant(JOINT, {"rounding_rate": 5e-3}),
-    "joint, scales fixed": Variant(JOINT, {"trains_scales": False}),
-    "parts, scales fixed": Variant(PARTS, {"trains_scales": False}),
-    "joint, input quantized": Variant(JOINT, {"keep_inputs": 1.0}),
+    "parts, still": Variant(PARTS, STILL),
+    "joint, still": Variant(JOINT, STILL),
+    "parts, still, rate 3e-2": Variant(PARTS, STILL | {"rounding_rate": 3e-2}),
+    "joint, still, rate 3e-2": Variant(JOINT, STILL | {"rounding_rate": 3e-2}),
+    "joint, still, scales fixed": Variant(JOINT, STILL | {"trains_scales": False}),
+    "parts, still, scales fixed": Variant(PARTS, STILL | {"trains_scales": False}),
+    "joint, still, regulariser 0.1": Variant(JOINT, STILL | {"rounding_weight": 0.1}),
+    "parts, still, regulariser 0.1": Variant(PARTS, STILL | {"rounding_weight": 0.1}),
 }
 
 
@@ -99,12 +98,14 @@ class Pair:
         reconstruct = Step("reconstruct", variant.reconstruct)
         steps = make_steps(Recipe("pair", (GRIDS_FIRST, SOFTMAX, reconstruct)))
         inputs = quantized = self.states[:SEEN]
+        notes: list[dict[str, Any]] = []
         with undecided() as shares:
             for index, plan in enumerate(self.plans(variant.units)):
                 targets, statistics = run_observed(model, plan, inputs, True, Silent())
                 unit = Unit(model, plan, inputs, quantized, targets, statistics, seed + index)
                 for step in steps:
                     step.run_(unit)
+                notes += [note for note in unit.notes if note["step"] == "reconstruct"]
                 inputs, quantized = targets, [plan.run(model, state) for state in quantized]
         seconds = time.process_time() - started
         (joint,) = self.plans(JOINT)
@@ -119,6 +120,8 @@ class Pair:
         return {
             "seen": sum(losses[:SEEN]) / SEEN,
             "unseen": sum(losses[SEEN:]) / UNSEEN,
+            "soft": [note["loss_by_step"][-1] for note in notes],
+            "hard": [note["loss_after"] for note in notes],
             "undecided": sum(shares) / len(shares) if shares else 0.0,
             "processor_seconds": round(seconds, 1),
         }

@@ -484,3 +484,33 @@ def test_a_whole_model_is_strict_and_notes_every_leg(tiny_sam, image_folder, pho
     assert [note["site"] for note in notes[::3]] == ATTENTIONS
     assert sum(note["accepted"] for note in notes) > len(notes) / 2
     json.dumps(notes)  # they go into the manifest
+
+
+@pytest.mark.parametrize("asymmetric", [False, True])
+@pytest.mark.parametrize("operand", PROJECTIONS)
+@torch.no_grad()
+def test_operands_without_variance_are_no_error(tiny_sam, operand, asymmetric):
+    """Of one head all rows are alike, and of a second one all are zero."""
+    attention = tiny_sam.mask_decoder.transformer.final_attn_token_to_image
+    layer = getattr(attention, PROJECTIONS[operand])
+    layer.weight[:8] = 0
+    layer.bias[4:8] = 0
+    unit = unit_of(tiny_sam, FINAL, rules=())
+    target = attended(unit, FINAL)
+    changed = compensated(unit, asymmetric=asymmetric)
+    for weight in weights(changed, FINAL).values():
+        assert bool(weight.isfinite().all())
+    before, after = (quantization_error(each, target, FINAL) for each in (unit, changed))
+    assert after <= before * (1 + 1e-3)
+
+
+@torch.no_grad()
+def test_inputs_without_variance_are_no_error(tiny_sam):
+    """All tokens that enter the last attention are zero."""
+    block = tiny_sam.mask_decoder.transformer.layers[1]
+    for norm in (block.layer_norm3, block.layer_norm4):
+        norm.weight.zero_()
+        norm.bias.zero_()
+    changed = compensated(unit_of(tiny_sam, FINAL))
+    for weight in weights(changed, FINAL).values():
+        assert bool(weight.isfinite().all())

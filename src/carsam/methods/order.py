@@ -67,12 +67,12 @@ def check_order(
     """
     made: dict[Outcome, str] = {}
     for name, step in steps:
-        for outcome in sorted(step.precedes & set(made)):
+        for outcome in (each for each in made if each in step.precedes):
             raise UserError(
                 f"Recipe {recipe}: {name} cannot come after {made[outcome]}, which has {outcome}. "
                 f"Put {name} before it, or leave one of them out."
             )
-        for outcome in sorted(step.needs - set(made)):
+        for outcome in sorted(step.needs - made.keys()):
             raise UserError(
                 f"Recipe {recipe}: {name} needs a step before it that has {outcome}. "
                 f"Put one of these there: {', '.join(makers(outcome))}."

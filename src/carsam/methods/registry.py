@@ -6,7 +6,7 @@ from typing import Any
 
 from carsam.errors import UserError
 from carsam.methods.base import UnitStep, WholeModelStep
-from carsam.methods.order import Outcome, check_order
+from carsam.methods.order import Ordered, Outcome, check_order
 from carsam.methods.recipe import Bits, Recipe, Rule, Step
 from carsam.methods.recipes import (
     ahcptq,
@@ -178,7 +178,7 @@ def check_steps(recipe: Recipe) -> None:
         UserError: one is not known, or they contradict each other.
     """
     opening, closing = make_whole_model_steps(recipe)
-    steps = (*opening, *make_steps(recipe), *closing)
+    steps: tuple[Ordered, ...] = (*opening, *make_steps(recipe), *closing)
     names = (step.name for step in recipe.all_steps)
     check_order(recipe.name, tuple(zip(names, steps, strict=True)), _makers)
 
