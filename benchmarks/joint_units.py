@@ -15,12 +15,11 @@ import json
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
-from provenance import provenance
 
 from carsam.calibration.calibration_set import CalibrationSet
 from carsam.calibration.observe import run_observed
