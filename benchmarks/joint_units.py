@@ -62,10 +62,16 @@ VARIANTS = {
     "joint": Variant(JOINT),
     "parts, still": Variant(PARTS, STILL),
     "joint, still": Variant(JOINT, STILL),
-    "parts, still, rate 3e-2": Variant(PARTS, STILL | {"rounding_rate": 3e-2}),
-    "joint, still, rate 3e-2": Variant(JOINT, STILL | {"rounding_rate": 3e-2}),
-    "joint, still, scales fixed": Variant(JOINT, STILL | {"trains_scales": False}),
-    "parts, still, scales fixed": Variant(PARTS, STILL | {"trains_scales": False}),
+    "joint, still, in turn": Variant(JOINT, STILL | {"in_turn": True}),
+    "joint, still, parts first": Variant(JOINT, STILL | {"parts_first": True}),
+    "joint, still, parts first, in turn": Variant(
+        JOINT, STILL | {"parts_first": True, "in_turn": True}
+    ),
+    "parts, still, 600": Variant(PARTS, STILL | {"steps": 600}),
+    "joint, still, 900, in turn": Variant(JOINT, STILL | {"in_turn": True, "steps": 900}),
+    "joint, still, rate 3e-2, in turn": Variant(
+        JOINT, STILL | {"in_turn": True, "rounding_rate": 3e-2}
+    ),
     "joint, still, regulariser 0.1": Variant(JOINT, STILL | {"rounding_weight": 0.1}),
     "parts, still, regulariser 0.1": Variant(PARTS, STILL | {"rounding_weight": 0.1}),
 }
@@ -132,7 +138,7 @@ def undecided() -> Iterator[list[float]]:
     shares: list[float] = []
 
     def note(rounding: SoftRounding, name: str, value: Any) -> None:
-        if name == "hard" and value is True:
+        if name == "hard" and value and not rounding.__dict__.get("hard"):
             share = rounding.share.detach()
             shares.append(float(((share > 0.05) & (share < 0.95)).float().mean()))
         plain(rounding, name, value)
