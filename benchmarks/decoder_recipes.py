@@ -2,7 +2,7 @@
 
     python benchmarks/decoder_recipes.py COCO [--only NAME] [--seeds 0,1,2] [--out FILE]
 
-COCO holds `images_train` and `annotations/calib.json`. The encoder stays in float and runs once;
+COCO holds `images_train` and `annotations/train.json`. The encoder stays in float and runs once;
 the decoder is quantized on some images, and the mean IoU of its masks with the float model's is
 taken on others, 8 boxes each. For every attention the squared error of what leaves its product,
 relative to the float one's energy, is noted as MAC sees it. Started again, it continues with what
@@ -30,7 +30,7 @@ from carsam.methods.steps.training.teacher import Teacher
 from carsam.progress import Silent
 
 RESULT = Path(__file__).parent / "results" / "decoder_recipes.json"
-SEEN, UNSEEN, BOXES = 8, 24, 8
+SEEN, UNSEEN, BOXES = 6, 12, 8
 CARSAM, PLUS = RECIPES["carsam"], RECIPES["carsam-plus"]
 NEAREST = Step("round-to-nearest")
 LOGARITHMIC = next(step for step in CARSAM.steps if step.name == "adaptive-granularity")

@@ -40,7 +40,8 @@ class Decoder:
     def plans(self, recipe: Recipe) -> tuple[UnitPlan, ...]:
         """Return the units of the decoder."""
         plans = plan_units(self.family.stages(self.model), self.family.sites(self.model), recipe)
-        return tuple(plan for plan in plans if plan.stages[0] in self.stages)
+        paths = {stage.path for stage in self.stages}
+        return tuple(plan for plan in plans if plan.stages[0].path in paths)
 
 
 @torch.no_grad()

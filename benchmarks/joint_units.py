@@ -1,8 +1,9 @@
 """Whether JCAR's joint unit ends below its parts on its own loss, on images seen and unseen.
 
-    python benchmarks/joint_units.py COCO [--only NAME] [--seeds 0,1,2] [--out FILE]
+    python benchmarks/joint_units.py COCO [--only NAME] [--seeds 0,1] [--blocks 0,1]
+        [--out FILE]
 
-COCO holds `images_train` and `annotations/calib.json`. Of sam-mini at w4a4 with a float encoder,
+COCO holds `images_train` and `annotations/train.json`. Of sam-mini at w4a4 with a float encoder,
 each pair of cross-attentions (with the MLP between them) is trained as three units and as one, each
 from float inputs, and then measured as one, rounded hard, nothing dropped: the loss of JCAR's unit.
 Started again, it continues with what is left; the numbers go to
@@ -20,29 +21,22 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from decoder_states import Decoder, float_decoder
 
-from carsam.calibration.calibration_set import CalibrationSet
 from carsam.calibration.observe import run_observed
-from carsam.calibration.prompts import annotated_boxes
-from carsam.engines.torch_engine import TorchEngine
-from carsam.families import load_model
-from carsam.families.base import State, split_after_encoder
-from carsam.images.read import sample_images
+from carsam.families.base import State
 from carsam.methods.base import Unit
 from carsam.methods.recipe import Bits, Recipe, Rule, Step
 from carsam.methods.registry import make_steps
 from carsam.methods.steps.jcar.joint_loss import JointLoss
 from carsam.methods.steps.ranges.round_to_nearest import GRIDS_FIRST
 from carsam.methods.steps.training.mask_loss import run_stages
-from carsam.methods.units import UnitPlan, plan_units
+from carsam.methods.units import UnitPlan
 from carsam.progress import Silent
-from carsam.simulation.model import prepare
 from carsam.simulation.trainable import SoftRounding
 
 RESULT = Path(__file__).parent / "results" / "joint_units.json"
-CACHE = Path("/tmp/carsam_joint_units")
 SEEN, UNSEEN, BOXES = 6, 12, 4
-BLOCKS = tuple(f"mask_decoder.transformer.layers.{layer}" for layer in (0, 1))
 ONLY_DECODER = (Rule.parse("encoder.*=float"),)
 SOFTMAX = Step("adaptive-granularity", {"granularities": "2", "power": 2.0, "queries": 64})
 JOINT, PARTS = ("cross+cross",), ()
@@ -56,24 +50,26 @@ class Variant:
     reconstruct: dict[str, Any] = field(default_factory=dict)
 
 
-STILL = {"keep": 1.0, "keep_inputs": 1.0}
+UNDROPPED = {"keep": 1.0, "keep_inputs": 1.0}
+FIRST = {"parts_first": True}
 VARIANTS = {
+    "parts, undropped": Variant(PARTS, UNDROPPED),
+    "joint, undropped": Variant(JOINT, UNDROPPED),
+    "joint, undropped, parts first, 150 steps": Variant(JOINT, UNDROPPED | FIRST | {"steps": 150}),
+    "joint, undropped, parts first": Variant(JOINT, UNDROPPED | FIRST),
+    "parts, undropped, 600 steps": Variant(PARTS, UNDROPPED | {"steps": 600}),
+    "joint, undropped, 600 steps": Variant(JOINT, UNDROPPED | {"steps": 600}),
+    "joint, undropped, in turn": Variant(JOINT, UNDROPPED | {"in_turn": True}),
     "parts": Variant(PARTS),
     "joint": Variant(JOINT),
-    "parts, still": Variant(PARTS, STILL),
-    "joint, still": Variant(JOINT, STILL),
-    "joint, still, in turn": Variant(JOINT, STILL | {"in_turn": True}),
-    "joint, still, parts first": Variant(JOINT, STILL | {"parts_first": True}),
-    "joint, still, parts first, in turn": Variant(
-        JOINT, STILL | {"parts_first": True, "in_turn": True}
+    "joint, parts first": Variant(JOINT, FIRST),
+    "parts, undropped, rate 0.03": Variant(PARTS, UNDROPPED | {"rounding_rate": 0.03}),
+    "joint, undropped, rate 0.03": Variant(JOINT, UNDROPPED | {"rounding_rate": 0.03}),
+    "joint, undropped, parts first, rate 0.03": Variant(
+        JOINT, UNDROPPED | FIRST | {"rounding_rate": 0.03}
     ),
-    "parts, still, 600": Variant(PARTS, STILL | {"steps": 600}),
-    "joint, still, 900, in turn": Variant(JOINT, STILL | {"in_turn": True, "steps": 900}),
-    "joint, still, rate 3e-2, in turn": Variant(
-        JOINT, STILL | {"in_turn": True, "rounding_rate": 3e-2}
-    ),
-    "joint, still, regulariser 0.1": Variant(JOINT, STILL | {"rounding_weight": 0.1}),
-    "parts, still, regulariser 0.1": Variant(PARTS, STILL | {"rounding_weight": 0.1}),
+    "joint, undropped, scales fixed": Variant(JOINT, UNDROPPED | {"trains_scales": False}),
+    "joint, undropped, regulariser 0.1": Variant(JOINT, UNDROPPED | {"rounding_weight": 0.1}),
 }
 
 
@@ -81,25 +77,23 @@ VARIANTS = {
 class Pair:
     """One pair of cross-attentions with the states before it, seen images first."""
 
-    family: Any
-    model: Any
+    decoder: Decoder
     block: str
     states: Sequence[State]
 
     def plans(self, units: tuple[str, ...]) -> tuple[UnitPlan, ...]:
         """Return the units that the pair is cut into."""
         recipe = Recipe("pair", (), units, Bits(4, 4), ONLY_DECODER)
-        plans = plan_units(self.family.stages(self.model), self.family.sites(self.model), recipe)
         return tuple(
             plan
-            for plan in plans
+            for plan in self.decoder.plans(recipe)
             if all(s.block == self.block and "self" not in s.path for s in plan.stages)
         )
 
     @torch.no_grad()
     def measured(self, variant: Variant, seed: int) -> dict[str, Any]:
         """Train the pair and return its loss as one unit, by output, seen and unseen."""
-        model, started = copy.deepcopy(self.model), time.process_time()
+        model, started = copy.deepcopy(self.decoder.model), time.process_time()
         reconstruct = Step("reconstruct", variant.reconstruct)
         steps = make_steps(Recipe("pair", (GRIDS_FIRST, SOFTMAX, reconstruct)))
         inputs = quantized = self.states[:SEEN]
@@ -114,7 +108,7 @@ class Pair:
                 inputs, quantized = targets, [plan.run(model, state) for state in quantized]
         seconds = time.process_time() - started
         (joint,) = self.plans(JOINT)
-        targets = [joint.run(self.model, state) for state in self.states]
+        targets = [joint.run(self.decoder.model, state) for state in self.states]
         loss = JointLoss(
             Unit(model, joint, self.states[:SEEN], self.states[:SEEN], targets[:SEEN], {})
         )
@@ -151,29 +145,17 @@ def undecided() -> Iterator[list[float]]:
         SoftRounding.__setattr__ = plain  # type: ignore[method-assign]
 
 
-def pairs(coco: Path, seed: int) -> list[Pair]:
-    """Return both pairs with their float states; the encoder runs once per seed."""
-    family, model = load_model("sam-mini")
-    model = prepare(family, model)
-    stages = family.stages(model)
-    encoder, _ = split_after_encoder(stages)
-    cache = CACHE / f"{seed}.pt"
-    with torch.no_grad():
-        if not cache.exists():
-            boxes = annotated_boxes(coco / "annotations" / "calib.json")
-            sample = sample_images(
-                coco / "images_train", SEEN + UNSEEN, seed, among=boxes, warn=print
-            )
-            engine = TorchEngine(family, model, "float", "cpu")
-            starts = CalibrationSet(sample, boxes, BOXES, seed).states(family, engine, Silent())
-            CACHE.mkdir(parents=True, exist_ok=True)
-            torch.save([run_stages(model, encoder, state) for state in starts], cache)
-        states = torch.load(cache)
-        found = []
-        for block in BLOCKS:
-            first = [stage.path for stage in stages].index(f"{block}.cross_attn_token_to_image")
-            before = [run_stages(model, stages[len(encoder) : first], s) for s in states]
-            found.append(Pair(family, model, block, before))
+@torch.no_grad()
+def pairs(coco: Path, seed: int, blocks: Sequence[str]) -> list[Pair]:
+    """Return the pairs of some two-way blocks with their float states."""
+    decoder = float_decoder(coco, SEEN + UNSEEN, 2 * BOXES, seed)
+    states = [{**state, "boxes": state["boxes"][:, :BOXES]} for state in decoder.states]
+    paths = [stage.path for stage in decoder.stages]
+    found = []
+    for block in (f"mask_decoder.transformer.layers.{number}" for number in blocks):
+        before = decoder.stages[: paths.index(f"{block}.cross_attn_token_to_image")]
+        inputs = [run_stages(decoder.model, before, state) for state in states]
+        found.append(Pair(decoder, block, inputs))
     return found
 
 
@@ -182,13 +164,14 @@ def main() -> None:
     parser.add_argument("coco", type=Path)
     parser.add_argument("--only", default="")
     parser.add_argument("--seeds", default="0")
+    parser.add_argument("--blocks", default="0,1")
     parser.add_argument("--out", type=Path, default=RESULT)
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     report = json.loads(arguments.out.read_text()) if arguments.out.exists() else {"results": []}
     known = {(row["variant"], row["block"], row["seed"]) for row in report["results"]}
     for seed in map(int, arguments.seeds.split(",")):
-        for pair in pairs(arguments.coco, seed):
+        for pair in pairs(arguments.coco, seed, arguments.blocks.split(",")):
             for name, variant in VARIANTS.items():
                 if arguments.only not in name or (name, pair.block, seed) in known:
                     continue
