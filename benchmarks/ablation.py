@@ -11,8 +11,9 @@ from dataclasses import replace
 from pathlib import Path
 
 from accuracy_jobs import Job, main
+from study_rows import without
 
-from carsam.methods.recipe import Bits, Recipe, Step
+from carsam.methods.recipe import Bits, Step
 from carsam.methods.registry import RECIPES
 
 RESULT = Path(__file__).parent / "results" / "ablation.json"
@@ -22,17 +23,6 @@ JOINT = "cross+cross"
 PLUS = RECIPES["carsam-plus"]
 BALANCE, *AFTER_BALANCE = PLUS.steps
 WITH_MAC = replace(PLUS, steps=(BALANCE, Step("compensate"), *AFTER_BALANCE))
-
-
-def without(recipe: Recipe, *names: str) -> Recipe:
-    """Return a recipe without the steps of some names, or without its joint unit."""
-    return replace(
-        recipe,
-        steps=tuple(step for step in recipe.steps if step.name not in names),
-        opening=tuple(step for step in recipe.opening if step.name not in names),
-        closing=tuple(step for step in recipe.closing if step.name not in names),
-        units=tuple(unit for unit in recipe.units if unit not in names),
-    )
 
 
 PARTS = {

@@ -47,7 +47,7 @@ def codes(
     compared: dict[str, list[int]] = {}
     furthest = 0
     for image in data.images[:count]:
-        pixels, frame = preprocess(read_image(folder / image.file_name), engine.image_size)
+        pixels, frame = preprocess(read_image(folder / image.file_name), engine.framing)
         height, width = frame.input_size
         boxes = np.array([[0, 0, width, height], [width / 4, height / 4, width / 2, height / 2]])
         prompts = Prompts(boxes=boxes.astype(np.float32))

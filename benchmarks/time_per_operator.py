@@ -31,7 +31,7 @@ def main() -> None:
     arguments = parser.parse_args()
     engine = NativeEngine(read_checkpoint(arguments.run), threads=1)
     random = np.random.default_rng(0)
-    side = engine.image_size
+    side = engine.framing.side
     pixels = random.normal(size=(3, side, side)).astype(np.float32)
     embedding = engine.encode(pixels)
     corners = np.sort(random.uniform(0, side, (64, 2, 2)), axis=1).reshape(64, 4)

@@ -15,4 +15,13 @@ void run_weighted_rows(const WeightedRows& op, std::size_t rows);
 void run_upscale(const Upscale& op, std::size_t prompts);
 void run_attention(const Attention& op);
 
+void run_round_uniform(const RoundUniform& op, std::size_t elements);
+void run_round_uniform_backward(const RoundUniform& op, std::size_t elements);
+void run_round_listed(const RoundListed& op, std::size_t elements);
+void run_round_listed_backward(const RoundListed& op, std::size_t elements);
+void run_mix(const Mix& op, std::size_t elements);
+// Forward without a gradient of the result, else backward.
+void run_round_rows(const RoundRows& op, std::size_t rows);
+void run_soft_rows(const SoftRows& op, std::size_t rows);
+
 }  // namespace carsam

@@ -6,6 +6,7 @@
 #include <cstdint>
 
 #include "inline.h"
+#include "training.h"
 
 namespace carsam {
 
@@ -211,6 +212,7 @@ struct Kernels {
                                std::size_t head);
     void (*attend_with_table)(const Attention&, const PreparedHead&, std::size_t group,
                               std::size_t head, std::size_t first_query, std::size_t last_query);
+    TrainingKernels training;
 };
 
 }  // namespace carsam

@@ -16,6 +16,7 @@
 #include "drivers.h"
 #include "memory.h"
 #include "threads.h"
+#include "training_module.h"
 
 namespace nb = nanobind;
 using namespace carsam;
@@ -390,6 +391,7 @@ NB_MODULE(_kernels, module) {
 #else
     module.attr("checks_codes") = false;
 #endif
+    bind_training(module);
     module.def("empty", &empty, nb::arg("bytes"));
     module.def("compiled_sets", &compiled_sets);
     module.def("usable_sets", &usable_sets);

@@ -78,6 +78,46 @@ def tiny_sam(randomise_):
     return model
 
 
+@pytest.fixture
+def tiny_sam2(randomise_):
+    """A random Sam2Model: 128 pixels, stages of 32, 16, 8 and 4 tokens a side, the last two padded.
+
+    Every kind of block is there: pooled or not, with windows or global.
+    """
+    from transformers import Sam2Model
+
+    model = Sam2Model(_tiny_sam2_config()).eval()
+    randomise_(model)
+    frequencies = model.shared_image_embedding.positional_embedding
+    model.prompt_encoder.shared_embedding.positional_embedding.copy_(frequencies)
+    return model
+
+
+def _tiny_sam2_config():
+    from transformers import Sam2Config, Sam2HieraDetConfig, Sam2VisionConfig
+
+    backbone = Sam2HieraDetConfig(
+        hidden_size=16,
+        embed_dim_per_stage=[16, 24, 32, 48],
+        num_attention_heads_per_stage=[1, 2, 2, 4],
+        blocks_per_stage=[1, 1, 3, 2],
+        global_attention_blocks=[3],
+        window_size_per_stage=[8, 4, 6, 3],
+    )
+    vision = Sam2VisionConfig(
+        backbone_config=backbone,
+        backbone_channel_list=[48, 32, 24, 16],
+        backbone_feature_sizes=[[32, 32], [16, 16], [8, 8]],
+        fpn_hidden_size=32,
+    )
+    decoder = {"num_attention_heads": 4, "mlp_dim": 64, "iou_head_hidden_dim": 32}
+    return Sam2Config(
+        vision_config=vision,
+        prompt_encoder_config={"hidden_size": 32, "image_size": 128},
+        mask_decoder_config={"hidden_size": 32, **decoder},
+    )
+
+
 @pytest.fixture(scope="session")
 def randomise_() -> Callable:
     """Function that draws all weights of a SAM, of transformers or Meta, anew from a seed."""

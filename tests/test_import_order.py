@@ -35,7 +35,8 @@ ORDER = (
 )
 """Each may import those before it; docs/architecture.md says why."""
 
-WITHOUT_TORCH = ("formats", "images", "runtime", "predict", "engines.load", "engines.native_engine")
+WITHOUT_TORCH = ("formats", "images", "runtime", "predict")
+WITHOUT_TORCH += ("engines.load", "engines.native_engine", "engines.video")
 
 
 def imported(path: Path) -> set[str]:

@@ -5,6 +5,7 @@ from typing import Any
 
 _HOMES = {
     "Recipe": "carsam.methods.recipe",
+    "SAM2ImagePredictor": "carsam.predict.sam2_predictor",
     "SamPredictor": "carsam.predict.predictor",
     "evaluate": "carsam.evaluation",
     "load": "carsam.engines.load",

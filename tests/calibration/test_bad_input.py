@@ -9,6 +9,7 @@ from torch.overrides import TorchFunctionMode
 from carsam.calibration.prompts import found_boxes
 from carsam.calibration.quantize import quantize
 from carsam.evaluation.strict import assert_strict
+from carsam.images.preprocess import Framing
 
 FAST = ["reconstruct.steps=2"]
 
@@ -16,7 +17,7 @@ FAST = ["reconstruct.steps=2"]
 class SeesNothing:
     """An engine whose masks are all empty."""
 
-    mode, image_size = "float", 64
+    mode, framing = "float", Framing(64)
 
     def encode(self, pixels):
         return (np.zeros((4, 8, 8), np.float32),)
@@ -80,3 +81,9 @@ def test_recipes_run_on_cuda(tiny_sam, image_folder, photo, recipe):
     )
     assert next(model.module.parameters()).is_cuda
     assert_strict(model, [photo])
+
+
+def test_a_step_that_has_nothing_to_do_is_named(tiny_sam, image_folder):
+    said = "Step twin-uniform of recipe ptq4vit has nothing to do: bits w4a32 and the rules leave"
+    with pytest.warns(UserWarning, match=said):
+        quantize(tiny_sam, image_folder, "ptq4vit", "w4a32", count=1)

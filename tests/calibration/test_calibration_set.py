@@ -20,7 +20,7 @@ def test_mirrored_states_are_those_of_mirror_images(tiny_sam, image_folder):
     for image, state, mirrored in zip(
         sample, states, calibration.mirrored(FAMILY, engine, states), strict=True
     ):
-        pixels, frame = preprocess(np.flip(image, 1).copy(), engine.image_size)
+        pixels, frame = preprocess(np.flip(image, 1).copy(), engine.framing)
         boxes, other = state["boxes"][0], mirrored["boxes"][0]
         expected = FAMILY.start(torch.from_numpy(pixels)[None], mirrored["boxes"])
         assert all(torch.equal(mirrored[name], expected[name]) for name in expected)

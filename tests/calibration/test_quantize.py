@@ -9,7 +9,7 @@ from carsam.errors import UserError
 from carsam.evaluation.strict import assert_strict
 from carsam.families import FAMILIES
 from carsam.grids.base import UniformGrid
-from carsam.images.preprocess import preprocess
+from carsam.images.preprocess import Framing, preprocess
 from carsam.images.read import read_image
 from carsam.methods.recipe import FLOAT_KINDS
 from carsam.simulation import slots
@@ -92,7 +92,7 @@ def test_minmax_grids_span_what_the_float_model_computes(tiny_sam, image_folder)
     layer = prepared.vision_encoder.layers[0].attn.qkv
     layer.register_forward_pre_hook(lambda module, inputs: seen.append(inputs[0]))
     for path in sorted(image_folder.iterdir()):
-        pixels, _ = preprocess(read_image(path), 64)
+        pixels, _ = preprocess(read_image(path), Framing(64))
         with torch.inference_mode():
             prepared.get_image_embeddings(torch.from_numpy(pixels)[None])
     low, high = float(min(s.min() for s in seen)), float(max(s.max() for s in seen))

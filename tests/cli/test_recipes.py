@@ -23,16 +23,6 @@ def test_steps_that_run_once_are_listed_with_what_can_be_set(capsys):
     assert "\n  polish (once, after the last unit): steps=800 rate=" in printed
 
 
-def test_every_step_of_every_recipe_is_listed(capsys):
-    assert main(["recipes"]) == 0
-    _, *parts = re.split(r"^(?=\S)", capsys.readouterr().out, flags=re.M)
-    for part in parts:
-        recipe = RECIPES[part.split(":")[0]]
-        named = re.findall(r"^  ([\w-]+)", part, flags=re.M)
-        steps = (*recipe.opening, *recipe.steps, *recipe.closing)
-        assert named == [step.name for step in steps]
-
-
 @pytest.mark.parametrize("name", PAPERS)
 def test_the_name_in_a_paper_finds_the_step_or_unit(capsys, name):
     assert main(["recipes"]) == 0

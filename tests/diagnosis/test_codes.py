@@ -7,7 +7,7 @@ from carsam.calibration.quantize import quantize
 from carsam.diagnosis.codes import compare_codes
 from carsam.engines.native_engine import NativeEngine
 from carsam.engines.torch_engine import TorchEngine
-from carsam.images.preprocess import preprocess
+from carsam.images.preprocess import Framing, preprocess
 from carsam.images.prompts import Prompts
 from carsam.images.read import read_image
 from carsam.images.scenes import write_scenes
@@ -32,7 +32,7 @@ def quantized(tiny_sam, image_folder):
 @pytest.mark.parametrize("bits", BITS)
 def test_codes_of_every_site_agree(quantized, photo, bits) -> None:
     model = quantized(bits)
-    pixels, _ = preprocess(photo, 64)
+    pixels, _ = preprocess(photo, Framing(64))
     checkpoint = model.to_checkpoint()
     found = compare_codes(model, NativeEngine(checkpoint), pixels, boxes(64))
     sites = checkpoint.manifest["sites"]
@@ -48,7 +48,7 @@ def test_a_difference_is_found(quantized, photo) -> None:
     name = "vision_encoder.layers.1.mlp.lin1.input_scale"
     checkpoint.tensors[name] = checkpoint.tensors[name] * np.float32(1.5)
     engine = NativeEngine(checkpoint)
-    found = compare_codes(model, engine, preprocess(photo, 64)[0], boxes(64))
+    found = compare_codes(model, engine, preprocess(photo, Framing(64))[0], boxes(64))
     first = next(agreement for agreement in found if agreement.differing)
     assert (first.site, first.operand) == (name.rpartition(".")[0], "input")
 
@@ -58,7 +58,7 @@ def test_more_prompts_than_the_native_engine_takes_at_once_are_refused(quantized
     model = quantized("w4a4")
     engine = NativeEngine(model.to_checkpoint())
     with pytest.raises(ValueError, match="6 prompts; at most 4"):
-        compare_codes(model, engine, preprocess(photo, 64)[0], prompts)
+        compare_codes(model, engine, preprocess(photo, Framing(64))[0], prompts)
 
 
 @pytest.mark.parametrize("bits", BITS)
@@ -70,9 +70,9 @@ def test_masks_of_sam_mini_agree(tmp_path, bits) -> None:
         NativeEngine(model.to_checkpoint()),
     )
     for path in sorted((tmp_path / "images").iterdir()):
-        pixels, _ = preprocess(read_image(path), engines[0].image_size)
+        pixels, _ = preprocess(read_image(path), engines[0].framing)
         simulated, native = (
-            engine.decode(engine.encode(pixels), boxes(engine.image_size), False)[0] > 0
+            engine.decode(engine.encode(pixels), boxes(engine.framing.side), False)[0] > 0
             for engine in engines
         )
         assert (simulated == native).mean() >= PIXELS_EQUAL

@@ -23,8 +23,6 @@ from carsam.methods.registry import (
 
 ROOT = Path(__file__).parents[2]
 RESULTS = ROOT / "benchmarks" / "results"
-METHODS = ROOT / "docs" / "methods.md"
-STEP_FILES = ROOT / "src" / "carsam" / "methods" / "steps"
 DOCUMENTS = [ROOT / "README.md", ROOT / "training" / "README.md", *(ROOT / "docs").glob("*.md")]
 PLACES = ("benchmarks", "csrc", "docs", "scripts", "src", "tests", "training")
 SOURCES = [path for place in PLACES for path in (ROOT / place).rglob("*") if path.is_file()]
@@ -200,33 +198,6 @@ def literals() -> set[str]:
         path.read_text(encoding="utf-8") for path in texts if "tests" not in path.parts
     )
     return set(re.findall(r'["/ ]([a-z0-9]+(?:-[a-z0-9]+)+)["/>=., ]', code))
-
-
-def test_the_table_of_recipes_is_that_of_the_code() -> None:
-    lines = re.findall(r"^\| `([\w-]+)` \| ([^|]*) \| [^|]* \|$", prose(METHODS), flags=re.M)
-    written = {name: re.findall(r"[\w-]+", steps) for name, steps in lines if name in RECIPES}
-    assert written == {name: steps_of(name) for name in RECIPES}
-
-
-def steps_of(name: str) -> list[str]:
-    """Return the steps of a recipe as docs/methods.md calls them."""
-    recipe = RECIPES[name]
-    return [
-        "grids" if step.parameters.get("rounds_weights") is False else step.name
-        for step in (*recipe.opening, *recipe.steps, *recipe.closing)
-    ]
-
-
-def test_the_table_of_steps_has_every_step_and_its_file() -> None:
-    named: set[str] = set()
-    for cell, files in re.findall(
-        r"^\| (`[^|]*) \|[^|]+\|[^|]*\| (`[^|]*) \|$", prose(METHODS), flags=re.M
-    ):
-        named |= set(re.findall(r"`([\w-]+)`", cell))
-        for path in re.findall(r"`([\w/]+\.py)`", files):
-            assert (STEP_FILES / path).exists(), path
-    ordinary = set(ALL_STEPS) - {"reconstruct-unfinished", "round-to-nearest"}
-    assert ordinary <= named
 
 
 @pytest.mark.parametrize(

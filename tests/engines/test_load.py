@@ -21,7 +21,7 @@ def run(tiny_sam, image_folder, tmp_path):
 def test_a_run_is_loaded_with_the_engine_asked_for(run, engine, mode):
     loaded = load(run, engine)
     assert isinstance(loaded, Engine)
-    assert (loaded.mode, loaded.image_size) == (mode, 64)
+    assert (loaded.mode, loaded.framing.side) == (mode, 64)
 
 
 def test_a_grid_that_native_has_not_falls_back_to_simulated(tiny_sam, image_folder, tmp_path):

@@ -10,6 +10,7 @@ from PIL import Image
 
 from carsam.engines.base import Embedding
 from carsam.evaluation import masks
+from carsam.images.preprocess import Framing
 from carsam.images.prompts import Prompts
 
 HEIGHT, WIDTH = 64, 80
@@ -86,13 +87,13 @@ class BoxEngine:
     Its frame has the images' longest side, so that masks come back at their own resolution.
     """
 
-    image_size = WIDTH
+    framing = Framing(WIDTH)
 
     def __init__(self, mode: str = "float", shrink: int = 0) -> None:
         self.mode, self.shrink = mode, shrink
 
     def encode(self, pixels: np.ndarray) -> Embedding:
-        return (np.zeros((1, self.image_size // 4, self.image_size // 4), np.float32),)
+        return (np.zeros((1, self.framing.side // 4, self.framing.side // 4), np.float32),)
 
     def decode(
         self, embedding: Embedding, prompts: Prompts, multimask_output: bool
@@ -103,12 +104,12 @@ class BoxEngine:
             boxes = np.concatenate([points - 8, points + 8], axis=1)
         shrinks = np.arange(3) if multimask_output else np.zeros(1, int)
         logits = [[self._paint(box, self.shrink + more) for more in shrinks] for box in boxes]
-        areas = (boxes[:, 2:] - boxes[:, :2]).prod(axis=1) / self.image_size**2
+        areas = (boxes[:, 2:] - boxes[:, :2]).prod(axis=1) / self.framing.side**2
         ious = areas[:, None] / (1 + shrinks)
         return np.array(logits, np.float32), ious.astype(np.float32)
 
     def _paint(self, box: np.ndarray, shrink: int) -> np.ndarray:
-        centres = np.arange(self.image_size) + 0.5
+        centres = np.arange(self.framing.side) + 0.5
         x0, y0, x1, y1 = box + shrink * np.array([1, 1, -1, -1])
         inside = ((y0 < centres) & (centres < y1))[:, None] & ((x0 < centres) & (centres < x1))
         return np.where(inside, 10.0, -10.0)

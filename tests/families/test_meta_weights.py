@@ -237,7 +237,7 @@ def test_weights_of_nothing_known_are_refused():
     ("key", "name"),
     [
         ("image_encoder.patch_embed.seq.0.c.weight", "MobileSAM"),
-        ("image_encoder.trunk.patch_embed.proj.weight", "SAM 2"),
+        ("image_encoder.trunk.body.stem.weight", "EdgeTAM"),
     ],
 )
 def test_other_models_are_refused_by_name(state, key, name):

@@ -13,7 +13,7 @@ from PIL import Image
 
 from carsam.errors import TooManyPixelsError, UserError
 from carsam.images import decode
-from carsam.images.preprocess import resize_longest_side
+from carsam.images.preprocess import Framing, resize
 from carsam.images.read import read_image, read_resized
 
 WIDTH, HEIGHT = 15_000, 10_000
@@ -21,10 +21,11 @@ MEGABYTES_BESIDE_THE_ENTIRE_IMAGE = 60
 
 MEASURE = """
 import sys
+from carsam.images.preprocess import Framing
 from carsam.images.read import read_resized
 from carsam.progress import peak_memory
 before = peak_memory()
-image, size = read_resized(sys.argv[1], 256, max_megapixels=200)
+image, size = read_resized(sys.argv[1], Framing(256), max_megapixels=200)
 print(image.shape, size, (peak_memory() - before) / 1e6)
 """
 
@@ -81,17 +82,17 @@ def photo_file(photo, tmp_path) -> Path:
 
 def test_a_large_jpeg_decoded_smaller_looks_the_same(photo, tmp_path, monkeypatch):
     Image.fromarray(np.kron(photo, np.ones((8, 8, 1), np.uint8))).save(tmp_path / "photo.jpg")
-    whole, _ = read_resized(tmp_path / "photo.jpg", 60)
+    whole, _ = read_resized(tmp_path / "photo.jpg", Framing(60))
     monkeypatch.setattr(decode, "ALWAYS_WHOLE", 1000)
-    smaller, size = read_resized(tmp_path / "photo.jpg", 60)
+    smaller, size = read_resized(tmp_path / "photo.jpg", Framing(60))
     assert size == (720, 960)
     assert not np.array_equal(smaller, whole)
     assert np.abs(smaller.astype(int) - whole).mean() < 1
 
 
 def test_jpegs_of_ordinary_size_are_resized_to_the_bit_as_their_pixels(photo_file):
-    resized, size = read_resized(photo_file, 64)
-    np.testing.assert_array_equal(resized, resize_longest_side(read_image(photo_file), 64))
+    resized, size = read_resized(photo_file, Framing(64))
+    np.testing.assert_array_equal(resized, resize(read_image(photo_file), Framing(64)))
     assert size == (90, 120)
 
 

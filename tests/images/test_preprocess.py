@@ -8,9 +8,10 @@ from carsam.images.preprocess import (
     PIXEL_MEAN,
     PIXEL_STD,
     Frame,
+    Framing,
     normalise_and_pad,
     preprocess,
-    resize_longest_side,
+    resize,
 )
 
 SIZES = [(90, 120), (120, 90), (64, 64), (37, 501), (480, 640), (1365, 2048), (33, 31)]
@@ -30,13 +31,13 @@ def resizer(segment_anything):
 @pytest.mark.parametrize("size", SIZES)
 @pytest.mark.parametrize("side", [64, 1024])
 def test_input_size_equals_segment_anything(resizer, size, side):
-    assert Frame(size, side).input_size == resizer.get_preprocess_shape(*size, side)
+    assert Frame(size, Framing(side)).input_size == resizer.get_preprocess_shape(*size, side)
 
 
 @pytest.mark.parametrize("size", SIZES)
 def test_resized_image_equals_segment_anything(resizer, size):
     image = photo_of(*size)
-    np.testing.assert_array_equal(resize_longest_side(image, 64), resizer(64).apply_image(image))
+    np.testing.assert_array_equal(resize(image, Framing(64)), resizer(64).apply_image(image))
 
 
 def test_pixels_equal_segment_anything(segment_anything, resizer, photo):
@@ -46,7 +47,7 @@ def test_pixels_equal_segment_anything(segment_anything, resizer, photo):
     image_encoder.img_size = 64
     sam = Sam(image_encoder, torch.nn.Identity(), torch.nn.Identity())
     resized = torch.from_numpy(resizer(64).apply_image(photo)).permute(2, 0, 1)
-    pixels, _ = preprocess(photo, 64)
+    pixels, _ = preprocess(photo, Framing(64))
     np.testing.assert_allclose(pixels, sam.preprocess(resized).numpy(), rtol=0, atol=1e-6)
 
 
@@ -54,19 +55,19 @@ def test_pixels_equal_segment_anything(segment_anything, resizer, photo):
 def test_points_map_as_in_segment_anything(resizer, size):
     points = np.array([[0, 0], [12.3, 7], [-5, 700]])
     expected = resizer(1024).apply_coords(points, size).astype(np.float32)
-    np.testing.assert_array_equal(Frame(size, 1024).map_points(points), expected)
+    np.testing.assert_array_equal(Frame(size, Framing(1024)).map_points(points), expected)
 
 
 @pytest.mark.parametrize("size", SIZES)
 def test_boxes_map_as_in_segment_anything(resizer, size):
     boxes = np.array([[0, 0, 10, 20.5], [3, 4, 700, 1]])
     expected = resizer(1024).apply_boxes(boxes, size).astype(np.float32)
-    np.testing.assert_array_equal(Frame(size, 1024).map_boxes(boxes), expected)
+    np.testing.assert_array_equal(Frame(size, Framing(1024)).map_boxes(boxes), expected)
 
 
 def test_mapping_leaves_its_argument_alone():
     points = np.array([[1.0, 2.0]])
-    Frame((10, 20), 64).map_points(points)
+    Frame((10, 20), Framing(64)).map_points(points)
     assert points.tolist() == [[1.0, 2.0]]
 
 
@@ -82,6 +83,6 @@ def test_normalised_mean_is_zero():
 
 @pytest.mark.parametrize("size", [(10000, 50), (50, 10000), (1, 1), (1, 5000)])
 def test_short_side_keeps_a_pixel(size):
-    pixels, frame = preprocess(np.full((*size, 3), 255, np.uint8), 64)
+    pixels, frame = preprocess(np.full((*size, 3), 255, np.uint8), Framing(64))
     assert min(frame.input_size) >= 1
     assert pixels.any()

@@ -134,6 +134,15 @@ def test_the_second_half_makes_up_for_the_error_of_the_first():
     assert rows.tolist() == [[0.0, 1.0]]
 
 
+def test_the_penalty_is_of_the_corrections_and_not_of_the_flips():
+    """Two inputs that are always equal: 0.4 + 0.4 is nearer to 0 + 1 than to 0 + 0."""
+    grid = UniformGrid(torch.ones(1, 1), torch.full((1, 1), 4.0), 3)
+    gram = torch.eye(4, dtype=torch.float64)
+    gram[:2, :2] = 1.0
+    rows = round_by_halves(torch.tensor([[0.4, 0.4, 0.0, 0.0]]), grid, gram, 10.0, flips=100)
+    assert sorted(rows[0, :2].tolist()) == [0.0, 1.0]
+
+
 @torch.no_grad()
 @pytest.mark.parametrize("step", [FeedBackErrors(), FeedBackErrors(asymmetry=1.0), ReduceErrors()])
 def test_a_unit_comes_out_better_than_rounded_to_nearest(make_unit, step):
@@ -148,17 +157,10 @@ def test_a_unit_comes_out_better_than_rounded_to_nearest(make_unit, step):
     assert errors[1] < errors[0]
 
 
-@pytest.mark.parametrize(
-    ("make", "message"),
-    [
-        (lambda: FeedBackErrors(weights="best"), "Observer best is not known"),
-        (lambda: FeedBackErrors(damping=0.0), "Damping is 0.0; expected a positive number"),
-        (lambda: ReduceErrors(penalty=-1.0), "Penalty is -1.0; expected a positive number"),
-    ],
-)
-def test_parameters_that_make_no_sense_are_refused(make, message):
-    with pytest.raises(ValueError, match=message):
-        make()
+@pytest.mark.parametrize("step", [FeedBackErrors, ReduceErrors])
+def test_an_unknown_observer_is_refused(step):
+    with pytest.raises(ValueError, match="Observer best is not known"):
+        step(weights="best")
 
 
 @torch.no_grad()

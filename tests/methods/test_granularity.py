@@ -53,7 +53,7 @@ def test_the_product_that_is_compared_is_that_of_probabilities_and_values(unit):
 
 @torch.no_grad()
 def test_one_granularity_can_be_forced(unit):
-    AdaptiveGranularity(granularities=2).run_(unit)
+    AdaptiveGranularity(granularities="2").run_(unit)
     assert slots.quantizer(unit.model, attention(unit), "probabilities").granularity == 2
 
 

@@ -1,4 +1,3 @@
-import pytest
 import torch
 
 from carsam.grids.grouped import GroupedUniformGrid
@@ -49,8 +48,3 @@ def test_channels_of_different_size_come_out_better(make_unit):
         errors.append(float(small.square().sum()))
     assert isinstance(grid, GroupedUniformGrid)
     assert errors[1] < 0.1 * errors[0]
-
-
-def test_a_number_of_groups_that_makes_no_sense_is_refused():
-    with pytest.raises(ValueError, match="0 groups of channels"):
-        ChannelGrouping(groups=0)

@@ -50,11 +50,11 @@ def test_equal_outputs_have_no_loss_and_others_a_gradient(make_followed):
 
 
 def trained(make_followed, interaction):
-    """The losses of three steps, and the scales that they end with."""
+    """The losses of ten steps, and the scales that they end with."""
     unit = make_followed("vision_encoder.layers.1.mlp")
     with torch.no_grad():
         RoundToNearest(rounds_weights=False).run_(unit)
-        Reconstruct(steps=3, keep=1.0, scale_rate=0.05, interaction=interaction).run_(unit)
+        Reconstruct(steps=10, keep=1.0, scale_rate=0.01, interaction=interaction).run_(unit)
     scales = [slots.quantizer(unit.model, site, "input").scale for site, _ in unit.sites]
     return unit.notes[-1]["loss_by_step"], torch.cat(scales)
 

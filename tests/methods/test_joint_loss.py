@@ -2,7 +2,6 @@ import pytest
 import torch
 
 from carsam.methods.steps.jcar.joint_loss import JointLoss
-from carsam.simulation.trainable import drawn
 
 FINAL = "mask_decoder.transformer.final_attn_token_to_image"
 CROSS = [
@@ -19,15 +18,6 @@ def test_outputs_count_by_their_own_energy(make_unit):
         energy = torch.stack([t[name].square().mean() for t in unit.targets]).mean()
         wrong = {**target, name: target[name] + 0.1}
         assert float(loss(wrong, target)) == pytest.approx(32 * 0.01 / float(energy), rel=1e-4)
-
-
-@pytest.mark.parametrize("probability", [0.0, 0.25, 0.5, 1.0])
-def test_draws_are_true_as_often_as_asked(probability):
-    mask = drawn(torch.empty(50001), probability, torch.Generator().manual_seed(0))
-    assert mask.shape == (50001,)
-    assert float(mask.float().mean()) == pytest.approx(probability, abs=0.01)
-    halves = mask[:25000].float().mean() - mask[25000:].float().mean()
-    assert abs(float(halves)) < 0.02
 
 
 def test_a_vanishing_output_has_a_finite_loss(make_unit):

@@ -36,17 +36,21 @@ JOINT_BLOCK = {"encoder": "attn + mlp", "decoder": "self + t2i + mlp + i2t"}
 INPUTS = "encoder.*.qkv decoder.*.[qkv] *.mlp.lin1"
 """Inputs of the layers that read tokens."""
 
+AVERAGED = (
+    "round-to-nearest activations=averaged-minmax decoder_keys=mse rounds_weights=False"  # PTQ4SAM
+)
+
 TABLE: dict[str, dict[str, Any]] = {
     "rtn": {
         "steps": ["round-to-nearest"],
         "units": PARTS,
-        "ranges": {"activations": "mse", "weights": "mse"},
+        "ranges": {"activations": "mse", "decoder keys": "mse", "weights": "mse"},
         "grids": {},
     },
     "qdrop": {
         "steps": ["round-to-nearest rounds_weights=False", "reconstruct"],
         "units": BLOCKS,
-        "ranges": {"activations": "mse", "weights": "mse"},
+        "ranges": {"activations": "mse", "decoder keys": "mse", "weights": "mse"},
         "grids": {},
     },
     "brecq": {
@@ -56,31 +60,31 @@ TABLE: dict[str, dict[str, Any]] = {
             "reconstruct trains_weights=False keep=1.0 keep_inputs=0.0",
         ],
         "units": BLOCKS,
-        "ranges": {"activations": "mse", "weights": "mse"},
+        "ranges": {"activations": "mse", "decoder keys": "mse", "weights": "mse"},
         "grids": {},
     },
     "ptq4sam": {
         "steps": [
             "bimodal-integration",
-            "round-to-nearest activations=averaged-minmax rounds_weights=False",
+            AVERAGED,
             "adaptive-granularity",
             "reconstruct",
         ],
         "units": PARTS,
-        "ranges": {"activations": "averaged-minmax", "weights": "mse"},
+        "ranges": {"activations": "averaged-minmax", "decoder keys": "mse", "weights": "mse"},
         "grids": {"*.softmax": "log2 by adaptive-granularity"},
     },
     "ahcptq": {
         "steps": [
             "bimodal-integration",
-            "round-to-nearest activations=averaged-minmax rounds_weights=False",
+            AVERAGED,
             "adaptive-granularity",
             "hybrid-log-uniform",
             "channel-grouping",
             "reconstruct",
         ],
         "units": PARTS,
-        "ranges": {"activations": "averaged-minmax", "weights": "mse"},
+        "ranges": {"activations": "averaged-minmax", "decoder keys": "mse", "weights": "mse"},
         "grids": {
             "*.softmax": "log2 by adaptive-granularity",
             "*.mlp.lin2": "log-uniform by hybrid-log-uniform",
@@ -89,16 +93,17 @@ TABLE: dict[str, dict[str, Any]] = {
     },
     "ahcqsam": {
         "steps": [
-            "round-to-nearest activations=averaged-minmax rounds_weights=False",
+            "bimodal-integration",
+            AVERAGED,
             "reduce-condition",
-            "round-to-nearest activations=averaged-minmax rounds_weights=False",
+            AVERAGED,
             "logarithmic-softmax",
             "hybrid-log-uniform",
             "channel-grouping",
             "reconstruct",
         ],
         "units": JOINT_BLOCK,
-        "ranges": {"activations": "averaged-minmax", "weights": "mse"},
+        "ranges": {"activations": "averaged-minmax", "decoder keys": "mse", "weights": "mse"},
         "grids": {
             "*.softmax": "log1p by logarithmic-softmax",
             "*.mlp.lin2": "log-uniform by hybrid-log-uniform",
@@ -107,36 +112,47 @@ TABLE: dict[str, dict[str, Any]] = {
     },
     "saqsam": {
         "steps": [
+            "bimodal-integration",
             "round-to-nearest rounds_weights=False",
             "perceptual-clipping",
+            "adaptive-granularity",
             "reconstruct interaction=1.0",
         ],
         "units": JOINT_BLOCK,
-        "ranges": {"activations": "mse", "weights": "mse"},
+        "ranges": {"activations": "mse", "decoder keys": "mse", "weights": "mse"},
         "grids": {
             "decoder.*.[qk] decoder.*.query decoder.*.key": "uniform by perceptual-clipping",
+            "*.softmax": "log2 by adaptive-granularity",
         },
     },
     "gptq": {
         "steps": ["round-to-nearest rounds_weights=False", "feed-back-errors"],
         "units": PARTS,
-        "ranges": {"activations": "mse", "weights": "mse"},
+        "ranges": {"activations": "mse", "decoder keys": "mse", "weights": "mse"},
         "grids": {"*.weight": "uniform by feed-back-errors"},
     },
     "gptaq": {
         "steps": [
             "round-to-nearest rounds_weights=False",
-            "feed-back-errors damping=0.1 asymmetry=1.0",
+            "feed-back-errors damping=0.1 asymmetry=0.25",
         ],
         "units": PARTS,
-        "ranges": {"activations": "mse", "weights": "mse"},
+        "ranges": {"activations": "mse", "decoder keys": "mse", "weights": "mse"},
         "grids": {"*.weight": "uniform by feed-back-errors"},
     },
     "erq": {
-        "steps": ["round-to-nearest rounds_weights=False", "reduce-errors"],
+        "steps": [
+            "fold-norms",
+            "round-to-nearest rounds_weights=False",
+            "adaptive-granularity power=2.0 granularities=2",
+            "reduce-errors",
+        ],
         "units": PARTS,
-        "ranges": {"activations": "mse", "weights": "mse"},
-        "grids": {"*.weight": "uniform by reduce-errors"},
+        "ranges": {"activations": "mse", "decoder keys": "mse", "weights": "mse"},
+        "grids": {
+            "*.softmax": "log2 by adaptive-granularity",
+            "*.weight": "uniform by reduce-errors",
+        },
     },
     "repq-vit": {
         "steps": [
@@ -145,13 +161,13 @@ TABLE: dict[str, dict[str, Any]] = {
             "adaptive-granularity power=2.0 granularities=2",
         ],
         "units": PARTS,
-        "ranges": {"activations": "mse", "weights": "mse"},
+        "ranges": {"activations": "mse", "decoder keys": "mse", "weights": "mse"},
         "grids": {"*.softmax": "log2 by adaptive-granularity"},
     },
     "ptq4vit": {
         "steps": ["round-to-nearest", "twin-uniform"],
         "units": PARTS,
-        "ranges": {"activations": "mse", "weights": "mse"},
+        "ranges": {"activations": "mse", "decoder keys": "mse", "weights": "mse"},
         "grids": {"*.softmax *.mlp.lin2": "twin-uniform by twin-uniform"},
     },
     "carsam": {
@@ -159,10 +175,10 @@ TABLE: dict[str, dict[str, Any]] = {
             "compensate",  # MAC
             "round-to-nearest rounds_weights=False",
             "adaptive-granularity power=2.0 queries=64 granularities=2",
-            "reconstruct encoder_share=0.1",
+            "reconstruct",
         ],
         "units": JOINT_CROSS,
-        "ranges": {"activations": "mse", "weights": "mse"},
+        "ranges": {"activations": "mse", "decoder keys": "mse", "weights": "mse"},
         "grids": {"*.softmax": "log2 by adaptive-granularity"},
     },
     "carsam-plus": {
@@ -175,7 +191,7 @@ TABLE: dict[str, dict[str, Any]] = {
         ],
         "closing": ["polish"],
         "units": PARTS,
-        "ranges": {"activations": "mse", "weights": "mse"},
+        "ranges": {"activations": "mse", "decoder keys": "mse", "weights": "mse"},
         "grids": {
             "*.softmax": "row-maximum by row-maximum-softmax",
             "*.weight": "uniform by feed-back-errors",
@@ -184,19 +200,19 @@ TABLE: dict[str, dict[str, Any]] = {
     "qdrop-legacy": {
         "steps": ["round-to-nearest rounds_weights=False", "reconstruct-unfinished"],
         "units": BLOCKS,
-        "ranges": {"activations": "mse", "weights": "mse"},
+        "ranges": {"activations": "mse", "decoder keys": "mse", "weights": "mse"},
         "grids": {},
         "mode": "legacy",
     },
     "ptq4sam-legacy": {
         "steps": [
             "bimodal-integration",
-            "round-to-nearest activations=averaged-minmax rounds_weights=False",
+            AVERAGED,
             "adaptive-granularity",
             "reconstruct-unfinished",
         ],
         "units": PARTS,
-        "ranges": {"activations": "averaged-minmax", "weights": "mse"},
+        "ranges": {"activations": "averaged-minmax", "decoder keys": "mse", "weights": "mse"},
         "grids": {"*.softmax": "log2 by adaptive-granularity"},
         "mode": "legacy",
     },
@@ -282,7 +298,11 @@ class Watch:
 
     def __init__(self, monkeypatch):
         self.runs: list[Run] = []
-        self.fitting = {"activations": set(ACTIVATION_OBSERVERS), "weights": set(WEIGHT_OBSERVERS)}
+        self.fitting = {
+            "activations": set(ACTIVATION_OBSERVERS),
+            "decoder keys": set(ACTIVATION_OBSERVERS),
+            "weights": set(WEIGHT_OBSERVERS),
+        }
         self._inside = False
         kinds = {**STEPS, **OPENING_STEPS, **CLOSING_STEPS}
         self._names = {kind: name for name, kind in kinds.items()}
@@ -336,10 +356,12 @@ class Watch:
             if operand == "weight":
                 self._sift("weights", grid, lambda o, s=site: _weight_grid(o, weights[s]))
             else:
+                is_key = operand == "key" and site.path.startswith("mask_decoder.")
+                what = "decoder keys" if is_key else "activations"
                 statistics = unit.statistics[site.path, operand]
                 if statistics.histogram is None:
-                    self.fitting["activations"] -= NEED_HISTOGRAM
-                self._sift("activations", grid, lambda o, s=statistics: _activation_grid(o, s))
+                    self.fitting[what] -= NEED_HISTOGRAM
+                self._sift(what, grid, lambda o, s=statistics: _activation_grid(o, s))
 
     def _sift(self, what, grid, make):
         made = {observer: make(observer) for observer in self.fitting[what]}

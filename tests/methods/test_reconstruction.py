@@ -93,7 +93,7 @@ def test_the_reconstructed_model_is_strict(tiny_sam, image_folder, photo):
 )
 def test_a_reconstructed_unit_comes_closer_than_one_rounded_to_nearest(make_unit, path):
     errors = []
-    for steps in ((RoundToNearest(),), (GRIDS, Reconstruct(steps=60))):
+    for steps in ((RoundToNearest(),), (GRIDS, Reconstruct(steps=150))):
         unit = make_unit(path)
         for step in steps:
             step.run_(unit)

@@ -16,6 +16,7 @@ from carsam.engines.load import load
 from carsam.engines.native_engine import NativeEngine
 from carsam.errors import UserError
 from carsam.formats.checkpoint import read_checkpoint
+from carsam.images.preprocess import Framing
 from carsam.predict.embeddings import EmbeddingCache
 from carsam.predict.predictor import SamPredictor
 
@@ -140,7 +141,7 @@ def test_a_file_cannot_be_the_folder(tmp_path) -> None:
 
 def test_an_engine_without_a_fingerprint_is_refused(run, photo, cache) -> None:
     class Other:
-        mode, image_size = "other", 64
+        mode, framing = "other", Framing(64)
 
         def encode(self, pixels): ...
 

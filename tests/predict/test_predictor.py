@@ -8,6 +8,7 @@ import torch
 from PIL import Image
 
 from carsam.errors import UserError
+from carsam.images.preprocess import Framing
 from carsam.images.prompts import Prompts
 from carsam.predict.predictor import SamPredictor
 
@@ -19,7 +20,7 @@ class RecordingEngine:
     """Paints a mask of constant logits per prompt: x0 of its box, or x of its first point."""
 
     mode = "float"
-    image_size = SIDE
+    framing = Framing(SIDE)
 
     def __init__(self):
         self.pixels, self.decoded = [], []

@@ -9,7 +9,7 @@ from threadpoolctl import threadpool_limits
 from torch.nn import functional
 
 from carsam.images import strips
-from carsam.images.preprocess import Frame
+from carsam.images.preprocess import Frame, Framing
 from carsam.predict.upscale import upscale_masks
 from carsam.runtime import kernels
 
@@ -18,7 +18,7 @@ SIZES = [(90, 120), (120, 90), (64, 64), (37, 501), (480, 640), (1365, 2048), (3
 
 def torch_upscaling(low_res, size, side):
     """Sam.postprocess_masks."""
-    height, width = Frame(size, side).input_size
+    height, width = Frame(size, Framing(side)).input_size
     masks = functional.interpolate(torch.from_numpy(low_res), (side, side), mode="bilinear")
     return functional.interpolate(masks[..., :height, :width], size, mode="bilinear").numpy()
 
@@ -27,35 +27,34 @@ def torch_upscaling(low_res, size, side):
 @pytest.mark.parametrize(("low", "side"), [(256, 1024), (32, 64), (64, 512)])
 def test_upscaled_masks_equal_torch(size, low, side):
     low_res = 10 * np.random.default_rng(0).standard_normal((2, 3, low, low), np.float32)
-    upscaled = upscale_masks(low_res, Frame(size, side))
+    upscaled = upscale_masks(low_res, Frame(size, Framing(side)))
     np.testing.assert_allclose(upscaled, torch_upscaling(low_res, size, side), rtol=0, atol=1e-4)
 
 
 @pytest.mark.parametrize("size", [(10000, 50), (3000, 4000), (1, 1), (1, 300)])
 def test_upscaled_masks_of_extreme_images_equal_torch(size):
     low_res = 10 * np.random.default_rng(0).standard_normal((1, 1, 256, 256), np.float32)
-    upscaled = upscale_masks(low_res, Frame(size, 1024))
+    upscaled = upscale_masks(low_res, Frame(size, Framing(1024)))
     np.testing.assert_allclose(upscaled, torch_upscaling(low_res, size, 1024), rtol=0, atol=1e-4)
 
 
 def test_binary_masks_are_the_positive_logits():
     low_res = np.random.default_rng(0).standard_normal((3, 32, 32), np.float32)
-    frame = Frame((45, 60), 64)
+    frame = Frame((45, 60), Framing(64))
     masks = upscale_masks(low_res, frame, return_logits=False)
     assert masks.dtype == np.bool_
     np.testing.assert_array_equal(masks, upscale_masks(low_res, frame) > 0)
 
 
 def test_no_masks_upscale_to_no_masks():
-    assert upscale_masks(np.empty((0, 3, 32, 32), np.float32), Frame((5, 7), 64)).shape == (
-        0, 3, 5, 7,
-    )  # fmt: skip
+    masks = upscale_masks(np.empty((0, 3, 32, 32), np.float32), Frame((5, 7), Framing(64)))
+    assert masks.shape == (0, 3, 5, 7)
 
 
 def test_a_logit_that_is_not_finite_stays_where_it_is() -> None:
     low_res = np.zeros((32, 32), np.float32)
     low_res[20, 20] = np.nan
-    upscaled = upscale_masks(low_res, Frame((64, 64), 64))
+    upscaled = upscale_masks(low_res, Frame((64, 64), Framing(64)))
     assert np.isnan(upscaled[40, 40])
     assert np.isfinite(upscaled[:30]).all() and np.isfinite(upscaled[50:]).all()
 
@@ -69,7 +68,7 @@ def test_no_thread_spins_beside_it() -> None:
         for _ in range(3):  # threads of earlier work may still spin
             process, own = time.process_time(), time.thread_time()
             for _ in range(10):
-                upscale_masks(low_res, Frame((480, 640), 1024))
+                upscale_masks(low_res, Frame((480, 640), Framing(1024)))
             shares.append((time.thread_time() - own) / (time.process_time() - process))
     kernels.set_threads(before)
     assert max(shares) > 0.8
@@ -77,6 +76,6 @@ def test_no_thread_spins_beside_it() -> None:
 
 def test_large_masks_are_made_in_strips_to_the_bit(monkeypatch) -> None:
     low_res = np.random.default_rng(0).standard_normal((2, 64, 64), np.float32)
-    whole = upscale_masks(low_res, Frame((333, 500), 256))
+    whole = upscale_masks(low_res, Frame((333, 500), Framing(256)))
     monkeypatch.setattr(strips, "STRIP_PIXELS", 7 * 500)
-    np.testing.assert_array_equal(upscale_masks(low_res, Frame((333, 500), 256)), whole)
+    np.testing.assert_array_equal(upscale_masks(low_res, Frame((333, 500), Framing(256))), whole)

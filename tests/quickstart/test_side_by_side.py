@@ -9,6 +9,7 @@ from PIL import Image
 
 from carsam.engines.base import Embedding
 from carsam.errors import UserError
+from carsam.images.preprocess import Framing
 from carsam.images.prompts import Prompts
 from carsam.images.scenes import write_scenes
 from carsam.quickstart import photos
@@ -27,7 +28,7 @@ class FullMasks:
     """An engine to which everything belongs to the object."""
 
     mode = "float"
-    image_size = 64
+    framing = Framing(64)
 
     def encode(self, pixels: np.ndarray) -> Embedding:
         return (np.zeros((1, 4, 4), np.float32),)

@@ -201,7 +201,7 @@ def test_chunks_of_prompts_do_not_change_masks(quantized_pair) -> None:
 def test_is_an_engine(quantized_pair) -> None:
     engine = NativeEngine(quantized_pair(lambda path: None, lambda *_: None).checkpoint)
     assert isinstance(engine, Engine)
-    assert (engine.mode, engine.image_size) == ("native", 64)
+    assert (engine.mode, engine.framing.side) == ("native", 64)
 
 
 def test_refuses_other_families_by_name() -> None:

@@ -44,7 +44,7 @@ class Worker:
         return {"seconds": _timed(work, 1), **self._description()}
 
     def _encode(self, times: int) -> dict[str, Any]:
-        pixels = inputs.pixels(self._engine.image_size)
+        pixels = inputs.pixels(self._engine.framing.side)
 
         def work() -> None:
             self._embedding = self._engine.encode(pixels)
@@ -55,7 +55,7 @@ class Worker:
     def _decode(self, times: int, boxes: int, shapes: list[list[int]]) -> dict[str, Any]:
         # What this process has encoded lies in memory as its decoder expects it.
         embedding = self._embedding or inputs.embedding(shapes)
-        prompts = inputs.boxes(boxes, self._engine.image_size)
+        prompts = inputs.boxes(boxes, self._engine.framing.side)
         return {"seconds": _timed(lambda: self._engine.decode(embedding, prompts, False), times)}
 
     def _description(self) -> dict[str, Any]:

@@ -37,7 +37,7 @@ class CalibrationSet:
         progress.start("Reading images", len(self.sample))
         states = []
         for index, (name, image) in enumerate(zip(self.sample.names, self.sample, strict=True)):
-            pixels, frame = preprocess(image, engine.image_size)
+            pixels, frame = preprocess(image, engine.framing)
             boxes = self._boxes(engine, name, image, frame, self.seed + index)
             states.append(
                 family.start(
@@ -55,7 +55,7 @@ class CalibrationSet:
         """Return the states, as `states` returns them, of the images' mirror images."""
         mirrored = []
         for image, state in zip(self.sample, states, strict=True):
-            pixels, frame = preprocess(np.ascontiguousarray(image[:, ::-1]), engine.image_size)
+            pixels, frame = preprocess(np.ascontiguousarray(image[:, ::-1]), engine.framing)
             boxes = state["boxes"].clone()  # (1, P, 4)
             boxes[..., [0, 2]] = frame.input_size[1] - boxes[..., [2, 0]]
             mirrored.append(family.start(torch.from_numpy(pixels)[None].to(engine.device), boxes))

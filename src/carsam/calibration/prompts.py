@@ -47,7 +47,7 @@ def found_boxes(engine: Engine, image: np.ndarray, limit: int, seed: int) -> np.
         image: RGB uint8 (H, W, 3).
         limit: most boxes to return.
     """
-    pixels, frame = preprocess(image, engine.image_size)
+    pixels, frame = preprocess(image, engine.framing)
     embedding = engine.encode(pixels)
     height, width = frame.input_size
     steps = (np.arange(GRID_SIDE) + 0.5) / GRID_SIDE
@@ -60,7 +60,7 @@ def found_boxes(engine: Engine, image: np.ndarray, limit: int, seed: int) -> np.
         masks.append(logits.reshape(-1, *logits.shape[2:]) > 0)
         ious.append(predicted.reshape(-1))
     boxes = _distinct_boxes(np.concatenate(masks), np.concatenate(ious), limit)
-    boxes *= engine.image_size / masks[0].shape[-1]
+    boxes *= engine.framing.side / masks[0].shape[-1]
     boxes = np.minimum(boxes, np.array([width, height, width, height]))
     boxes = boxes[(boxes[:, 2] > boxes[:, 0]) & (boxes[:, 3] > boxes[:, 1])]
     if len(boxes) == 0:

@@ -21,7 +21,7 @@ from carsam.families.base import State
 from carsam.formats.folders import sole_writer
 from carsam.images.read import sample_images
 from carsam.methods.recipe import DEFAULT_RECIPE, Recipe
-from carsam.methods.registry import check_steps, make_recipe, make_whole_model_steps
+from carsam.methods.registry import check_steps, idle_steps, make_recipe, make_whole_model_steps
 from carsam.progress import Progress, Silent
 from carsam.simulation.model import QuantizedModel, prepare
 from carsam.system import peak_memory
@@ -98,7 +98,13 @@ def calibrate(
     check_steps(recipe)
     calibration = _calibration_set(record, progress)
     family, model = load_model(source, progress.warn)
-    recipe.check_rules((site.path, site.kind) for site in family.sites(model))
+    sites = family.sites(model)
+    recipe.check_rules((site.path, site.kind) for site in sites)
+    for name in idle_steps(recipe, sites):
+        progress.warn(
+            f"Step {name} of recipe {recipe.name} has nothing to do: bits {recipe.bits} and the "
+            "rules leave in float what it quantizes."
+        )
     engine = TorchEngine(family, prepare(family, model), "float", resolve_device(record.device))
     del model
     with torch.no_grad():

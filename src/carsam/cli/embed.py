@@ -40,15 +40,15 @@ def embed(
         paths = list_images(images, warn=progress.warn, info=progress.info)
         loaded = load(model, engine, options.device, progress.warn)
         unreadable, deep = skipped_images(progress.warn), deep_images(progress.warn)
-        side = loaded.image_size
+        framing = loaded.framing
         progress.start("Encoding", len(paths))
         for path in paths:
             try:
-                image, _ = read_resized(path, side, warn=deep.add)
+                image, _ = read_resized(path, framing, warn=deep.add)
             except UserError as error:
                 unreadable.add(f"Skipped an image. {error}")
             else:
-                embeddings.encode(loaded, normalise_and_pad(image, side))
+                embeddings.encode(loaded, normalise_and_pad(image, framing.side))
             if embeddings.lost:
                 raise UserError(f"The embedding of {path} could not be kept; stopped there.")
             progress.advance(note=path.name)

@@ -1,6 +1,6 @@
 """Attention dissipation: what the decoder's tokens look at, in float and quantized."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -14,6 +14,7 @@ from carsam.engines.torch_engine import TorchEngine
 from carsam.families.base import Family, SiteType
 from carsam.methods.inspecting.operands import Consumer, Listener, replaced
 from carsam.simulation import slots
+from carsam.simulation.model import QuantizedModel
 
 
 @dataclass(frozen=True)
@@ -29,6 +30,28 @@ class Focus:
     path: str
     entropy: float
     inside: float
+
+
+def focus_before_and_after(
+    reference: Any, quantized: QuantizedModel, cases: Sequence[Case]
+) -> tuple[tuple[Focus, ...], tuple[Focus, ...]]:
+    """Return the focus of every token-to-image attention in float and quantized, over all cases.
+
+    Args:
+        reference: the prepared float model, whose masks tell what is inside.
+        quantized: the model quantized from it, on the same device.
+        cases: images with boxes.
+    """
+    device = next(reference.parameters()).device
+    engine = TorchEngine(quantized.family, reference, "float", device)
+    side = reference.prompt_encoder.image_embedding_size
+    gathered: tuple[list[list[Focus]], list[list[Focus]]] = ([], [])
+    for case in cases:
+        logits, _ = engine.decode(engine.encode(case.pixels), case.prompts, multimask_output=False)
+        shares = token_shares(logits[:, 0], side)
+        for module, into in zip((reference, quantized.module), gathered, strict=True):
+            into.append(focus(attention_maps(quantized.family, module, case), shares))
+    return _averaged(gathered[0]), _averaged(gathered[1])
 
 
 def attention_maps(family: Family, module: Any, case: Case) -> dict[str, np.ndarray]:
@@ -70,6 +93,17 @@ def token_shares(logits: np.ndarray, side: tuple[int, int]) -> np.ndarray:
     """Return the share of each image token that masks cover: logits (P, 4h, 4w) to (P, h, w)."""
     covered = (logits > 0).astype(np.float32)
     return covered.reshape(len(logits), side[0], 4, side[1], 4).mean((2, 4))
+
+
+def _averaged(images: Sequence[Sequence[Focus]]) -> tuple[Focus, ...]:
+    return tuple(
+        Focus(
+            same[0].path,
+            float(np.mean([one.entropy for one in same])),
+            float(np.mean([one.inside for one in same])),
+        )
+        for same in zip(*images, strict=True)
+    )
 
 
 @contextmanager

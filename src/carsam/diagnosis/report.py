@@ -1,16 +1,14 @@
 """The diagnosis of a run, from folder to json, pictures and one line of advice."""
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from carsam.calibration.prompts import annotated_boxes, found_boxes
-from carsam.diagnosis.attention import Focus, attention_maps, focus, token_shares
+from carsam.diagnosis.attention import Focus, focus_before_and_after
 from carsam.diagnosis.damage import Case, Diagnosis, diagnose
 from carsam.diagnosis.mixed import UnitCost, unit_costs
 from carsam.diagnosis.oscillation import LossCurve, loss_curves, swing
@@ -24,7 +22,7 @@ from carsam.images.read import sample_images
 from carsam.methods.recipe import Recipe
 from carsam.methods.units import plan_units
 from carsam.progress import Progress
-from carsam.simulation.model import QuantizedModel, load_simulated
+from carsam.simulation.model import load_simulated
 
 BOXES_PER_IMAGE = 4
 
@@ -101,7 +99,8 @@ def examine(
     units = plan_units(family.stages(model.module), quantized.sites, recipe)
     found = diagnose(model, units, cases, progress)
     costs = unit_costs(model, units, found, cases[0])
-    floats, after = _focus(model, quantized, cases)
+    model.switch_(())
+    floats, after = focus_before_and_after(model.reference, quantized, cases)
     losses = loss_curves(quantized.provenance.get("notes", ()))
     report = Report(found, floats, after, losses, costs)
     content = json.dumps(report.to_json(), indent=1) + "\n"
@@ -131,37 +130,10 @@ def _cases(
     engine = TorchEngine(model.family, model.reference, "float", model.device)
     cases = []
     for index, (name, image) in enumerate(zip(sample.names, sample, strict=True)):
-        pixels, frame = preprocess(image, engine.image_size)
+        pixels, frame = preprocess(image, engine.framing)
         if boxes is None:
             chosen = found_boxes(engine, image, BOXES_PER_IMAGE, seed + index)
         else:
             chosen = frame.map_boxes(boxes[name][:BOXES_PER_IMAGE])
         cases.append(Case(pixels, Prompts(boxes=chosen)))
     return cases
-
-
-def _focus(
-    model: SwitchedModel, quantized: QuantizedModel, cases: Sequence[Case]
-) -> tuple[tuple[Focus, ...], tuple[Focus, ...]]:
-    """Return the focus of the float and of the quantized attentions, on the float masks."""
-    model.switch_(())
-    engine = TorchEngine(model.family, model.reference, "float", model.device)
-    side = model.module.prompt_encoder.image_embedding_size
-    gathered: tuple[list[list[Focus]], list[list[Focus]]] = ([], [])
-    for case in cases:
-        logits, _ = engine.decode(engine.encode(case.pixels), case.prompts, multimask_output=False)
-        shares = token_shares(logits[:, 0], side)
-        for module, into in zip((model.reference, quantized.module), gathered, strict=True):
-            into.append(focus(attention_maps(model.family, module, case), shares))
-    return _averaged(gathered[0]), _averaged(gathered[1])
-
-
-def _averaged(images: Sequence[Sequence[Focus]]) -> tuple[Focus, ...]:
-    return tuple(
-        Focus(
-            same[0].path,
-            float(np.mean([one.entropy for one in same])),
-            float(np.mean([one.inside for one in same])),
-        )
-        for same in zip(*images, strict=True)
-    )

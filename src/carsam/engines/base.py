@@ -4,6 +4,7 @@ from typing import Protocol, runtime_checkable
 
 import numpy as np
 
+from carsam.images.preprocess import Framing
 from carsam.images.prompts import Prompts
 
 Embedding = tuple[np.ndarray, ...]
@@ -16,11 +17,11 @@ class Engine(Protocol):
 
     `mode` names the arithmetic as results report it: `float`, `simulated`, `native`, `legacy` (with
     the published faults) or `unfinished` (not with the grids that its recipe asks for).
-    `image_size` is the side S of the square input, in pixels.
+    `framing` says how the square input S x S is filled.
     """
 
     mode: str
-    image_size: int
+    framing: Framing
 
     def encode(self, pixels: np.ndarray) -> Embedding:
         """Return the image embedding of normalised, padded `pixels` (3, S, S) float32."""

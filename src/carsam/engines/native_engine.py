@@ -7,6 +7,7 @@ import numpy as np
 from carsam.engines.base import Embedding
 from carsam.errors import UnsupportedError, UserError
 from carsam.formats.checkpoint import Checkpoint
+from carsam.images.preprocess import Framing
 from carsam.images.prompts import Prompts
 from carsam.runtime import kernels
 from carsam.runtime.decoder import read_mask_decoder
@@ -49,7 +50,7 @@ class NativeEngine:
             self._decoder = read_mask_decoder(
                 weights, config["mask_decoder_config"], self._encoder.size
             )
-            self.image_size: int = config["vision_config"]["image_size"]
+            self.framing = Framing(config["vision_config"]["image_size"])
         except KeyError as error:
             raise UserError(
                 f"The checkpoint's model configuration lacks {error}. Quantize the model again."
@@ -70,7 +71,7 @@ class NativeEngine:
 
     def encode(self, pixels: np.ndarray) -> Embedding:
         """Return the image embedding of normalised, padded `pixels` (3, S, S) float32."""
-        expected = (3, self.image_size, self.image_size)
+        expected = (3, self.framing.side, self.framing.side)
         if pixels.shape != expected:
             raise UserError(f"Pixels of shape {pixels.shape}; this model expects {expected}.")
         return (self._encoder(np.asarray(pixels, np.float32)),)

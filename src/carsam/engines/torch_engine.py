@@ -30,7 +30,7 @@ class TorchEngine:
     ) -> None:
         self.family, self.mode, self.device = family, mode, torch.device(device)
         self.module = module.to(self.device)
-        self.image_size: int = module.config.vision_config.image_size
+        self.framing = family.framing(module.config)
 
     @cached_property
     def fingerprint(self) -> str:

@@ -64,7 +64,7 @@ def assert_strict(
     grids = _activation_grids(model)
     ran = False
     for image in images:
-        pixels, frame = preprocess(read_image(image), engine.image_size)
+        pixels, frame = preprocess(read_image(image), engine.framing)
         height, width = frame.input_size
         with _Watcher(model, grids) as watcher:
             first = _run(engine, pixels, height, width)

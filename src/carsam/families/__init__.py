@@ -1,4 +1,4 @@
-"""Families of models, one entry each, and the one way to load a float model."""
+"""Families of models, and the one way to load a float model."""
 
 import os
 import warnings
@@ -11,13 +11,11 @@ from torch.nn import Module
 
 from carsam.errors import UserError
 from carsam.families.base import Family
-from carsam.families.sam.family import SamFamily
-from carsam.families.sam_hq import SamHqFamily
+from carsam.families.registry import FAMILIES, empty_model, family_of
 from carsam.formats.bundled import BUNDLED_MODEL
 from carsam.formats.model_paths import find_float_model
 
-FAMILIES: dict[str, Family] = {family.name: family for family in (SamFamily(), SamHqFamily())}
-"""Families by transformers' `model_type`."""
+__all__ = ["FAMILIES", "build_model", "load_model", "source_name"]
 
 
 def load_model(
@@ -36,13 +34,13 @@ def load_model(
     """
     if isinstance(source, Module):
         model = source
-        family = _family(
+        family = family_of(
             getattr(getattr(model, "config", None), "model_type", type(model).__name__)
         )
         _check_values(model)
     else:
         model = _load(source, warn)
-        family = _family(model.config.model_type)
+        family = family_of(model.config.model_type)
     return family, model.eval()
 
 
@@ -56,14 +54,11 @@ def source_name(source: str | Path | Module) -> str:
 
 def build_model(family: str, model_config: dict[str, Any]) -> tuple[Family, Any]:
     """Build the model of a checkpoint without its weights, on the meta device."""
-    from transformers import AutoConfig, AutoModelForMaskGeneration
+    from transformers import AutoConfig
 
     if family not in FAMILIES:
         raise UserError(f"Family {family} is not known; expected one of {', '.join(FAMILIES)}.")
-    config = AutoConfig.for_model(**model_config)
-    with torch.device("meta"):
-        model = AutoModelForMaskGeneration.from_config(config)
-    return FAMILIES[family], model.eval()
+    return FAMILIES[family], empty_model(AutoConfig.for_model(**model_config))
 
 
 def _load(source: str | Path, warn: Callable[[str], object]) -> Any:
@@ -79,21 +74,13 @@ def _load(source: str | Path, warn: Callable[[str], object]) -> Any:
         return load_file(found, warn)
     folder = found if isinstance(found, Path) else fetch(found)
     config = read_config(source)
-    _family(config.model_type)  # refuses other models before their weights are read
+    family_of(config.model_type)  # refuses other models before their weights are read
     return load_folder(folder, config, warn)
 
 
-def _family(model_type: str) -> Family:
-    if model_type not in FAMILIES:
-        raise UserError(
-            f"Models of type {model_type} are not supported; expected one of {', '.join(FAMILIES)}."
-        )
-    return FAMILIES[model_type]
-
-
 def _check_values(model: Module) -> None:
-    for name, parameter in model.named_parameters():
-        if parameter.is_meta:
+    for name, tensor in model.state_dict().items():
+        if tensor.is_meta:
             raise UserError(f"The model holds no values of {name}; load its weights first.")
-        if not bool(torch.isfinite(parameter).all()):
+        if not bool(torch.isfinite(tensor).all()):
             raise UserError(f"The model holds NaN or infinity in {name}; its weights are damaged.")

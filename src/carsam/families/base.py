@@ -7,6 +7,8 @@ from typing import Any, Protocol
 
 from torch import Tensor
 
+from carsam.images.preprocess import Framing
+
 
 class SiteType(StrEnum):
     """What stands at a site."""
@@ -26,11 +28,14 @@ class AttentionLayers:
             one layer makes all of them.
         output: the layer that reads what was attended.
         positions: the parameters with relative positions, which the queries are multiplied with.
+        scales_in: None if any invertible matrix can move between queries and keys; otherwise only
+            positive factors can, one for so many neighbouring channels of both.
     """
 
     projections: tuple[str, str, str]
     output: str
     positions: tuple[str, ...] = ()
+    scales_in: int | None = None
 
     @property
     def fused(self) -> bool:
@@ -76,16 +81,16 @@ ENCODER_ROLES = (Role.ENCODER_ATTENTION, Role.ENCODER_MLP)
 
 @dataclass(frozen=True)
 class NormBefore:
-    """A layer normalisation that only one linear reads, so that scales can move between the two.
+    """A layer normalisation that only layers read, so that scales can move between it and them.
 
     Args:
         norm: module path of the normalisation.
-        layer: path of the linear's site.
+        layers: paths of all sites that read it.
         shifts: offsets can move too, as no zeros are padded between the two.
     """
 
     norm: str
-    layer: str
+    layers: tuple[str, ...]
     shifts: bool
 
 
@@ -122,6 +127,8 @@ class Stage:
         shared: of the stage's output, if a constant can move out of it.
         per_box: names of the state's entries, among those the stage makes, that have a row for
             every box.
+        also: module paths of other parts that belong to the stage.
+        resizes: what it makes of an entry has other sizes than the entry had.
     """
 
     path: str
@@ -132,18 +139,25 @@ class Stage:
     norm: NormBefore | None = None
     shared: SharedOffset | None = None
     per_box: tuple[str, ...] = ()
+    also: tuple[str, ...] = ()
+    resizes: bool = False
 
 
 class Family(Protocol):
     """One family of models.
 
-    `exact_kinds` are the kinds of layers that are float in the papers and whose results quantized
-    layers read: the simulation computes them so that their last bit does not depend on the order
-    of a sum.
+    `architecture` is transformers' class of its models. `exact_kinds` are the kinds of layers that
+    are float in the papers and whose results quantized layers read: the simulation computes them
+    so that their last bit does not depend on the order of a sum.
     """
 
     name: str
+    architecture: str
     exact_kinds: tuple[str, ...]
+
+    def framing(self, config: Any) -> Framing:
+        """Return how the input of a model of this configuration is filled."""
+        ...
 
     def sites(self, model: Any) -> tuple[Site, ...]:
         """Return every site in the order of execution."""
@@ -186,10 +200,11 @@ def sites_of_stages(
     stages: tuple[Stage, ...], sites: tuple[Site, ...]
 ) -> list[tuple[Stage, tuple[Site, ...]]]:
     """Return each stage with the sites that belong to it."""
+    owners = {path: stage.path for stage in stages for path in (stage.path, *stage.also)}
     members: dict[str, list[Site]] = {stage.path: [] for stage in stages}
     for site in sites:
-        holders = [path for path in members if f"{site.path}.".startswith(f"{path}.")]
-        members[max(holders, key=len)].append(site)
+        holders = [path for path in owners if f"{site.path}.".startswith(f"{path}.")]
+        members[owners[max(holders, key=len)]].append(site)
     return [(stage, tuple(members[stage.path])) for stage in stages]
 
 

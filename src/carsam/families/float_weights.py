@@ -1,23 +1,24 @@
 """Float models from what users have: a file of weights, or a folder of transformers."""
 
 import json
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Container, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.nn import Module
-from transformers import AutoConfig, AutoModelForMaskGeneration
+from transformers import AutoConfig
 
 from carsam.errors import UserError, few
 from carsam.families.meta_weights import (
     convert_meta_state_dict,
-    empty_model,
     meta_names,
     refuse_other_models,
 )
 from carsam.families.mini import sam_mini_config
+from carsam.families.registry import empty_model
+from carsam.families.sam2.weights import image_config, is_sam2, load_sam2
 from carsam.families.sam_geometry import DECODER_HEADS, infer_config
 from carsam.families.weight_checks import fill_, match
 from carsam.families.weight_files import Contents, read_contents
@@ -29,7 +30,6 @@ Warn = Callable[[str], object]
 
 NORM_EPSILON = 1e-6  # transformers' in the decoder, where segment-anything has another
 RELEASED_WIDTH = 256  # of the decoder of every released SAM
-CONFIG_TYPES = ("sam", "sam_hq")
 
 
 def load_file(path: Path, warn: Warn) -> Any:
@@ -43,9 +43,11 @@ def load_file(path: Path, warn: Warn) -> Any:
     """
     origin = str(path)
     state = find_sam(read_contents(path), origin, warn)
+    if is_sam2(state):
+        return load_sam2(state, _model_beside(path, ("sam2",)), origin, warn)
     refuse_other_models(state, origin)
     if _has_transformers_names(state):
-        model = _model_beside(path) or _inferred_model(state, origin, warn)
+        model = _model_beside(path, ("sam", "sam_hq")) or _inferred_model(state, origin, warn)
         return _filled(model, state, origin)
     config, tensors = convert_meta_state_dict(state, origin)
     return fill_(empty_model(config), tensors, meta_names(tensors), origin)
@@ -77,11 +79,16 @@ def load_folder(folder: Path, config: Any, warn: Warn) -> Any:
             f"{origin} has weights under the names of segment-anything ({few(state)}); expected "
             "those of transformers. Give the path of the file with the weights."
         )
-    return _filled(_model_of(config), state, origin)
+    model = _model_of(config)
+    if is_sam2(state) and config.model_type == "sam2":
+        return load_sam2(state, model, origin, warn)
+    return _filled(model, state, origin)
 
 
 def read_config(source: str | Path) -> Any:
     """Read the configuration of a folder of transformers, or of an id that was fetched.
+
+    Of a SAM 2 for videos it is that of its image model.
 
     Raises:
         UserError: it is no configuration of transformers.
@@ -90,7 +97,8 @@ def read_config(source: str | Path) -> Any:
     if path.is_file():
         read_head(path)  # refuses what stands in its place
     try:
-        return AutoConfig.from_pretrained(str(source), trust_remote_code=False)
+        config = AutoConfig.from_pretrained(str(source), trust_remote_code=False)
+        return image_config(config) if config.model_type == "sam2_video" else config
     except Exception as error:  # whatever a damaged or foreign file makes transformers raise
         raise UserError(
             f"{path} is no configuration that transformers can read: {_reason(error)} Give the "
@@ -133,19 +141,18 @@ def _has_transformers_names(state: Iterable[str]) -> bool:
     return any(name.startswith(("vision_encoder.", "shared_image_embedding.")) for name in state)
 
 
-def _model_beside(path: Path) -> Module | None:
-    """Return the model that a SAM's config.json beside a file describes; None without one."""
+def _model_beside(path: Path, types: Container[str]) -> Any:
+    """Return the model that a config.json of these types beside a file describes; or None."""
     if not (path.parent / CONFIG_FILE).is_file():
         return None
     config = read_config(path.parent)
-    return _model_of(config) if config.model_type in CONFIG_TYPES else None
+    return _model_of(config) if config.model_type in types else None
 
 
 def _model_of(config: Any) -> Any:
     """Return the model of a configuration of transformers, on the meta device."""
     try:
-        with torch.device("meta"):
-            return AutoModelForMaskGeneration.from_config(config, dtype=torch.float32).eval()
+        return empty_model(config, torch.float32)
     except Exception as error:  # transformers checks its numbers in many places
         raise UserError(
             f"{config.name_or_path}/{CONFIG_FILE} describes no model: {_reason(error)}"

@@ -8,20 +8,19 @@ import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-import torch
 from torch import Tensor
-from transformers import SamHQConfig, SamHQModel, SamModel
 
 from carsam.errors import UserError
+from carsam.families.registry import empty_model
 from carsam.families.sam_geometry import IOU_HEAD, count_numbered, infer_config
 from carsam.families.weight_checks import match
 
 OTHER_MODELS = {
     "image_encoder.patch_embed.seq.0.c.weight": "MobileSAM (TinyViT encoder)",
-    "image_encoder.trunk.patch_embed.proj.weight": "SAM 2",
-    "vision_encoder.backbone.patch_embed.projection.weight": "SAM 2 or a later SAM",
+    "image_encoder.trunk.body.": "EdgeTAM (RepViT encoder)",
+    "vision_encoder.backbone.": "a later SAM than SAM 2",
 }
-"""A key that only this model has -> what it is."""
+"""The start of keys that only this model has -> what it is."""
 
 # transformers' name -> Meta's; the first pattern that matches the start is applied.
 RENAMES = (
@@ -95,19 +94,12 @@ def meta_names(names: Iterable[str]) -> dict[str, str]:
     return {name: _meta_name(name, iou_head_depth) for name in names}
 
 
-def empty_model(config: Any) -> Any:
-    """Return the model of a SAM's or SAM-HQ's configuration, on the meta device."""
-    model_type: type[Any] = SamHQModel if isinstance(config, SamHQConfig) else SamModel
-    with torch.device("meta"):
-        return model_type(config).eval()
-
-
 def refuse_other_models(state: Mapping[str, Tensor], origin: str) -> None:
     """Name the models that are taken for a SAM, and are none that is supported."""
-    for key, model_name in OTHER_MODELS.items():
-        if key in state:
+    for start, model_name in OTHER_MODELS.items():
+        if any(name.startswith(start) for name in state):
             raise UserError(
-                f"{origin} has the weights of {model_name}; expected those of SAM or SAM-HQ."
+                f"{origin} has the weights of {model_name}; expected those of SAM, SAM-HQ or SAM 2."
             )
 
 

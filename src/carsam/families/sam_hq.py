@@ -20,6 +20,7 @@ class SamHqFamily(SamFamily):
     """SAM-HQ; its mask head and prompt encoder stay float."""
 
     name = "sam_hq"
+    architecture = "SamHQModel"
 
     def sites(self, model: Any) -> tuple[Site, ...]:
         """Return every site in the order of execution."""

@@ -15,9 +15,11 @@ PARTS = {
     "vision_encoder": "encoder",
     "prompt_encoder": "prompts",
     "mask_decoder": "decoder",
+    "sam_prompt_encoder": "prompts",
+    "sam_mask_decoder": "decoder",
     "shared_image_embedding": "prompts",
 }
-"""First word of the names in a SAM, of segment-anything or transformers -> what it names."""
+"""First word of the names in a SAM or SAM 2, of Meta or transformers -> what it names."""
 
 SAM_NAME = re.compile(rf"(?P<prefix>(?:[^.]+\.)*?)(?P<part>{'|'.join(PARTS)})\..+")
 

@@ -13,6 +13,7 @@ FLOAT_KINDS = (
     "decoder.mask_upscaling",
     "decoder.hypernetwork",
     "decoder.iou_head",
+    "decoder.object_score_head",
 )
 """Kinds that stay float unless a rule says otherwise, as in the papers."""
 

@@ -7,6 +7,10 @@ from typing import ClassVar, Self
 import torch
 from torch import Tensor, nn
 
+from carsam.grids.draws import Draw
+from carsam.grids.fused import Rounding, UniformRounding
+from carsam.grids.kernels import takes
+
 
 class Grid(nn.Module):
     """A set of at most 2**bits values, and the rounding of a tensor to them.
@@ -54,13 +58,26 @@ class Grid(nn.Module):
         """Return each value's nearest neighbour on the grid."""
         return self.values(self.codes(values))
 
-    def soft(self, values: Tensor, factor: Tensor) -> Tensor:
+    def soft(self, values: Tensor, factor: Tensor, draw: Draw | None = None) -> Tensor:
         """Round as the grid of scale `scale * factor` does, with gradients for both arguments.
 
         Args:
             factor: positive, of the shape of `scale`.
+            draw: of the values to round; the others pass as they are. None rounds all.
         """
+        rounding = self.rounding(factor) if takes(values) else None
+        if rounding is not None:
+            return rounding(values, draw)
+        rounded = self.soft_in_steps(values, factor)
+        return rounded if draw is None else torch.where(draw.mask(values), rounded, values)
+
+    def soft_in_steps(self, values: Tensor, factor: Tensor) -> Tensor:
+        """Round as `soft` does, by operations of torch."""
         raise NotImplementedError
+
+    def rounding(self, factor: Tensor) -> Rounding | None:
+        """Return the same for the compiled kernels, with their bits; None if they cannot."""
+        return None
 
     def scaled(self, factor: Tensor) -> Self:
         """Return the grid of scale `scale * factor`."""
@@ -138,9 +155,15 @@ class UniformGrid(Grid):
         """Return each value's nearest neighbour on the grid."""
         return self.steps(values) * self.scale
 
-    def soft(self, values: Tensor, factor: Tensor) -> Tensor:
+    def soft_in_steps(self, values: Tensor, factor: Tensor) -> Tensor:
         """Round with the gradients of LSQ (Esser et al., ICLR 2020)."""
         return soft_uniform(values, self.scale * factor, self.zero_point, self.levels)
+
+    def rounding(self, factor: Tensor) -> Rounding | None:
+        """Describe it to the kernels, unless there is one grid per row."""
+        if self.scale.ndim > 1:
+            return None
+        return UniformRounding(self.scale * factor, self.zero_point, self.levels)
 
     def check_integers(self, integers: Tensor) -> tuple[int, bool]:
         """Return how many distinct integers there are, and whether all are `steps`."""
@@ -157,8 +180,7 @@ class UniformGrid(Grid):
 
 def soft_uniform(values: Tensor, scale: Tensor, zero_point: Tensor, levels: int) -> Tensor:
     """Round to a uniform grid, straight through for values inside its range."""
-    steps = values / scale
-    rounded = round_through(steps)
+    rounded = round_through(values * (1.0 / scale))  # as `UniformGrid.steps` rounds
     return ((rounded + zero_point).clamp(0, levels) - zero_point) * scale
 
 

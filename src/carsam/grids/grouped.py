@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from carsam.grids.base import Grid, soft_uniform
+from carsam.grids.fused import Rounding, UniformRounding
 
 
 class GroupedUniformGrid(Grid):
@@ -58,10 +59,15 @@ class GroupedUniformGrid(Grid):
         """Return the values that codes (..., channels) stand for."""
         return (codes - self.zero_point[self.group]) * self.scale[self.group]
 
-    def soft(self, values: Tensor, factor: Tensor) -> Tensor:
+    def soft_in_steps(self, values: Tensor, factor: Tensor) -> Tensor:
         """Round with the gradients of LSQ."""
         scale = (self.scale * factor)[self.group]
         return soft_uniform(values, scale, self.zero_point[self.group], self.levels)
+
+    def rounding(self, factor: Tensor) -> Rounding | None:
+        """Describe it to the kernels."""
+        scale = (self.scale * factor)[self.group]
+        return UniformRounding(scale, self.zero_point[self.group], self.levels)
 
     def check_integers(self, integers: Tensor) -> tuple[int, bool]:
         """Return how many distinct integers of one group there are, and whether all fit a code."""

@@ -7,6 +7,7 @@ from torch import Tensor
 
 from carsam.errors import UserError
 from carsam.grids.base import Grid
+from carsam.grids.fused import ListedRounding, Rounding
 
 TOP = 255
 """The largest numerator: they are bytes, so that the product with the values is one of integers."""
@@ -33,6 +34,7 @@ class RowMaximumGrid(Grid):
     numerator: Tensor
     _code_of_step: Tensor
     _numerator_of_step: Tensor
+    _middles: Tensor
 
     def __init__(self, scale: Tensor, numerator: Tensor, bits: int) -> None:
         super().__init__(scale, bits)
@@ -43,6 +45,7 @@ class RowMaximumGrid(Grid):
         steps = torch.arange(TOP + 1, device=numerator.device)
         middles = (self.numerator[1:] + self.numerator[:-1]) / 2
         codes = torch.bucketize(steps, middles)
+        self.register_buffer("_middles", middles, persistent=False)
         self.register_buffer("_code_of_step", codes.float(), persistent=False)
         self.register_buffer("_numerator_of_step", self.numerator[codes].float(), persistent=False)
 
@@ -73,13 +76,20 @@ class RowMaximumGrid(Grid):
         distinct = integers.unique()
         return len(distinct), bool(torch.isin(distinct, self.numerator).all())
 
-    def soft(self, values: Tensor, factor: Tensor) -> Tensor:
+    def soft_in_steps(self, values: Tensor, factor: Tensor) -> Tensor:
         """Round; the scale's gradient holds codes fixed, values pass straight through in range."""
         scale = (self.scale * factor).clamp(max=1.0)
         numerators = _looked_up(self._numerator_of_step, values.detach(), scale.detach())
         rounded = numerators * (scale / TOP)
         inside = (values >= 0) & (values <= scale.detach())
         return rounded + torch.where(inside, values - values.detach(), 0.0)
+
+    def rounding(self, factor: Tensor) -> Rounding | None:
+        """Describe it to the kernels: 255ths of the scale are compared with the middles."""
+        scale = (self.scale * factor).clamp(max=1.0)
+        numbers = scale.detach()
+        table = self.numerator * (scale / TOP)
+        return ListedRounding(table, self._middles, 0.0, float(numbers), float(TOP / numbers))
 
     def scaled(self, factor: Tensor) -> "RowMaximumGrid":
         """Return the grid of scale `scale * factor`, but at most 1."""

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from carsam.grids.base import Grid
+from carsam.grids.fused import ListedRounding, Rounding
 
 
 class TableGrid(Grid):
@@ -42,12 +43,18 @@ class TableGrid(Grid):
         distinct = integers.unique()
         return len(distinct), bool(torch.isin(distinct, self.table(self.scale).to(distinct)).all())
 
-    def soft(self, values: Tensor, factor: Tensor) -> Tensor:
+    def soft_in_steps(self, values: Tensor, factor: Tensor) -> Tensor:
         """Round; the scale's gradient holds codes fixed, values pass straight through in range."""
         table = self.table(self.scale * factor)
         rounded = table[_nearest(values.detach(), table.detach())]
         inside = (values >= table[0].detach()) & (values <= table[-1].detach())
         return rounded + torch.where(inside, values - values.detach(), 0.0)
+
+    def rounding(self, factor: Tensor) -> Rounding | None:
+        """Describe it to the kernels."""
+        table = self.table(self.scale * factor)
+        listed = table.detach()
+        return ListedRounding(table, _middles(listed), float(listed[0]), float(listed[-1]))
 
 
 class LogGrid(TableGrid):
@@ -186,7 +193,11 @@ _with_zero = partial(torch.nn.functional.pad, pad=(1, 0))
 
 def _nearest(values: Tensor, table: Tensor) -> Tensor:
     """Return the places in an ascending table of the nearest entries."""
+    return torch.bucketize(values.contiguous(), _middles(table))
+
+
+def _middles(table: Tensor) -> Tensor:
+    """Return what lies between neighbours of an ascending table: what is above is nearer the upper."""
     middles = (table[1:] + table[:-1]) / 2
     # Halfway between neighbouring floats may round up to the larger entry, which must stay itself.
-    middles = torch.minimum(middles, torch.nextafter(table[1:], table[:-1]))
-    return torch.bucketize(values.contiguous(), middles)
+    return torch.minimum(middles, torch.nextafter(table[1:], table[:-1]))

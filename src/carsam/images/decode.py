@@ -14,6 +14,7 @@ from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 
 from carsam.errors import TooManyPixelsError, UserError
 from carsam.images.depth import to_eight_bits
+from carsam.images.preprocess import Framing
 from carsam.images.remarks import Tell
 from carsam.images.strips import strips
 
@@ -37,7 +38,7 @@ def decode(
     *,
     warn: Tell,
     max_megapixels: float | None = None,
-    side: int | None = None,
+    framing: Framing | None = None,
 ) -> tuple[Image.Image, tuple[int, int]]:
     """Decode a file, or convert a Pillow image, to RGB.
 
@@ -45,8 +46,8 @@ def decode(
         source: it is not changed.
         warn: hears of a range of values that became 0..255 (`depth.to_eight_bits`).
         max_megapixels: most million pixels that a file may have; Pillow's limit unless given.
-        side: longest side, in pixels, that the image is going to be shrunk to, if at all. A JPEG
-            of more than `ALWAYS_WHOLE` pixels is then decoded smaller, at twice that side or more.
+        framing: that the image is going to be shrunk for, if at all. A JPEG of more than
+            `ALWAYS_WHOLE` pixels is then decoded smaller, at twice the size needed or more.
 
     Returns:
         The image, upright, and its true height and width.
@@ -60,8 +61,8 @@ def decode(
             return rgb, (rgb.height, rgb.width)
     with opened(source, max_megapixels) as image:
         whole = image.size
-        if side is not None and math.prod(whole) > ALWAYS_WHOLE:
-            _decode_smaller_(image, 2 * side)
+        if framing is not None and math.prod(whole) > ALWAYS_WHOLE:
+            _decode_smaller_(image, framing)
         smaller = image.size != whole
         turned = _orientation(image) in (5, 6, 7, 8)  # these swap width and height
         rgb = _to_rgb(image, str(source), warn)
@@ -153,11 +154,11 @@ def _orientation(image: Image.Image) -> int:
     return image.getexif().get(ExifTags.Base.Orientation, 1)
 
 
-def _decode_smaller_(image: Image.Image, side: int) -> None:
-    """Let a JPEG be decoded at the smallest scale whose longest side has `side` pixels or more."""
-    width, height = image.size
-    longest = max(width, height)
-    image.draft(image.mode, (max(1, width * side // longest), max(1, height * side // longest)))
+def _decode_smaller_(image: Image.Image, framing: Framing) -> None:
+    """Let a JPEG be decoded smaller, at twice the size that a framing needs or more."""
+    least, (width, height) = 2 * framing.side, image.size
+    side = min(width, height) if framing.stretched else max(width, height)
+    image.draft(image.mode, (max(1, width * least // side), max(1, height * least // side)))
 
 
 def _to_rgb(image: Image.Image, name: str, warn: Tell) -> Image.Image:

@@ -1,6 +1,7 @@
-"""SAM's way into and out of the square input frame: pixels and coordinates.
+"""The way into and out of a model's square input frame: pixels and coordinates.
 
-Numbers follow segment-anything's `ResizeLongestSide` and `Sam.preprocess`.
+Numbers follow segment-anything's `ResizeLongestSide` and `Sam.preprocess`, and SAM 2's
+`SAM2Transforms`.
 """
 
 from dataclasses import dataclass
@@ -16,23 +17,43 @@ PIXEL_STD = np.array([58.395, 57.12, 57.375], np.float32)
 
 
 @dataclass(frozen=True)
+class Framing:
+    """How a model's square input is filled.
+
+    Args:
+        side: S of the input S x S, in pixels.
+        stretched: both sides of an image become S, without rounding to 8 bits, as SAM 2 wants
+            it; otherwise the longer side does, and zeros fill the rest, as SAM wants it.
+    """
+
+    side: int
+    stretched: bool = False
+
+    def resized(self, size: tuple[int, int]) -> tuple[int, int]:
+        """Return height and width, at least 1, that an image of this height and width gets."""
+        if self.stretched:
+            return self.side, self.side
+        height, width = size
+        scale = self.side * 1.0 / max(height, width)
+        return max(int(height * scale + 0.5), 1), max(int(width * scale + 0.5), 1)
+
+
+@dataclass(frozen=True)
 class Frame:
     """Where one image lies in the model's square input: the top left `input_size` pixels of S x S.
 
     Args:
         original_size: height and width of the image.
-        image_size: side S of the model's input.
+        framing: of the model.
     """
 
     original_size: tuple[int, int]
-    image_size: int
+    framing: Framing
 
     @property
     def input_size(self) -> tuple[int, int]:
-        """Height and width of the resized image; the longer is S, the shorter at least 1."""
-        height, width = self.original_size
-        scale = self.image_size * 1.0 / max(height, width)
-        return max(int(height * scale + 0.5), 1), max(int(width * scale + 0.5), 1)
+        """Height and width of the resized image."""
+        return self.framing.resized(self.original_size)
 
     def map_points(self, points: np.ndarray) -> np.ndarray:
         """Map points (..., 2), x then y in pixels of the image, into the frame, as float32."""
@@ -46,24 +67,32 @@ class Frame:
         return self.map_points(boxes.reshape(*boxes.shape[:-1], 2, 2)).reshape(boxes.shape)
 
 
-def preprocess(image: np.ndarray, image_size: int) -> tuple[np.ndarray, Frame]:
+def preprocess(image: np.ndarray, framing: Framing) -> tuple[np.ndarray, Frame]:
     """Turn an RGB uint8 image (H, W, 3) into the model's pixels (3, S, S) float32 and its frame."""
-    frame = Frame((image.shape[0], image.shape[1]), image_size)
-    return normalise_and_pad(resize_longest_side(image, image_size), image_size), frame
+    frame = Frame((image.shape[0], image.shape[1]), framing)
+    return normalise_and_pad(resize(image, framing), framing.side), frame
 
 
-def resize_longest_side(image: np.ndarray, size: int) -> np.ndarray:
-    """Resize an RGB uint8 image (H, W, 3) so that its longer side has `size` pixels.
+def resize(image: np.ndarray, framing: Framing) -> np.ndarray:
+    """Resize an RGB uint8 image (H, W, 3) as the model wants it: uint8, or float32 if stretched.
 
     Pillow's bilinear filter, which averages when it shrinks, is the one SAM was trained with.
     """
-    height, width = Frame((image.shape[0], image.shape[1]), size).input_size
-    resized = Image.fromarray(image).resize((width, height), Image.Resampling.BILINEAR)
-    return np.asarray(resized)
+    size = framing.resized((image.shape[0], image.shape[1]))
+    return resize_pillow(Image.fromarray(image), size, framing)
+
+
+def resize_pillow(image: Image.Image, size: tuple[int, int], framing: Framing) -> np.ndarray:
+    """Resize an RGB image of Pillow to a height and width, as `resize` does."""
+    extent, bilinear = size[::-1], Image.Resampling.BILINEAR
+    if not framing.stretched:
+        return np.asarray(image.resize(extent, bilinear))
+    bands = (image.getchannel(band).convert("F") for band in range(3))
+    return np.stack([np.asarray(band.resize(extent, bilinear)) for band in bands], axis=-1)
 
 
 def normalise_and_pad(image: np.ndarray, size: int) -> np.ndarray:
-    """Normalise an RGB uint8 image (h, w, 3); pad it with zeros to (3, size, size) float32."""
+    """Normalise an RGB image (h, w, 3) in 0..255; pad it with zeros to (3, size, size) float32."""
     height, width, _ = image.shape
     pixels = np.zeros((3, size, size), np.float32)
     pixels[:, :height, :width] = ((image - PIXEL_MEAN) / PIXEL_STD).transpose(2, 0, 1)

@@ -14,7 +14,7 @@ from carsam.errors import UserError
 from carsam.images.decode import as_array, decode, opened
 from carsam.images.given_arrays import given_array
 from carsam.images.listing import HARMLESS, UNUSABLE, Listing
-from carsam.images.preprocess import Frame, resize_longest_side
+from carsam.images.preprocess import Framing, resize, resize_pillow
 from carsam.images.remarks import Tell, deep_images, skipped_images
 
 
@@ -78,16 +78,16 @@ def read_image(
 
 def read_resized(
     source: ImageSource,
-    side: int,
+    framing: Framing,
     *,
     warn: Tell = warnings.warn,
     max_megapixels: float | None = None,
 ) -> tuple[np.ndarray, tuple[int, int]]:
-    """Return an image as RGB uint8, its longer side resized to `side` pixels, and its true size.
+    """Return an image, RGB in 0..255, resized as a model wants it, and its true size.
 
-    The same as `resize_longest_side(read_image(source), side)`, in less memory: 4 bytes for each
-    pixel of the file. JPEGs of more than 89 million pixels are decoded at a half, a quarter or an
-    eighth, still twice as large as `side` or more, in about 30 MB (progressive ones in 3 bytes for
+    The same as `resize(read_image(source), framing)`, in less memory: 4 bytes for each pixel of
+    the file. JPEGs of more than 89 million pixels are decoded at a half, a quarter or an eighth,
+    still twice as large as needed or more, in about 30 MB (progressive ones in 3 bytes for
     each pixel beside that); their pixels differ a little.
 
     Args: as `read_image`.
@@ -100,11 +100,10 @@ def read_resized(
     """
     source = _checked_source(source)
     if isinstance(source, np.ndarray):
-        return resize_longest_side(source, side), (source.shape[0], source.shape[1])
+        return resize(source, framing), (source.shape[0], source.shape[1])
     limit = _checked_limit(max_megapixels)
-    image, size = decode(source, warn=warn, max_megapixels=limit, side=side)
-    height, width = Frame(size, side).input_size
-    return np.asarray(image.resize((width, height), Image.Resampling.BILINEAR)), size
+    image, size = decode(source, warn=warn, max_megapixels=limit, framing=framing)
+    return resize_pillow(image, framing.resized(size), framing), size
 
 
 def check_image(path: str | Path, max_megapixels: float | None = None) -> None:

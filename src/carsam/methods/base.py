@@ -3,9 +3,9 @@
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, ClassVar
 
-from carsam.families.base import Site, Stage, State
+from carsam.families.base import Site, SiteType, Stage, State
 from carsam.formats.journal import Entry
 from carsam.grids.observers import Statistics
 from carsam.methods.cost import Costed
@@ -14,6 +14,7 @@ from carsam.methods.recipe import Bits
 from carsam.methods.steps.training.teacher import Teacher
 from carsam.methods.units import UnitPlan
 from carsam.progress import Progress, Silent
+from carsam.simulation import slots
 
 
 @dataclass(frozen=True)
@@ -85,6 +86,10 @@ class WholeModel:
 class UnitStep(Costed, Ordered, ABC):
     """A step that runs on one unit after the other, with its parameters as fields."""
 
+    operands: ClassVar[tuple[str, ...]] = ()
+    """What the step is for, `weight` among them: where all of it stays in float it has nothing to
+    do. None is everything."""
+
     @property
     def needs_histograms(self) -> bool:
         """Whether `Unit.statistics` must hold histograms, at the price of a second pass."""
@@ -94,6 +99,13 @@ class UnitStep(Costed, Ordered, ABC):
     def needs_quantized_path(self) -> bool:
         """Whether `Unit.quantized_inputs` is read; it costs a pass through the quantized unit."""
         return False
+
+    def acts_on(self, site: Site, bits: Bits) -> bool:
+        """Whether the step can have something to do at a site of these bits."""
+        quantized = {*slots.operands(site)} if bits.activations is not None else set()
+        if bits.weights is not None and site.type is not SiteType.ATTENTION:
+            quantized.add("weight")
+        return not self.operands or not quantized.isdisjoint(self.operands)
 
     @abstractmethod
     def run_(self, unit: Unit) -> None:

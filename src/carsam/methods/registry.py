@@ -1,13 +1,16 @@
 """Methods: named recipes, each a short list of steps, and the steps by name."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import fields, replace
 from typing import Any
 
 from carsam.errors import UserError
+from carsam.families.base import Site
 from carsam.methods.base import UnitStep, WholeModelStep
+from carsam.methods.budgets import with_budget
 from carsam.methods.order import Ordered, Outcome, check_order
-from carsam.methods.recipe import Bits, Recipe, Rule, Step
+from carsam.methods.parameters import fits, in_words
+from carsam.methods.recipe import FOUR_BITS, Bits, Recipe, Rule, Step
 from carsam.methods.recipes import (
     ahcptq,
     ahcqsam,
@@ -67,7 +70,7 @@ STEPS: dict[str, Any] = {
 """Steps by name; each is a frozen dataclass whose fields are its parameters."""
 
 PAPER_NAMES: dict[str, str] = {
-    "adaptive-granularity": "AGQ of PTQ4SAM",
+    "adaptive-granularity": "AGQ of PTQ4SAM; log-sqrt2 of RepQ-ViT with granularities 2",
     "bimodal-integration": "BIG of PTQ4SAM",
     "channel-grouping": "CAG of AHCPTQ",
     "compensate": "MAC of CAR-SAM",
@@ -77,7 +80,7 @@ PAPER_NAMES: dict[str, str] = {
     "hybrid-log-uniform": "HLUQ of AHCPTQ",
     "logarithmic-softmax": "LNQ of AHCQ-SAM",
     "perceptual-clipping": "PCC of SAQ-SAM",
-    "reconstruct": "QDrop; PAR of SAQ-SAM with interaction",
+    "reconstruct": "QDrop, AdaRound, LSQ; PAR of SAQ-SAM with interaction",
     "reduce-condition": "ACNR of AHCQ-SAM",
     "reduce-errors": "Aqer and Wqer of ERQ",
     "twin-uniform": "twin uniform quantization of PTQ4ViT",
@@ -116,20 +119,6 @@ LEGACY_RECIPES: dict[str, Recipe] = {
 }
 """Recipes with the published faults, by name; never part of `all`."""
 
-BUDGETS: dict[str, dict[Any, dict[str, float]]] = {
-    "fast": {},
-    "paper": {
-        Reconstruct: {"steps": 20000, "rounding_rate": 1e-3, "scale_rate": 4e-4},
-        Polish: {"steps": 12000},
-    },
-}
-"""Parameters of steps that train, by budget and kind of step; `fast` is their defaults. The papers'
-rate of the scales is 4e-5 and absolute; 4e-4 of their start is about as much for scales around 0.1.
-"""
-
-TYPE_IN_WORDS: dict[Any, str] = {int: "a whole number", float: "a number", bool: "true or false"}
-"""What a parameter of a type must be, in words; the steps themselves check the others."""
-
 
 def recipe_names(text: str) -> tuple[str, ...]:
     """Return the names in `text`, separated by commas; every recipe's for `all`."""
@@ -150,7 +139,7 @@ def make_recipe(
         bits: such as `w4a4`.
         rules: `PATTERN=BITS`, later ones override earlier ones.
         settings: `step.parameter=value`.
-        budget: key of `BUDGETS`: how long training may take.
+        budget: one of `BUDGETS`: how long training may take.
 
     Raises:
         UserError: a name, the bits, a rule or a parameter is not understood.
@@ -158,15 +147,9 @@ def make_recipe(
     known = {**RECIPES, **LEGACY_RECIPES}
     if name not in known:
         raise UserError(f"Recipe {name} is not known; expected one of {', '.join(known)}.")
-    if budget not in BUDGETS:
-        raise UserError(f"Budget {budget} is not known; expected one of {', '.join(BUDGETS)}.")
     parsed = tuple(Rule.parse(rule) for rule in rules)
-    recipe = replace(known[name], bits=Bits.parse(bits), rules=parsed)
-    for kind, changes in BUDGETS[budget].items():
-        for name in {step.name for step in (*recipe.steps, *recipe.closing) if _is(step, kind)}:
-            changed = (f"{name}.{key}={value}" for key, value in changes.items())
-            recipe = recipe.with_parameters(changed)
-    recipe = recipe.with_parameters(settings)
+    recipe = with_budget(known[name], budget).with_parameters(settings)
+    recipe = replace(recipe, bits=Bits.parse(bits), rules=parsed)
     check_steps(recipe)
     return recipe
 
@@ -200,8 +183,23 @@ def make_whole_model_steps(
     return opening, tuple(_make(step, CLOSING_STEPS) for step in recipe.closing)
 
 
-def _is(step: Step, kind: Any) -> bool:
-    return issubclass({**STEPS, **CLOSING_STEPS}[step.name], kind)
+def idle_steps(recipe: Recipe, sites: Sequence[Site]) -> list[str]:
+    """Return the names of a recipe's steps that have nothing to do, because of its bits and rules.
+
+    Raises:
+        UserError: a step has nothing to do at any bits.
+    """
+    idle = []
+    for step, made in zip(recipe.steps, make_steps(recipe), strict=True):
+        if not any(made.acts_on(site, FOUR_BITS) for site in sites):
+            changed = ", ".join(f"{name}={value}" for name, value in step.parameters.items())
+            raise UserError(
+                f"Step {step.name} ({changed}) fits nothing in this model; change its parameters "
+                "or leave it out."
+            )
+        if not any(made.acts_on(site, recipe.bits_of(site.path, site.kind)) for site in sites):
+            idle.append(step.name)
+    return idle
 
 
 def _make(step: Step, registry: Mapping[str, Any]) -> Any:
@@ -215,15 +213,10 @@ def _make(step: Step, registry: Mapping[str, Any]) -> Any:
             f"its parameters are {', '.join(sorted(types)) or 'none'}."
         )
     for name, value in step.parameters.items():
-        if not _fits(value, types[name]):
+        if not fits(value, types[name]):
             raise UserError(
                 f"Parameter {name} of step {step.name} is {value}; expected "
-                f"{TYPE_IN_WORDS[types[name]]}."
+                f"{in_words(types[name])}."
             )
-    return registry[step.name](**step.parameters)
-
-
-def _fits(value: Any, kind: Any) -> bool:
-    if kind in (int, float):
-        return isinstance(value, int | kind) and not isinstance(value, bool)
-    return kind is not bool or isinstance(value, bool)
+    words = {name: str(value) for name, value in step.parameters.items() if types[name] is str}
+    return registry[step.name](**{**step.parameters, **words})

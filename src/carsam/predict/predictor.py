@@ -39,7 +39,7 @@ class SamPredictor:
     """
 
     def __init__(self, model: Any, cache: EmbeddingCache | str | Path | None = None) -> None:
-        self.engine = _engine_of(model)
+        self.engine = engine_of(model)
         self._cache = EmbeddingCache(cache) if isinstance(cache, str | Path) else cache
         self._image: tuple[Embedding, Frame] | None = None
 
@@ -66,16 +66,16 @@ class SamPredictor:
         self.reset_image()
         if image_format not in ("RGB", "BGR"):
             raise UserError(f"Found image_format {image_format!r}; expected 'RGB' or 'BGR'.")
-        side = self.engine.image_size
-        rgb, size = read_resized(image, side, warn=warn, max_megapixels=max_megapixels)
+        framing = self.engine.framing
+        rgb, size = read_resized(image, framing, warn=warn, max_megapixels=max_megapixels)
         if image_format == "BGR" and not isinstance(image, str | os.PathLike | Image.Image):
             rgb = rgb[..., ::-1]
-        pixels = normalise_and_pad(rgb, side)
+        pixels = normalise_and_pad(rgb, framing.side)
         if self._cache is None:
             embedding = self.engine.encode(pixels)
         else:
             embedding = self._cache.encode(self.engine, pixels)
-        self._image = embedding, Frame(size, side)
+        self._image = embedding, Frame(size, framing)
 
     def predict(
         self,
@@ -213,7 +213,12 @@ def _mask_size(embedding: Embedding) -> tuple[int, int]:
     return 4 * height, 4 * width
 
 
-def _engine_of(model: Any) -> Engine:
+def engine_of(model: Any) -> Engine:
+    """Return the engine that a model is, has or stands for.
+
+    Raises:
+        UserError: it is none of these.
+    """
     if isinstance(model, str | Path):
         return load(model)
     if not isinstance(model, Engine) and callable(getattr(model, "engine", None)):

@@ -1,4 +1,4 @@
-"""From the decoder's masks to masks of the image: SAM's `Sam.postprocess_masks`."""
+"""From the decoder's masks to masks of the image, as SAM's and SAM 2's `postprocess_masks`."""
 
 import numpy as np
 
@@ -8,20 +8,20 @@ from carsam.runtime.kernels import weighted_rows
 
 
 def upscale_masks(low_res: np.ndarray, frame: Frame, return_logits: bool = True) -> np.ndarray:
-    """Bring mask logits (..., 4h, 4w) to the original size: SAM's `postprocess_masks`.
+    """Bring mask logits (..., 4h, 4w) to the original size.
 
-    SAM interpolates to S x S, cuts the padding off and interpolates to the original size. All
-    of it is linear and separable: a row of the result is a weighted sum of two to four
-    neighbouring rows, and so is a column. Rows are made in strips, so that besides the result
-    little is in memory.
+    SAM interpolates to S x S, cuts the padding off and interpolates to the original size; SAM 2,
+    whose frame has no padding, interpolates once. All of it is linear and separable: a row of the
+    result is a weighted sum of two to four neighbouring rows, and so is a column. Rows are made in
+    strips, so that besides the result little is in memory.
 
     Returns:
         (..., H, W) float32 logits, or with `return_logits=False` bool, true where logits > 0.
     """
-    (height, width), (input_height, input_width) = frame.original_size, frame.input_size
-    *leading, low_height, low_width = low_res.shape
-    sources, weights = _axis_taps(low_height, frame.image_size, input_height, height)
-    columns = _axis_taps(low_width, frame.image_size, input_width, width)
+    height, width = frame.original_size
+    leading = low_res.shape[:-2]
+    sources, weights = _axis_taps(_interpolations(frame, low_res.shape, 0))
+    columns = _axis_taps(_interpolations(frame, low_res.shape, 1))
     masks = np.empty((*leading, height, width), np.float32 if return_logits else np.bool_)
     for index in np.ndindex(*leading):
         wide = np.ascontiguousarray(weighted_rows(low_res[index].T, *columns).T)  # (4h, W)
@@ -31,13 +31,26 @@ def upscale_masks(low_res: np.ndarray, frame: Frame, return_logits: bool = True)
     return masks
 
 
-def _axis_taps(low: int, padded: int, cropped: int, original: int) -> tuple[np.ndarray, np.ndarray]:
-    """Return low -> padded, cut to `cropped`, -> original pixels: sources and their weights.
+Interpolation = tuple[int, int, int]
+"""Pixels before, pixels after, and how many of the latter are kept."""
 
-    Both are (original, taps), int32 and float32.
+
+def _interpolations(frame: Frame, low: tuple[int, ...], axis: int) -> list[Interpolation]:
+    """Return what happens to the rows (axis 0) or columns (axis 1) of masks of shape `low`."""
+    original, cropped, pixels = frame.original_size[axis], frame.input_size[axis], low[axis - 2]
+    if frame.framing.stretched:
+        return [(pixels, original, original)]
+    return [(pixels, frame.framing.side, cropped), (cropped, original, original)]
+
+
+def _axis_taps(interpolations: list[Interpolation]) -> tuple[np.ndarray, np.ndarray]:
+    """Return the sources of all interpolations together, and their weights.
+
+    Both are (pixels at the end, taps), int32 and float32.
     """
+    low = interpolations[0][0]
     first, taps = np.arange(low), np.ones((low, 1), np.float32)
-    for source, target, kept in ((low, padded, cropped), (cropped, original, original)):
+    for source, target, kept in interpolations:
         lower, upper, weight = (part[:kept] for part in _bilinear_taps(source, target))
         shift = first[upper] - first[lower]
         combined = np.zeros((kept, taps.shape[1] + shift.max()), np.float32)

@@ -1,6 +1,7 @@
 """The operators in use: C++ where the extension is built, plain numpy otherwise."""
 
 import os
+from typing import Any
 
 from carsam.errors import UserError
 from carsam.threads import current_threads
@@ -48,12 +49,16 @@ __all__ = [
     "round_to_table",
     "set_threads",
     "threads",
+    "training",
     "upscaled_masks",
     "use_instruction_set",
     "weighted_rows",
 ]
 
 INSTRUCTION_SET_VARIABLE = "CARSAM_ISA"
+
+training: Any = _kernels
+"""The extension, for the operators of training, which only torch needs; None without it."""
 
 
 def instruction_set() -> str:

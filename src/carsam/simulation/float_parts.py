@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 from transformers.activations import GELUActivation
 from transformers.models.sam.modeling_sam import SamPositionalEmbedding
+from transformers.models.sam2.modeling_sam2 import Sam2PositionalEmbedding
 from transformers.models.sam_hq.modeling_sam_hq import SamHQPositionalEmbedding
 
 from carsam.simulation import arithmetic
@@ -64,7 +65,10 @@ class ExactPositionalEncoding(nn.Module):
 
     def __init__(self, encoding: nn.Module) -> None:
         super().__init__()
-        self.positional_embedding = cast(nn.Parameter, encoding.positional_embedding)
+        frequencies = cast(Tensor, encoding.positional_embedding)
+        if not isinstance(frequencies, nn.Parameter):  # a buffer of SAM 2
+            frequencies = nn.Parameter(frequencies, requires_grad=False)
+        self.positional_embedding = frequencies
 
     def forward(self, coordinates: Tensor, input_shape: tuple[int, int] | None = None) -> Tensor:
         """Encode (..., 2) coordinates x, y in [0, 1], or in pixels of a (height, width) image."""
@@ -79,6 +83,10 @@ class ExactPositionalEncoding(nn.Module):
 REPLACEMENTS: dict[Any, Callable[[Any], nn.Module]] = {
     nn.LayerNorm: LayerNorm,
     (nn.GELU, GELUActivation): lambda _: Gelu(),
-    (SamPositionalEmbedding, SamHQPositionalEmbedding): ExactPositionalEncoding,
+    (
+        SamPositionalEmbedding,
+        SamHQPositionalEmbedding,
+        Sam2PositionalEmbedding,
+    ): ExactPositionalEncoding,
 }
 """What takes the place of which modules."""

@@ -33,6 +33,11 @@ class QuantizedLayer(nn.Module):
         self.weight_grid: UniformGrid | None = None
         self._rounds_once = rounds_once
 
+    @property
+    def weight(self) -> Tensor:
+        """The layer's own weight, at which some modules of transformers look for its type."""
+        return self.layer.weight
+
     def forward(self, inputs: Tensor) -> Tensor:
         """Apply the layer to the quantized inputs.
 

@@ -126,13 +126,13 @@ def prepare(family: Family, model: nn.Module) -> Any:
         UserError: a parameter does not fit fp16.
     """
     prepared = copy.deepcopy(model).float()
-    for name, parameter in prepared.named_parameters():
+    wrap_(family, prepared)
+    for name, parameter in slots.quantized_parameters(prepared, family.sites(prepared)).items():
         parameter.requires_grad_(False)
         rounded = as_stored(parameter)
         if not bool(torch.isfinite(rounded).all()):
             raise UserError(f"{name} holds values beyond fp16's range (65504); it cannot be kept.")
         parameter.copy_(rounded)
-    wrap_(family, prepared)
     return prepared
 
 

@@ -10,6 +10,9 @@ from torch.nn.utils import parametrize
 
 from carsam.families.base import Site
 from carsam.grids.base import Grid, UniformGrid, round_through
+from carsam.grids.draws import Draw
+from carsam.grids.fused import CodeRows, SoftRows
+from carsam.grids.kernels import takes
 from carsam.simulation import slots
 from carsam.simulation.layers import Layer, rows_to_weight, weight_to_rows
 
@@ -53,8 +56,13 @@ class SoftRounding(nn.Module):
 
     def forward(self, weight: Tensor) -> Tensor:
         """Return the rounded weight; of the float `weight` only the shape is read."""
-        share = (self.alpha >= 0).float() if self.hard else self.share
         grid: Any = self.grid
+        if not self.hard and takes(self.alpha):
+            rows: Tensor = SoftRows.apply(
+                self.alpha, self.floor, grid.scale, grid.zero_point, grid.levels
+            )
+            return rows_to_weight(self._layer[0], rows, weight.shape)
+        share = (self.alpha >= 0).float() if self.hard else self.share
         codes = (self.floor + share + grid.zero_point).clamp(0, grid.levels)
         return rows_to_weight(self._layer[0], grid.values(codes), weight.shape)
 
@@ -90,30 +98,12 @@ class LearnedGrid(nn.Module):
 
     def forward(self, values: Tensor) -> Tensor:
         """Quantize with gradients for values and scale; drop the quantization of some values."""
-        quantized = self.start.soft(values, self.positive_factor)
-        if self.keep >= 1.0:
-            return quantized
-        return torch.where(drawn(values, self.keep, self._generator), quantized, values)
+        draw = Draw.of(self.keep, self._generator)
+        return self.start.soft(values, self.positive_factor, draw)
 
     def fixed(self) -> Grid:
         """Return the trained grid, without dropping."""
         return self.start.scaled(self.positive_factor.detach())
-
-
-def drawn(like: Tensor, probability: float, generator: torch.Generator) -> Tensor:
-    """Return a mask of the shape of `like`, True with a probability, to a 256th of 1.
-
-    One random byte decides on one element: seven times faster than a random float, and drawing was
-    a fifth of a step's time.
-    """
-    if probability >= 1.0:
-        return torch.ones_like(like, dtype=torch.bool)
-    count = (like.numel() + 7) // 8
-    words = torch.randint(
-        -(2**63), 2**63 - 1, (count,), dtype=torch.int64, generator=generator, device=like.device
-    )
-    draws = words.view(torch.int8)[: like.numel()].view(like.shape)
-    return draws < round(256 * probability) - 128
 
 
 class LearnedRows(nn.Module):
@@ -136,8 +126,14 @@ class LearnedRows(nn.Module):
     def forward(self, weight: Tensor) -> Tensor:
         """Return the weight that the codes stand for; of `weight` only the shape is read."""
         factor = self.factor.abs().clamp(min=1e-3)
-        codes = round_through(self.codes.clamp(0, self.start.levels))
-        rows = (codes - self.start.zero_point) * (self.start.scale * factor)
+        scale = self.start.scale * factor
+        if takes(self.codes):
+            rows: Tensor = CodeRows.apply(
+                self.codes, scale, self.start.zero_point, self.start.levels
+            )
+        else:
+            codes = round_through(self.codes.clamp(0, self.start.levels))
+            rows = (codes - self.start.zero_point) * scale
         return rows_to_weight(self._layer[0], rows, weight.shape)
 
     def fixed(self) -> UniformGrid:

@@ -1,18 +1,25 @@
 """Give a float model quantizable layers and attention products; all of them stay float at first."""
 
+from collections.abc import Callable
 from typing import Any
 
 from torch import nn
 from transformers.models.sam.modeling_sam import SamVisionAttention
+from transformers.models.sam2.modeling_sam2 import Sam2Attention
 from transformers.models.sam_hq.modeling_sam_hq import SamHQVisionAttention
 
 from carsam.families.base import Family, SiteType
 from carsam.simulation.attention import INTERFACE, AttentionProduct, QuantizedVisionAttention
 from carsam.simulation.float_parts import reproduce_
 from carsam.simulation.layers import QuantizedLayer
+from carsam.simulation.two_way_attention import TwoWayAttention
 
-VISION_ATTENTIONS: tuple[type[nn.Module], ...] = (SamVisionAttention, SamHQVisionAttention)
-"""Attentions that never ask transformers' registry how to multiply; they are replaced wholly."""
+REPLACEMENTS: dict[type[nn.Module], Callable[[nn.Module], nn.Module]] = {
+    SamVisionAttention: QuantizedVisionAttention,
+    SamHQVisionAttention: QuantizedVisionAttention,
+    Sam2Attention: TwoWayAttention,
+}
+"""Attentions that are replaced wholly; the others ask transformers' registry how to multiply."""
 
 
 def wrap_(family: Family, model: Any) -> None:
@@ -22,8 +29,8 @@ def wrap_(family: Family, model: Any) -> None:
         if site.type is not SiteType.ATTENTION:
             rounds_once = site.kind in family.exact_kinds
             model.set_submodule(site.path, QuantizedLayer(module, rounds_once))
-        elif isinstance(module, VISION_ATTENTIONS):
-            model.set_submodule(site.path, QuantizedVisionAttention(module))
+        elif type(module) in REPLACEMENTS:
+            model.set_submodule(site.path, REPLACEMENTS[type(module)](module))
         else:
             module.product = AttentionProduct()
     reproduce_(model)

@@ -57,7 +57,7 @@ def _draw_float_model(run: Path, folder: Path) -> None:
 def _export_onnx(source: Path, folder: Path) -> None:
     """Export the encoder, and the decoder for each number of boxes in `BATCHES`."""
     family, model = load_model(source)
-    pixels = torch.zeros(1, 3, *[model.config.vision_config.image_size] * 2)
+    pixels = torch.zeros(1, 3, *[family.framing(model.config).side] * 2)
     embedding = family.encode(model, pixels)
     _export(_Encoder(family, model), (pixels,), folder / "encoder.onnx")
     for boxes in BATCHES:

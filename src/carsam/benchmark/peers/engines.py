@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from carsam.engines.base import Embedding
+from carsam.images.preprocess import Framing
 from carsam.images.prompts import Prompts
 
 Run = Callable[[list[np.ndarray]], list[np.ndarray]]
@@ -30,7 +31,7 @@ class PeerEngine:
         self.threads, self.precision = threads, precision
         self._open = open_model
         self._encoder, shape = open_model("encoder")
-        self.image_size = int(shape[-1])
+        self.framing = Framing(int(shape[-1]))
         self._decoders = {1: open_model("decoder_1")[0]}
 
     def encode(self, pixels: np.ndarray) -> Embedding:

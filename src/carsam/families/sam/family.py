@@ -7,24 +7,36 @@ import torch
 from torch import Tensor
 
 from carsam.families.base import NormBefore, Site, Stage, State
+from carsam.families.sam.decoding import (
+    image_of_tokens,
+    mask_prompt_stage,
+    masks_and_ious,
+    start_tokens,
+)
 from carsam.families.sam.modules import SamMaskDecoder
-from carsam.families.sam.sites import decoder_sites, encoder_sites, prompt_sites
+from carsam.families.sam.sites import Names, decoder_sites, encoder_sites, prompt_sites
 from carsam.families.sam.stages import encoder_stages, image_offset, two_way_stages
+from carsam.images.preprocess import Framing
 
 MASKS = ("masks", "ious")
-PROMPTS = ("points", "labels", "boxes")
-NECK_NORM = NormBefore("vision_encoder.neck.layer_norm1", "vision_encoder.neck.conv2", False)
+NAMES = Names()
+NECK_NORM = NormBefore("vision_encoder.neck.layer_norm1", ("vision_encoder.neck.conv2",), False)
 
 
 class SamFamily:
     """SAM's encoder, prompt encoder and two-way decoder."""
 
     name = "sam"
+    architecture = "SamModel"
     exact_kinds: tuple[str, ...] = ("encoder.patch_embedding", "prompt_encoder")
+
+    def framing(self, config: Any) -> Framing:
+        """Return how the input of a model of this configuration is filled."""
+        return Framing(config.vision_config.image_size)
 
     def sites(self, model: Any) -> tuple[Site, ...]:
         """Return every site in the order of execution."""
-        return (*encoder_sites(model), *decoder_sites(model), *prompt_sites())
+        return (*encoder_sites(model), *decoder_sites(model, NAMES), *prompt_sites())
 
     def attention_configs(self, model: Any) -> tuple[Any, ...]:
         """Return the decoder's config; the encoder's attentions ask none."""
@@ -38,14 +50,14 @@ class SamFamily:
             Stage("vision_encoder.neck", _run_neck, ("hidden",), norm=NECK_NORM),
             Stage(
                 "mask_decoder.tokens",
-                partial(_run_prompt_encoder, self.output_tokens(model)),
+                partial(_run_tokens, self.output_tokens(model)),
                 ("tokens", "image"),
-                shared=image_offset(),
+                shared=image_offset(NAMES),
                 per_box=("tokens", "token_positions"),
             ),
-            *two_way_stages(model),
+            *two_way_stages(model, NAMES),
             Stage("mask_decoder", _run_mask_head, MASKS, per_box=MASKS),
-            Stage("prompt_encoder", _run_mask_prompt, ("dense",), per_box=("dense",)),
+            mask_prompt_stage(),
         )
 
     def output_tokens(self, model: Any) -> Tensor:
@@ -82,43 +94,14 @@ def _run_neck(model: Any, state: State) -> State:
     return {**state, "hidden": model.vision_encoder.neck(state["hidden"])}  # (1, C, h, w)
 
 
-def _run_prompt_encoder(output_tokens: Tensor, model: Any, state: State) -> State:
-    """Turn the embedding and the prompts into the two-way transformer's inputs.
-
-    The image tokens are kept once, (1, 1, h * w, C), for all P prompts: the first block computes
-    their keys and values once and broadcasts them.
-    """
-    prompts = {f"input_{name}": state[name] for name in PROMPTS if name in state}
-    sparse, dense = model.get_prompt_embeddings(**prompts)
-    tokens = torch.cat([output_tokens.expand(*sparse.shape[:2], -1, -1), sparse], dim=2)
-    positions = model.get_image_wide_positional_embeddings()
-    return {
-        "tokens": tokens,  # (1, P, output tokens + 2, C)
-        "token_positions": tokens,
-        "image": _as_tokens(state["hidden"] + dense),  # (1, 1, h * w, C)
-        "image_positions": _as_tokens(positions),
-    }
+def _run_tokens(output_tokens: Tensor, model: Any, state: State) -> State:
+    return start_tokens(model, state, output_tokens)
 
 
 def _run_mask_head(model: Any, state: State) -> State:
     """Return the logits (P, masks, 4h, 4w) and the predicted IoUs (P, masks)."""
     decoder: SamMaskDecoder = model.mask_decoder
-    tokens, image = state["tokens"][0], state["image"][:, 0]  # (P, 7, C), (P, h * w, C)
-    side = model.prompt_encoder.image_embedding_size
-    image = image.transpose(1, 2).reshape(len(image), -1, *side)
-    upscaled = decoder.activation(decoder.upscale_layer_norm(decoder.upscale_conv1(image)))
+    upscaled = decoder.upscale_conv1(image_of_tokens(model, state))
+    upscaled = decoder.activation(decoder.upscale_layer_norm(upscaled))
     upscaled = decoder.activation(decoder.upscale_conv2(upscaled))  # (P, C / 8, 4h, 4w)
-    heads = enumerate(decoder.output_hypernetworks_mlps)
-    kernels = torch.stack([head(tokens[:, 1 + index]) for index, head in heads], dim=1)
-    masks = torch.einsum("pmc,pchw->pmhw", kernels, upscaled)
-    return {"masks": masks, "ious": decoder.iou_prediction_head(tokens[:, 0])}
-
-
-def _run_mask_prompt(model: Any, state: State) -> State:
-    """Feed the masks back as prompts, the only use of the prompt encoder's convolutions."""
-    return {"dense": model.prompt_encoder.mask_embed(state["masks"][:, :1])}
-
-
-def _as_tokens(image: Tensor) -> Tensor:
-    """(1, C, h, w) to (1, 1, h * w, C)."""
-    return image.flatten(2).transpose(1, 2)[:, None]
+    return masks_and_ious(decoder, state["tokens"][0], upscaled)

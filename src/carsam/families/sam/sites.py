@@ -1,13 +1,27 @@
 """Every place of SAM that can be quantized, in the order of execution."""
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Any
 
 from carsam.families.base import AttentionLayers, Site, SiteType
 from carsam.families.sam.modules import SamFeedForward, SamMaskDecoder, SamVisionLayer
 
-PROJECTIONS = ("q_proj", "k_proj", "v_proj", "out_proj")
+INPUTS = ("q_proj", "k_proj", "v_proj")
 CROSS_ATTENTIONS = ("cross_attn_token_to_image", "cross_attn_image_to_token")
+
+
+@dataclass(frozen=True)
+class Names:
+    """What a family calls layers of the two-way transformer.
+
+    Args:
+        output: the projection after an attention's products.
+        mlp: the layers of an MLP.
+    """
+
+    output: str = "out_proj"
+    mlp: tuple[str, str] = ("lin1", "lin2")
 
 
 def encoder_sites(model: Any) -> Iterator[Site]:
@@ -32,29 +46,30 @@ def encoder_sites(model: Any) -> Iterator[Site]:
     yield Site("vision_encoder.neck.conv2", "encoder.neck", SiteType.CONV)
 
 
-def decoder_sites(model: Any) -> Iterator[Site]:
+def decoder_sites(model: Any, names: Names) -> Iterator[Site]:
     """Yield the sites of the two-way transformer and of the mask head."""
     decoder: SamMaskDecoder = model.mask_decoder
     for index in range(len(decoder.transformer.layers)):
         path = f"mask_decoder.transformer.layers.{index}"
-        yield from _attention_sites(f"{path}.self_attn", "decoder.self_attention")
-        yield from _attention_sites(f"{path}.{CROSS_ATTENTIONS[0]}", "decoder.cross_attention")
-        yield Site(f"{path}.mlp.lin1", "decoder.mlp", SiteType.LINEAR)
-        yield Site(f"{path}.mlp.lin2", "decoder.mlp", SiteType.LINEAR)
-        yield from _attention_sites(f"{path}.{CROSS_ATTENTIONS[1]}", "decoder.cross_attention")
+        to_image, to_tokens = (f"{path}.{name}" for name in CROSS_ATTENTIONS)
+        yield from _attention_sites(f"{path}.self_attn", "decoder.self_attention", names)
+        yield from _attention_sites(to_image, "decoder.cross_attention", names)
+        for name in names.mlp:
+            yield Site(f"{path}.mlp.{name}", "decoder.mlp", SiteType.LINEAR)
+        yield from _attention_sites(to_tokens, "decoder.cross_attention", names)
     final = "mask_decoder.transformer.final_attn_token_to_image"
-    yield from _attention_sites(final, "decoder.cross_attention")
+    yield from _attention_sites(final, "decoder.cross_attention", names)
     for name in ("upscale_conv1", "upscale_conv2"):
         yield Site(f"mask_decoder.{name}", "decoder.mask_upscaling", SiteType.CONV_TRANSPOSE)
     for index, head in enumerate(decoder.output_hypernetworks_mlps):
         path = f"mask_decoder.output_hypernetworks_mlps.{index}"
-        yield from _head_sites(path, head, "decoder.hypernetwork")
+        yield from head_sites(path, head, "decoder.hypernetwork")
     head = decoder.iou_prediction_head
-    yield from _head_sites("mask_decoder.iou_prediction_head", head, "decoder.iou_head")
+    yield from head_sites("mask_decoder.iou_prediction_head", head, "decoder.iou_head")
 
 
-def _attention_sites(path: str, kind: str) -> Iterator[Site]:
-    query, key, value, output = (f"{path}.{name}" for name in PROJECTIONS)
+def _attention_sites(path: str, kind: str, names: Names) -> Iterator[Site]:
+    query, key, value, output = (f"{path}.{name}" for name in (*INPUTS, names.output))
     for layer in (query, key, value):
         yield Site(layer, kind, SiteType.LINEAR)
     around = AttentionLayers((query, key, value), output)
@@ -62,7 +77,8 @@ def _attention_sites(path: str, kind: str) -> Iterator[Site]:
     yield Site(output, kind, SiteType.LINEAR)
 
 
-def _head_sites(path: str, head: SamFeedForward, kind: str) -> Iterator[Site]:
+def head_sites(path: str, head: SamFeedForward, kind: str) -> Iterator[Site]:
+    """Yield the sites of a hypernetwork or another head of some linears."""
     yield Site(f"{path}.proj_in", kind, SiteType.LINEAR)
     for index in range(len(head.layers)):
         yield Site(f"{path}.layers.{index}", kind, SiteType.LINEAR)

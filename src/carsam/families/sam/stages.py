@@ -17,6 +17,7 @@ from carsam.families.sam.modules import (
     SamTwoWayTransformer,
     SamVisionLayer,
 )
+from carsam.families.sam.sites import Names
 
 
 def encoder_stages(model: Any) -> Iterator[Stage]:
@@ -25,8 +26,8 @@ def encoder_stages(model: Any) -> Iterator[Stage]:
     for index, layer in enumerate(model.vision_encoder.layers):
         block = f"vision_encoder.layers.{index}"
         unpadded = layer.window_size == 0 or side % layer.window_size == 0
-        before = NormBefore(f"{block}.layer_norm1", f"{block}.attn.qkv", unpadded)
-        between = NormBefore(f"{block}.layer_norm2", f"{block}.mlp.lin1", True)
+        before = NormBefore(f"{block}.layer_norm1", (f"{block}.attn.qkv",), unpadded)
+        between = NormBefore(f"{block}.layer_norm2", (f"{block}.mlp.lin1",), True)
         attention = partial(_run_encoder_attention, block=block)
         mlp = partial(_run_encoder_mlp, block=block)
         role = Role.ENCODER_ATTENTION
@@ -34,7 +35,7 @@ def encoder_stages(model: Any) -> Iterator[Stage]:
         yield Stage(f"{block}.mlp", mlp, ("hidden",), block, Role.ENCODER_MLP, between)
 
 
-def two_way_stages(model: Any) -> Iterator[Stage]:
+def two_way_stages(model: Any, names: Names) -> Iterator[Stage]:
     """Yield the attentions and MLPs of the two-way transformer; entries `tokens` and `image`."""
     parts = (
         ("self_attn", _run_self_attention, "tokens", Role.SELF_ATTENTION),
@@ -45,7 +46,7 @@ def two_way_stages(model: Any) -> Iterator[Stage]:
     count = len(model.mask_decoder.transformer.layers)
     for index in range(count):
         block = f"mask_decoder.transformer.layers.{index}"
-        shared = _shared_by_norms(index, index + 1 == count)
+        shared = _shared_by_norms(index, index + 1 == count, names)
         for (name, run, output, role), offset in zip(parts, shared, strict=True):
             running = partial(run, block=block)
             path, made = f"{block}.{name}", (output,)
@@ -55,13 +56,13 @@ def two_way_stages(model: Any) -> Iterator[Stage]:
     yield Stage(final, _run_final_attention, made, final, Role.TOKEN_TO_IMAGE, per_box=made)
 
 
-def image_offset() -> SharedOffset:
+def image_offset(names: Names) -> SharedOffset:
     """Return the offset of the image tokens before the first block: what stands for no mask."""
-    names = ("prompt_encoder.no_mask_embed.weight", "prompt_encoder.mask_embed.conv3.bias")
-    return _image_offset(names, 0)
+    offsets = ("prompt_encoder.no_mask_embed.weight", "prompt_encoder.mask_embed.conv3.bias")
+    return _image_offset(offsets, 0, names)
 
 
-def _shared_by_norms(index: int, last: bool) -> tuple[SharedOffset | None, ...]:
+def _shared_by_norms(index: int, last: bool, names: Names) -> tuple[SharedOffset | None, ...]:
     """Return the offsets of a two-way block's norms, each after its part of the block."""
     block, after = (f"mask_decoder.transformer.layers.{n}" for n in (index, index + 1))
     to_image, to_tokens = (f"{block}.cross_attn_{n}" for n in ("token_to_image", "image_to_token"))
@@ -69,26 +70,27 @@ def _shared_by_norms(index: int, last: bool) -> tuple[SharedOffset | None, ...]:
     if last:
         final = "mask_decoder.transformer.final_attn_token_to_image"
         readers += (f"{final}.q_proj",)
-        adder = f"{final}.out_proj"
+        adder = f"{final}.{names.output}"
     else:
         readers += tuple(f"{after}.self_attn.{name}" for name in ("v_proj", "q_proj", "k_proj"))
-        adder = f"{after}.self_attn.out_proj"
+        adder = f"{after}.self_attn.{names.output}"
     norms = [f"{block}.layer_norm{number}.bias" for number in (1, 2, 3, 4)]
+    first, second = (f"{block}.mlp.{name}" for name in names.mlp)
     return (
-        SharedOffset((norms[0],), (f"{to_image}.q_proj",), f"{to_image}.out_proj"),
-        SharedOffset((norms[1],), (f"{block}.mlp.lin1",), f"{block}.mlp.lin2"),
+        SharedOffset((norms[0],), (f"{to_image}.q_proj",), f"{to_image}.{names.output}"),
+        SharedOffset((norms[1],), (first,), second),
         SharedOffset((norms[2],), readers, adder),
         # The last image tokens go to the transposed convolution, whose bias cannot hold it.
-        None if last else _image_offset((norms[3],), index + 1),
+        None if last else _image_offset((norms[3],), index + 1, names),
     )
 
 
-def _image_offset(names: tuple[str, ...], index: int) -> SharedOffset:
+def _image_offset(offsets: tuple[str, ...], index: int, names: Names) -> SharedOffset:
     """Return an offset of the image tokens that a block reads."""
     block = f"mask_decoder.transformer.layers.{index}"
     to_image, to_tokens = (f"{block}.cross_attn_{n}" for n in ("token_to_image", "image_to_token"))
     readers = (f"{to_image}.v_proj", f"{to_image}.k_proj", f"{to_tokens}.q_proj")
-    return SharedOffset(names, readers, f"{to_tokens}.out_proj")
+    return SharedOffset(offsets, readers, f"{to_tokens}.{names.output}")
 
 
 def _run_encoder_attention(model: Any, state: State, block: str) -> State:

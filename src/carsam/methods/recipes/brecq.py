@@ -4,10 +4,7 @@ Section 3.2 and Algorithm 1: the rounding of the weights is learned with activat
 (AdaRound, block by block), then the step sizes of the activations with the weights hard. The
 weights' inputs come from the quantized path, those of the second pass from the float model.
 
-Where we differ: both passes run on one unit before the next begins, so that the first pass sees
-inputs whose activations are quantized already; losses are squared errors relative to the float
-energy, not powers of 2.4 or weighted by the Fisher information; quantizers stand before
-products, not after blocks.
+Where we differ: docs/methods.md, "Where we differ from the released code".
 """
 
 from carsam.methods.recipe import Recipe, Step

@@ -4,7 +4,7 @@ MAC (`compensate`) before, and JCAR's joint cross-attention unit during, QDrop's
 
 Where we differ: see `methods/steps/mac/compensate.py` for MAC. The paper leaves its base and its
 softmax grid open; ours is PTQ4SAM's logarithmic one, at the granularity that is best for most.
-Whether it reconstructs the encoder is open too; here the encoder takes a tenth of the steps.
+Whether it reconstructs the encoder is open too; here it does, as every recipe that trains.
 """
 
 from carsam.methods.recipe import Recipe, Step
@@ -16,7 +16,7 @@ RECIPE = Recipe(
         Step("compensate"),
         GRIDS_FIRST,
         Step("adaptive-granularity", {"granularities": "2", "power": 2.0, "queries": 64}),
-        Step("reconstruct", {"encoder_share": 0.1}),
+        Step("reconstruct"),
     ),
     ("encoder-block", "cross+cross"),
 )

@@ -1,13 +1,14 @@
 """GPTAQ (Li et al., ICML 2025, arXiv 2504.02692): GPTQ towards the float layer's output.
 
-Where we differ: the asymmetric term has its full weight as in the paper's equations, where the
-released code takes a quarter; activations have static grids per tensor, there they are dynamic
-per token.
+The asymmetric term counts a quarter, as in the released code that made the published numbers;
+`asymmetry` 1 is the paper's equation.
+
+Where we differ: docs/methods.md, "Where we differ from the released code".
 """
 
 from carsam.methods.recipe import Recipe, Step
 from carsam.methods.steps.ranges.round_to_nearest import GRIDS_FIRST
 
 RECIPE = Recipe(
-    "gptaq", (GRIDS_FIRST, Step("feed-back-errors", {"asymmetry": 1.0, "damping": 0.1}))
+    "gptaq", (GRIDS_FIRST, Step("feed-back-errors", {"asymmetry": 0.25, "damping": 0.1}))
 )

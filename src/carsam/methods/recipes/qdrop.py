@@ -4,9 +4,7 @@ During reconstruction each activation stays in float with probability 1/2, and
 each element of a block's input comes from the float model with probability 1/2. Ranges have the
 least squared error, of weights per channel and of activations per tensor.
 
-Where we differ: the searches of ranges are finer for activations and coarser for weights (both
-ends shrink together); quantizers stand before products, not after blocks; the decoder's units
-are single attentions and MLPs; no layer keeps 8 bits unless a rule says so.
+Where we differ: docs/methods.md, "Where we differ from the released code".
 """
 
 from carsam.methods.recipe import Recipe, Step

@@ -11,6 +11,7 @@ from carsam.methods.base import Unit, UnitStep
 from carsam.methods.inspecting.layer_inputs import NOISE
 from carsam.methods.inspecting.operands import in_float, listening, observe_again_, run
 from carsam.methods.order import ALL
+from carsam.methods.parameters import Positive
 from carsam.methods.steps.folding.attention_weights import AttentionWeights, attentions
 from carsam.simulation.stored import as_stored, store_
 
@@ -33,8 +34,10 @@ class BalanceAttention(UnitStep):
     gives all channels of a head the same variance, so that one grid fits them.
 
     Relative positions of SAM's encoder, q . r, take M^-T into their table, which all heads share:
-    there one M serves all heads. A head of which an operand does not vary, so that nothing is lost
-    by rounding it, keeps its weights.
+    there one M serves all heads. Where only positive factors can move (`scales_in` of the
+    attention), M is diagonal and makes the diagonals of both factors' second moments equal,
+    M_c^4 = T_cc / S_cc, and nothing rotates. A head of which an operand does not vary, so that
+    nothing is lost by rounding it, keeps its weights.
 
     Args:
         shifts: fold means of keys and values into biases.
@@ -48,7 +51,7 @@ class BalanceAttention(UnitStep):
     scores: bool = True
     values: bool = True
     rotates: bool = True
-    damping: float = 1e-2
+    damping: Positive = 1e-2
     precedes = ALL
 
     def run_(self, unit: Unit) -> None:
@@ -58,17 +61,33 @@ class BalanceAttention(UnitStep):
             if self.shifts:
                 shift_(weights, moments)
             if self.scores:
-                shared = bool(weights.tables)
-                mix_scores_(weights, self._mixes(unit, site, moments.queries, moments.keys, shared))
+                around = site.attention
+                mixes = self._mixes(
+                    unit,
+                    site,
+                    moments.queries,
+                    moments.keys,
+                    bool(weights.tables),
+                    around.scales_in if around else None,
+                )
+                mix_scores_(weights, mixes)
             if self.values:
                 columns = weights.output.weight.unflatten(1, (weights.heads, -1)).permute(1, 2, 0)
                 output = (columns @ columns.mT).double()  # (heads, d, d)
-                mix_values_(weights, self._mixes(unit, site, moments.values, output, False))
+                mix_values_(weights, self._mixes(unit, site, moments.values, output))
             round_to_stored_(unit, weights)
             keys = [(site, operand) for operand in ("query", "key", "value")]
             observe_again_(unit, [*keys, (weights.output_site, "input")])
 
-    def _mixes(self, unit: Unit, site: Site, first: Tensor, second: Tensor, shared: bool) -> Tensor:
+    def _mixes(
+        self,
+        unit: Unit,
+        site: Site,
+        first: Tensor,
+        second: Tensor,
+        shared: bool = False,
+        scales_in: int | None = None,
+    ) -> Tensor:
         """Return M (heads, d, d) for second moments of both factors; 1 for heads without any."""
         if shared:
             first, second = (m.mean(0, keepdim=True).expand_as(m) for m in (first, second))
@@ -80,9 +99,13 @@ class BalanceAttention(UnitStep):
                 f"{site.path}: an operand of head {heads} does not vary; it is not balanced."
             )
         first, second = (torch.where(flat[:, None, None], identity, m) for m in (first, second))
-        mixes = balancing(_damped(first, self.damping), _damped(second, self.damping))
-        if self.rotates:
-            mixes = mixes @ rotation(mixes.shape[-1]).to(mixes)
+        first, second = (_damped(m, self.damping) for m in (first, second))
+        if scales_in is not None:
+            mixes = scaling(first, second, scales_in)
+        else:
+            mixes = balancing(first, second)
+            if self.rotates:
+                mixes = mixes @ rotation(mixes.shape[-1]).to(mixes)
         return torch.where(flat[:, None, None], identity, mixes)
 
 
@@ -179,6 +202,18 @@ def balancing(first: Tensor, second: Tensor) -> Tensor:
     eigenvalues, vectors = torch.linalg.eigh(lower.mT @ second @ lower)
     turned = torch.linalg.solve_triangular(lower.mT, vectors, upper=True)
     return turned * eigenvalues.pow(0.25)[..., None, :]
+
+
+def scaling(first: Tensor, second: Tensor, channels: int) -> Tensor:
+    """Return M (..., d, d), diagonal and positive, alike in every `channels` neighbours.
+
+    The variances of both factors, summed over the neighbours, are equal with it.
+    """
+    variances = (
+        m.diagonal(dim1=-2, dim2=-1).unflatten(-1, (-1, channels)) for m in (first, second)
+    )
+    own, other = (variance.sum(-1) for variance in variances)
+    return torch.diag_embed((other / own).pow(0.25).repeat_interleave(channels, -1))
 
 
 def rotation(size: int) -> Tensor:

@@ -1,6 +1,7 @@
 """Bimodal integration: sign flips that bring the two peaks of the keys together, exactly."""
 
 from dataclasses import dataclass
+from typing import Annotated
 
 import torch
 from torch import Tensor
@@ -9,6 +10,7 @@ from carsam.families.base import Role, Site
 from carsam.methods.base import Unit, UnitStep
 from carsam.methods.inspecting.operands import in_float, listening, observe_again_, run
 from carsam.methods.order import ALL
+from carsam.methods.parameters import Between, Count, Share
 from carsam.simulation import slots
 
 BINS = 1024
@@ -31,9 +33,10 @@ class BimodalIntegration(UnitStep):
         distance: points between two peaks.
     """
 
-    points: int = 128
-    height: float = 0.01
-    distance: int = 32
+    points: Annotated[int, Between(3, 4096)] = 128
+    height: Share = 0.01
+    distance: Count = 32
+    operands = ("key",)
     precedes = ALL
 
     def run_(self, unit: Unit) -> None:

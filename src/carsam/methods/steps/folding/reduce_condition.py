@@ -1,6 +1,7 @@
 """Lift the small singular values of ill-conditioned weights."""
 
 from dataclasses import dataclass
+from typing import Annotated
 
 import torch
 from torch import Tensor
@@ -10,6 +11,7 @@ from carsam.methods.base import Unit, UnitStep
 from carsam.methods.inspecting.layer_inputs import float_layers, input_pairs
 from carsam.methods.inspecting.operands import observe_again_
 from carsam.methods.order import ALL, Outcome
+from carsam.methods.parameters import Between, Count, NotNegative, Share
 from carsam.simulation import slots
 from carsam.simulation.layers import Layer
 
@@ -38,12 +40,13 @@ class ReduceCondition(UnitStep):
         kept_energy: share of the squares' sum that stays as it is.
     """
 
-    limit: float = 100.0
-    iterations: int = 200
-    attraction: float = 0.003
-    caution: float = 0.001
-    kept_energy: float = 0.8
+    limit: Annotated[float, Between(1)] = 100.0
+    iterations: Count = 200
+    attraction: NotNegative = 0.003
+    caution: NotNegative = 0.001
+    kept_energy: Share = 0.8
     needs_quantized_path = True
+    operands = ("weight",)
     needs = spoils = frozenset({Outcome.GRIDS})
     precedes = ALL - needs
 

@@ -71,17 +71,19 @@ class CompensatedAttention:
         }
         self._first_statistics = {o: unit.statistics[site.path, o] for o in OPERANDS}
         assert site.attention is not None
-        wanted = {each.path: bits for each, bits in unit.sites}
+        wanted = {each.path: (each, bits) for each, bits in unit.sites}
         self._weight_bits: dict[str, int | None] = {}
         self._input_grids: dict[str, Grid] = {}
         for operand, path in zip(layers, site.attention.projections, strict=True):
-            layer_bits = wanted.get(path)
-            self._weight_bits[operand] = layer_bits.weights if layer_bits else None
-            if asymmetric and layer_bits and layer_bits.activations is not None:
-                self._input_grids[operand] = self._later.of_activation(
-                    unit.statistics[path, "input"], layer_bits.activations
-                )
-        grids = {o: self._grid(self._first_statistics[o]) for o in layers}
+            self._weight_bits[operand] = None
+            if path in wanted:
+                layer, layer_bits = wanted[path]
+                self._weight_bits[operand] = layer_bits.weights
+                if asymmetric and layer_bits.activations is not None:
+                    self._input_grids[operand] = self._later.of_operand(
+                        layer, "input", unit.statistics[path, "input"], layer_bits.activations
+                    )
+        grids = {o: self._grid(o, self._first_statistics[o]) for o in layers}
         self.now = self._with_probability_grid(self.original, grids, {})
 
     def __iter__(self) -> Iterator[tuple[Inputs, Inputs]]:
@@ -165,7 +167,7 @@ class CompensatedAttention:
         statistics[operand] = self._observed(
             operand, lambda exact, _: self.project(operand, exact, weights)
         )
-        grids = {**self.now.grids, operand: self._grid(statistics[operand])}
+        grids = {**self.now.grids, operand: self._grid(operand, statistics[operand])}
         if operand != "value":
             version = Version(weights, grids, statistics)
             statistics["probabilities"] = self._observed(
@@ -181,7 +183,7 @@ class CompensatedAttention:
             (self._probabilities(exact, weights), self.project("value", exact, weights))
             for exact, _ in self
         )
-        grid = self._later.of_probabilities(known, self._bits, products)
+        grid = self._later.of_probabilities(self._site, known, self._bits, products)
         return Version(weights, {**grids, "probabilities": grid}, statistics)
 
     def _error(self, version: Version) -> float:
@@ -239,5 +241,5 @@ class CompensatedAttention:
                 observer.end_image()
         return observer.statistics
 
-    def _grid(self, statistics: Statistics) -> Grid:
-        return self._later.of_activation(statistics, self._bits)
+    def _grid(self, operand: str, statistics: Statistics) -> Grid:
+        return self._later.of_operand(self._site, operand, statistics, self._bits)

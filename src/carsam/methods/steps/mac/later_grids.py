@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from carsam.errors import UserError
+from carsam.families.base import Site
 from carsam.grids.base import Grid, UniformGrid
 from carsam.grids.observers import Statistics
 from carsam.methods.base import Unit
@@ -48,9 +49,11 @@ class LaterGrids:
         device = next(unit.model.parameters()).device
         return cls(ranges[-1], softmax[-1] if softmax else None, unit.seed, device)
 
-    def of_activation(self, statistics: Statistics, bits: int) -> UniformGrid:
+    def of_operand(
+        self, site: Site, operand: str, statistics: Statistics, bits: int
+    ) -> UniformGrid:
         """Return the grid of an operand with these statistics."""
-        return self.ranges.activation_grid(statistics, bits, self.device)
+        return self.ranges.activation_grid(site, operand, statistics, bits, self.device)
 
     def rounded_weight(self, weight: Tensor, bits: int | None) -> Tensor:
         """Return a weight (rows, columns) rounded to nearest; with None for bits, itself."""
@@ -60,7 +63,11 @@ class LaterGrids:
         return rounded
 
     def of_probabilities(
-        self, statistics: Statistics, bits: int, products: Iterable[tuple[Tensor, Tensor]]
+        self,
+        site: Site,
+        statistics: Statistics,
+        bits: int,
+        products: Iterable[tuple[Tensor, Tensor]],
     ) -> Grid:
         """Return the grid of probabilities, found as the later step finds it.
 
@@ -69,7 +76,7 @@ class LaterGrids:
                 heads, keys, d), image by image.
         """
         if self.softmax is None:
-            return self.of_activation(statistics, bits)
+            return self.of_operand(site, "probabilities", statistics, bits)
         grids = [grid for grid, _ in self.softmax.candidates(statistics, bits, self.device)]
         search = self.softmax.search(grids, self.seed)
         for probabilities, values in islice(products, self.softmax.images or None):

@@ -1,11 +1,11 @@
 """Grids per group of channels for the inputs of projections and MLPs."""
 
 from dataclasses import dataclass
+from typing import Annotated
 
 import torch
 from torch import Tensor
 
-from carsam.errors import UserError
 from carsam.families.base import Site, SiteType
 from carsam.grids.base import scale_and_zero_point
 from carsam.grids.grouped import GroupedUniformGrid
@@ -13,6 +13,7 @@ from carsam.methods.base import Unit, UnitStep
 from carsam.methods.inspecting.entry_layers import entry_layers
 from carsam.methods.inspecting.operands import Consumer, in_float, listening, run
 from carsam.methods.order import Outcome
+from carsam.methods.parameters import Between
 from carsam.simulation import slots
 
 ROUNDS = 25
@@ -34,13 +35,10 @@ class ChannelGrouping(UnitStep):
         groups: of channels per tensor.
     """
 
-    groups: int = 4
+    groups: Annotated[int, Between(1, 256)] = 4
+    operands = ("input",)
     makes = frozenset({Outcome.TOKENS})
     precedes = makes | {Outcome.TRAINING, Outcome.INPUT_COMPENSATION}
-
-    def __post_init__(self) -> None:
-        if not 1 <= self.groups <= 256:
-            raise UserError(f"{self.groups} groups of channels; expected 1 to 256.")
 
     def run_(self, unit: Unit) -> None:
         """Give the unit's entry layers grouped grids."""

@@ -31,6 +31,7 @@ class HybridLogUniform(UnitStep):
     `LogUniformGrid`); at least two codes are logarithmic, o being one of them.
     """
 
+    operands = ("input",)
     makes = frozenset({Outcome.ACTIVATED})
     precedes = makes | {Outcome.TRAINING}
 

@@ -13,6 +13,8 @@ from carsam.grids.observers import percentile
 from carsam.methods.base import Unit, UnitStep
 from carsam.methods.inspecting.operands import Key, in_float, replaced, value_at
 from carsam.methods.order import Outcome
+from carsam.methods.parameters import Count, Share
+from carsam.methods.recipe import Bits
 from carsam.simulation import slots
 
 COVERED = (*(0.85 + 0.01 * step for step in range(15)), 0.995, 0.999, 0.9995, 0.9999, 0.99999)
@@ -38,13 +40,18 @@ class PerceptualClipping(UnitStep):
         kinds: pattern of the kinds of attentions to clip for.
     """
 
-    focus: float = 0.5
-    rounds: int = 2
+    focus: Share = 0.5
+    rounds: Count = 2
     kinds: str = "decoder.*"
     needs_histograms = True
     needs = frozenset({Outcome.GRIDS})
     makes = frozenset({Outcome.SCORE_RANGES, Outcome.TOKENS})
     precedes = makes | {Outcome.TRAINING, Outcome.COMPENSATION}
+    operands = ("query", "key")
+
+    def acts_on(self, site: Site, bits: Bits) -> bool:
+        """Whether queries or keys are quantized there, and the kind is one of `kinds`."""
+        return fnmatchcase(site.kind, self.kinds) and super().acts_on(site, bits)
 
     def run_(self, unit: Unit) -> None:
         """Set the four operands' grids in every attention that has projections of its own."""

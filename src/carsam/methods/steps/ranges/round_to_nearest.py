@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from carsam.errors import UserError
+from carsam.families.base import Site
 from carsam.grids.base import UniformGrid
 from carsam.grids.observers import (
     ACTIVATION_OBSERVERS,
@@ -34,11 +35,13 @@ class RoundToNearest(UnitStep):
         weights: observer of the weights, per output channel: `minmax` or `mse`.
         activations: observer of the activations, per tensor: `minmax`, `averaged-minmax`,
             `percentile` or `mse`.
+        decoder_keys: observer of the keys of the decoder's attentions; without one, `activations`.
         rounds_weights: False only sets the grids, for a step that rounds by itself.
     """
 
     weights: str = "mse"
     activations: str = "mse"
+    decoder_keys: str = ""
     rounds_weights: bool = True
 
     precedes = SPECIAL_GRIDS | {Outcome.GRIDS, Outcome.ROUNDING, Outcome.TRAINING}
@@ -46,11 +49,12 @@ class RoundToNearest(UnitStep):
     def __post_init__(self) -> None:
         check_observer(self.weights, WEIGHT_OBSERVERS)
         check_observer(self.activations, ACTIVATION_OBSERVERS)
+        check_observer(self.decoder_keys or self.activations, ACTIVATION_OBSERVERS)
 
     @property
     def needs_histograms(self) -> bool:
-        """Whether the activation observer reads histograms."""
-        return self.activations in NEED_HISTOGRAM
+        """Whether an activation observer reads histograms."""
+        return not NEED_HISTOGRAM.isdisjoint((self.activations, self.decoder_keys))
 
     @property
     def makes(self) -> frozenset[Outcome]:
@@ -62,10 +66,10 @@ class RoundToNearest(UnitStep):
         return Cost(trial.seconds(self, 1))
 
     def activation_grid(
-        self, statistics: Statistics, bits: int, device: torch.device
+        self, site: Site, operand: str, statistics: Statistics, bits: int, device: torch.device
     ) -> UniformGrid:
         """Return the grid of an operand with these statistics."""
-        return activation_grid(statistics, self.activations, bits, device)
+        return activation_grid(statistics, self._observer(site, operand), bits, device)
 
     def weight_grid(self, rows: Tensor, bits: int) -> UniformGrid:
         """Return the grid of a weight's rows (outputs, K)."""
@@ -79,7 +83,7 @@ class RoundToNearest(UnitStep):
             if bits.activations is not None:
                 for operand in slots.operands(site):
                     statistics = unit.statistics[site.path, operand]
-                    grid = self.activation_grid(statistics, bits.activations, device)
+                    grid = self.activation_grid(site, operand, statistics, bits.activations, device)
                     slots.set_quantizer_(unit.model, site, operand, grid)
             layer = slots.weight_layer(unit.model, site)
             if bits.weights is not None and layer is not None:
@@ -87,6 +91,11 @@ class RoundToNearest(UnitStep):
                 layer.weight_grid = self.weight_grid(rows, bits.weights)
                 if self.rounds_weights:
                     layer.round_weight_()
+
+    def _observer(self, site: Site, operand: str) -> str:
+        if operand == "key" and site.kind.startswith("decoder."):
+            return self.decoder_keys or self.activations
+        return self.activations
 
 
 def check_observer(name: str, known: Collection[str]) -> None:

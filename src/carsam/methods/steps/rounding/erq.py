@@ -5,7 +5,6 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from carsam.errors import UserError
 from carsam.grids.base import UniformGrid
 from carsam.grids.observers import WEIGHT_OBSERVERS
 from carsam.methods.base import Unit, UnitStep
@@ -17,6 +16,7 @@ from carsam.methods.inspecting.layer_inputs import (
     input_moments,
 )
 from carsam.methods.order import Outcome
+from carsam.methods.parameters import CountFromZero, Positive
 from carsam.methods.steps.ranges.round_to_nearest import check_observer
 from carsam.simulation import slots
 from carsam.simulation.layers import rows_to_weight, weight_to_rows
@@ -37,22 +37,22 @@ class ReduceErrors(UnitStep):
     Transposed convolutions are rounded to nearest.
 
     Args:
-        penalty: of both regressions, relative to the mean diagonal of X^ X^'.
+        penalty: of both regressions, relative to the mean diagonal of X^ X^'. The released 2000,
+            for inputs of variance 1 on 32 images of 197 tokens, is 0.3.
         flips: most weights of a row that are rounded the other way, per half.
         weights: observer of the weights' grids, set after the first regression.
     """
 
-    penalty: float = 0.01
-    flips: int = 100
+    penalty: Positive = 0.3
+    flips: CountFromZero = 100
     weights: str = "mse"
     needs_quantized_path = True
+    operands = ("weight",)
     needs = frozenset({Outcome.GRIDS})
     makes = precedes = frozenset({Outcome.ROUNDING})
 
     def __post_init__(self) -> None:
         check_observer(self.weights, WEIGHT_OBSERVERS)
-        if not self.penalty > 0:
-            raise UserError(f"Penalty is {self.penalty}; expected a positive number.")
 
     def run_(self, unit: Unit) -> None:
         """Correct and round the weights of the unit's layers."""
@@ -101,8 +101,11 @@ def correct_inputs(
 def round_by_halves(
     rows: Tensor, grid: UniformGrid, gram: Tensor, penalty: float, flips: int
 ) -> Tensor:
-    """Return the rows (outputs, K) rounded half by half, each half correcting the ones before."""
-    rows, gram = rows.double(), _damped(gram, penalty)
+    """Return the rows (outputs, K) rounded half by half, each half correcting the ones before.
+
+    The penalty is of the corrections alone; flips lower the error itself.
+    """
+    rows, damped = rows.double(), _damped(gram, penalty)
     start, columns = 0, rows.shape[1]
     while start < columns:
         end = start + max(1, (columns - start + 1) // 2)
@@ -111,7 +114,7 @@ def round_by_halves(
         error = rounded - rows[:, half]
         rows[:, half] = rounded
         if end < columns:
-            rows[:, rest] -= torch.linalg.solve(gram[rest, rest], gram[rest, half] @ error.T).T
+            rows[:, rest] -= torch.linalg.solve(damped[rest, rest], gram[rest, half] @ error.T).T
         start = end
     return rows.to(grid.scale.dtype)
 

@@ -5,13 +5,13 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from carsam.errors import UserError
 from carsam.families.base import Site
 from carsam.grids.base import UniformGrid
 from carsam.grids.observers import WEIGHT_OBSERVERS
 from carsam.methods.base import Unit, UnitStep
 from carsam.methods.inspecting.layer_inputs import float_layers, has_rows, input_gram, input_moments
 from carsam.methods.order import Outcome
+from carsam.methods.parameters import Positive, Share
 from carsam.methods.steps.ranges.round_to_nearest import check_observer
 from carsam.simulation import slots
 from carsam.simulation.layers import Layer, rows_to_weight, weight_to_rows
@@ -37,18 +37,17 @@ class FeedBackErrors(UnitStep):
         weights: observer of the weights' grids, which are set anew for the float weights.
     """
 
-    damping: float = 0.01
-    asymmetry: float = 0.0
+    damping: Positive = 0.01
+    asymmetry: Share = 0.0
     ordered: bool = True
     weights: str = "mse"
     needs_quantized_path = True
+    operands = ("weight",)
     needs = frozenset({Outcome.GRIDS})
     makes = precedes = frozenset({Outcome.ROUNDING})
 
     def __post_init__(self) -> None:
         check_observer(self.weights, WEIGHT_OBSERVERS)
-        if not self.damping > 0:
-            raise UserError(f"Damping is {self.damping}; expected a positive number.")
 
     def run_(self, unit: Unit) -> None:
         """Round the weights of the unit's layers."""

@@ -1,13 +1,15 @@
 """Adaptive granularity (AGQ): a logarithmic grid for every softmax, as fine as it needs."""
 
+import re
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Annotated, ClassVar
 
 import torch
 
 from carsam.errors import UserError
 from carsam.grids.observers import Statistics
 from carsam.grids.tables import LogGrid
+from carsam.methods.parameters import Between
 from carsam.methods.steps.softmax.searched_softmax import Candidate, SearchedSoftmax
 
 
@@ -28,16 +30,14 @@ class AdaptiveGranularity(SearchedSoftmax):
     """
 
     granularities: str = "1,2,4"
-    scales: int = 24
+    scales: Annotated[int, Between(1, 64)] = 24
     name: ClassVar[str] = "adaptive-granularity"
 
     def __post_init__(self) -> None:
-        try:
-            self._choices()
-        except ValueError:
+        if re.fullmatch(r"[1-9]\d?(,[1-9]\d?)*", self.granularities) is None:
             raise UserError(
                 f'Granularities "{self.granularities}" are not understood; write for example 1,2,4.'
-            ) from None
+            )
 
     def candidates(
         self, statistics: Statistics, bits: int, device: torch.device
@@ -51,4 +51,4 @@ class AdaptiveGranularity(SearchedSoftmax):
         ]
 
     def _choices(self) -> list[int]:
-        return [int(choice) for choice in str(self.granularities).split(",")]
+        return [int(choice) for choice in self.granularities.split(",")]

@@ -20,8 +20,8 @@ class LogarithmicSoftmax(SearchedSoftmax):
     A probability a is rounded on the uniform grid of log(1 + k a / s) / log(1 + k). Curvature k
     and largest value s are searched (`SearchedSoftmax`).
 
-    Where we differ: how the paper finds its parameters is not known to us; the search is that of
-    adaptive granularity.
+    Where we differ: k is searched relative to s and further than in the released code, s for all
+    images together instead of averaged over each one's best.
     """
 
     name: ClassVar[str] = "logarithmic-softmax"

@@ -7,6 +7,7 @@ import torch
 
 from carsam.grids.observers import Statistics
 from carsam.grids.row_maximum import RowMaximumGrid
+from carsam.methods.parameters import CountFromZero, Positive
 from carsam.methods.steps.softmax.searched_softmax import Candidate, SearchedSoftmax
 
 CURVATURES = (0.0, *(2.0**power for power in range(-1, 15)))
@@ -20,8 +21,8 @@ class RowMaximumSoftmax(SearchedSoftmax):
     `RowMaximumGrid`.
     """
 
-    power: float = 2.0
-    images: int = 8
+    power: Positive = 2.0
+    images: CountFromZero = 8
     name: ClassVar[str] = "row-maximum-softmax"
 
     def candidates(

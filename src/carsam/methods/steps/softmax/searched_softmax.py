@@ -13,6 +13,7 @@ from carsam.grids.observers import Statistics
 from carsam.methods.base import Unit, UnitStep
 from carsam.methods.inspecting.operands import in_float, run_products
 from carsam.methods.order import Outcome
+from carsam.methods.parameters import Count, CountFromZero, Positive
 from carsam.methods.steps.softmax.grid_search import ProbabilitySearch
 from carsam.simulation import slots
 
@@ -32,10 +33,11 @@ class SearchedSoftmax(UnitStep):
         images: the unit's first images, on which they are compared; 0 for all.
     """
 
-    power: float = 2.4
-    queries: int = 256
-    images: int = 0
+    power: Positive = 2.4
+    queries: Count = 256
+    images: CountFromZero = 0
     name: ClassVar[str]
+    operands: ClassVar[tuple[str, ...]] = ("probabilities",)
     makes = frozenset({Outcome.PROBABILITIES})
     precedes = makes | {Outcome.TRAINING}
 

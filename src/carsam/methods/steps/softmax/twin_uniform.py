@@ -1,7 +1,7 @@
 """Twin uniform grids for probabilities and for what follows an activation function."""
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Annotated, ClassVar
 
 import torch
 
@@ -10,6 +10,7 @@ from carsam.grids.tables import TwinUniformGrid
 from carsam.methods.base import Unit
 from carsam.methods.inspecting.entry_layers import second_layers
 from carsam.methods.order import Outcome
+from carsam.methods.parameters import Between, Positive
 from carsam.methods.steps.softmax.grid_search import best_for_input
 from carsam.methods.steps.softmax.searched_softmax import Candidate, SearchedSoftmax
 from carsam.simulation import slots
@@ -34,9 +35,10 @@ class TwinUniform(SearchedSoftmax):
         shifts: values of m that are tried, from 0.
     """
 
-    power: float = 2.0
-    shifts: int = 16
+    power: Positive = 2.0
+    shifts: Annotated[int, Between(1, 32)] = 16
     name: ClassVar[str] = "twin-uniform"
+    operands = ("probabilities", "input")
     makes = frozenset({Outcome.PROBABILITIES, Outcome.ACTIVATED})
     precedes = makes | {Outcome.TRAINING}
 

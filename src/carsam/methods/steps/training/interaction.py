@@ -12,10 +12,10 @@ ENCODER = (Role.ENCODER_ATTENTION, Role.ENCODER_MLP)
 def interaction_stages(unit: Unit) -> tuple[Stage, ...]:
     """Return the stages in which image and prompts meet: neck, prompts, two-way blocks.
 
-    The encoder's other blocks are passed over; nothing is returned after the last image-to-token
-    attention.
+    The encoder's other blocks are passed over, except where sizes change (SAM 2's pooling); nothing
+    is returned after the last image-to-token attention.
     """
-    stages = tuple(stage for stage in unit.following if stage.role not in ENCODER)
+    stages = tuple(s for s in unit.following if s.role not in ENCODER or s.resizes)
     ends = [place for place, s in enumerate(stages) if s.role is Role.IMAGE_TO_TOKEN]
     return stages[: ends[-1] + 1] if ends else ()
 

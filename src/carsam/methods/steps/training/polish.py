@@ -16,6 +16,7 @@ from carsam.images.moved_boxes import moved_boxes
 from carsam.methods.base import WholeModel, WholeModelStep
 from carsam.methods.cost import CostedByStep
 from carsam.methods.order import Outcome
+from carsam.methods.parameters import Count, NotNegative, Positive, Share
 from carsam.methods.steps.training.mask_loss import mask_loss, run_stages
 from carsam.methods.steps.training.reconstruct import UnitWeights
 from carsam.methods.steps.training.saved_training import SavedTraining
@@ -52,11 +53,11 @@ class Polish(CostedByStep, WholeModelStep):
         parameters: train what stays float beside the scales.
     """
 
-    steps: int = 800
-    rate: float = 3e-3
-    rounding_rate: float = 0.01
-    boxes: int = 4
-    moved: float = 0.5
+    steps: Count = 800
+    rate: Positive = 3e-3
+    rounding_rate: NotNegative = 0.01
+    boxes: Count = 4
+    moved: Share = 0.5
     encoder: bool = False
     parameters: bool = True
 
@@ -85,7 +86,7 @@ class Polish(CostedByStep, WholeModelStep):
         boxes = [state["boxes"] for state in whole.states]
         loss = _Loss(whole.model, trained, starts, boxes, whole.teacher)
         sites = _sites_of(whole, trained)
-        parameters = _float_parameters(whole, trained, sites) if self.parameters else []
+        parameters = _float_parameters(whole, trained) if self.parameters else []
         begin = UnitWeights(replace(whole, sites=tuple(s for s in whole.sites if s[0] in sites)))
         values = [p.detach().clone() for p in parameters]
         stopped = whole.entry.restore() if whole.entry else None
@@ -218,12 +219,10 @@ def _sites_of(whole: WholeModel, stages: tuple[Stage, ...]) -> list[Site]:
     return [site for stage in stages for site in members[stage]]
 
 
-def _float_parameters(
-    whole: WholeModel, stages: tuple[Stage, ...], sites: list[Site]
-) -> list[Tensor]:
+def _float_parameters(whole: WholeModel, stages: tuple[Stage, ...]) -> list[Tensor]:
     """Return the parameters of some stages that are not rounded."""
     prefixes = tuple(f"{stage.block or stage.path}." for stage in stages)
-    layers = (slots.weight_layer(whole.model, site) for site in sites)
+    layers = (slots.weight_layer(whole.model, site) for site, _ in whole.sites)
     rounded = {id(layer.layer.weight) for layer in layers if layer and layer.weight_grid}
     named = whole.model.named_parameters()
     return [p for name, p in named if name.startswith(prefixes) and id(p) not in rounded]

@@ -11,15 +11,17 @@ from torch import Tensor
 
 from carsam.errors import UserError
 from carsam.families.base import ENCODER_ROLES, Site, Stage, State
+from carsam.grids.draws import Draw, mixed
 from carsam.methods.base import Unit, UnitStep, WholeModel
 from carsam.methods.cost import CostedByStep
 from carsam.methods.order import Outcome
+from carsam.methods.parameters import Count, NotNegative, Positive, Share
 from carsam.methods.steps.jcar.joint_loss import JointLoss
 from carsam.methods.steps.jcar.parts import part_of_weights, train_parts_
 from carsam.methods.steps.training.interaction import interaction_loss, interaction_stages
 from carsam.simulation import slots
 from carsam.simulation.layers import QuantizedLayer
-from carsam.simulation.trainable import LearnedGrid, SoftRounding, drawn, trainable
+from carsam.simulation.trainable import LearnedGrid, SoftRounding, trainable
 
 Training = AbstractContextManager[tuple[list[SoftRounding], list[LearnedGrid]]]
 
@@ -34,7 +36,8 @@ class Reconstruct(CostedByStep, UnitStep):
 
     Args:
         steps: optimiser steps; 20000 in the papers.
-        encoder_share: share of them that the encoder's units take; they cost most and lose least.
+        encoder_share: share of them that the encoder's units take. They cost most and lose least;
+            papers give all units the same, and so does every recipe here.
         rounding_rate: Adam's rate of AdaRound's variables, which have no unit; 1e-3 in the papers.
         scale_rate: Adam's rate of the activation scales, relative to their start, falling to 0
             along a cosine.
@@ -55,19 +58,19 @@ class Reconstruct(CostedByStep, UnitStep):
             steps, so that those after it make up for it.
     """
 
-    steps: int = 300
-    encoder_share: float = 1.0
-    rounding_rate: float = 1e-2
-    scale_rate: float = 2e-3
+    steps: Count = 300
+    encoder_share: Share = 1.0
+    rounding_rate: NotNegative = 1e-2
+    scale_rate: NotNegative = 2e-3
     trains_weights: bool = True
     trains_scales: bool = True
-    keep: float = 0.5
-    keep_inputs: float = 0.5
-    interaction: float = 0.0
-    rounding_weight: float = 0.01
-    warm_up: float = 0.2
-    first_exponent: float = 20.0
-    last_exponent: float = 2.0
+    keep: Share = 0.5
+    keep_inputs: Share = 0.5
+    interaction: NotNegative = 0.0
+    rounding_weight: NotNegative = 0.01
+    warm_up: Share = 0.2
+    first_exponent: Positive = 20.0
+    last_exponent: Positive = 2.0
     parts_first: bool = False
     in_turn: bool = False
     needs_quantized_path = True
@@ -83,6 +86,10 @@ class Reconstruct(CostedByStep, UnitStep):
     def precedes(self) -> frozenset[Outcome]:
         """Rounded weights have no rounding left to learn."""
         return self.makes - {Outcome.TRAINING}
+
+    def __post_init__(self) -> None:
+        if not (self.trains_weights or self.trains_scales):
+            raise UserError("Reconstruction trains neither weights nor scales; leave it out.")
 
     def run_(self, unit: Unit) -> None:
         """Train the unit; it ends hard-rounded, on its grids, nothing dropped.
@@ -217,7 +224,7 @@ class Reconstruct(CostedByStep, UnitStep):
     def _mixed(self, inputs: State, quantized: State, generator: torch.Generator) -> State:
         """Take each element from the quantized path with probability `keep_inputs`."""
         return {
-            name: torch.where(drawn(values, self.keep_inputs, generator), quantized[name], values)
+            name: mixed(values, quantized[name], Draw.of(self.keep_inputs, generator))
             for name, values in inputs.items()
         }
 

@@ -1,0 +1,113 @@
+"""The rows of method studies: a recipe less some of its parts, with other settings.
+
+    carsam -compensate -cross+cross reconstruct.steps=900
+
+is the recipe `carsam` without its step `compensate` and its joint unit `cross+cross`, with 900
+steps of reconstruction."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from carsam.errors import UserError
+from carsam.methods.recipe import Bits, Recipe, Rule
+from carsam.methods.registry import RECIPES, make_steps, make_whole_model_steps
+from carsam.methods.steps.training.legacy import with_faults
+
+MODES = ("strict", "legacy")
+FLOAT_ENCODER = Rule("encoder.*", Bits(None, None))
+
+
+@dataclass(frozen=True)
+class StudyRow:
+    """One row of a study.
+
+    Args:
+        name: in the table.
+        text: the recipe, the parts it is without, and settings.
+        baseline: the row that it is compared with; None for a baseline.
+    """
+
+    name: str
+    text: str
+    baseline: str | None = None
+
+
+def parse_row(text: str) -> StudyRow:
+    """Read `NAME: RECIPE ...` or `NAME < BASELINE: RECIPE ...`."""
+    names, separator, what = text.partition(":")
+    name, _, baseline = names.partition("<")
+    if not separator or not name.strip() or not what.split():
+        raise UserError(f'Row "{text}" is not understood; write NAME < BASELINE: RECIPE -STEP.')
+    return StudyRow(name.strip(), what.strip(), baseline.strip() or None)
+
+
+def _paper(grid: str, *less: str) -> tuple[StudyRow, ...]:
+    """Return the rows of the paper's ablation (its table 4) with one grid of the probabilities."""
+    parts = {"none": ("-compensate", "-cross+cross"), "MAC": ("-cross+cross",)}
+    parts |= {"JCAR": ("-compensate",), "both": ()}
+    return tuple(
+        StudyRow(
+            f"{name}, {grid}",
+            " ".join(["carsam", *without, *less]),
+            None if name == "none" else f"none, {grid}",
+        )
+        for name, without in parts.items()
+    )
+
+
+STUDIES: dict[str, tuple[StudyRow, ...]] = {
+    "paper": (*_paper("uniform", "-adaptive-granularity"), *_paper("logarithmic")),
+    "floor": (StudyRow("rtn", "rtn"),),
+}
+"""Studies by name; `paper` has the four rows of CAR-SAM with both grids of the probabilities."""
+
+
+def recipe_of(
+    row: StudyRow, mode: str, bits: str, rules: Sequence[Rule], settings: Sequence[str]
+) -> Recipe:
+    """Return the recipe of a row.
+
+    Args:
+        mode: of `MODES`; `legacy` has the published faults.
+        bits: such as `w4a4`.
+        rules: exceptions.
+        settings: `step.parameter=value`; those of steps that the recipe lacks are left out.
+
+    Raises:
+        UserError: there is no such recipe, part or parameter.
+    """
+    name, *changes = row.text.split()
+    if name not in RECIPES:
+        raise UserError(f'Row "{row.name}": no recipe is called {name}.')
+    recipe = replace(RECIPES[name], bits=Bits.parse(bits), rules=tuple(rules))
+    recipe = without(recipe, *(change[1:] for change in changes if change.startswith("-")))
+    steps = {step.name for step in recipe.all_steps}
+    fitting = [setting for setting in settings if setting.partition(".")[0] in steps]
+    own = [change for change in changes if not change.startswith("-")]
+    recipe = recipe.with_parameters([*fitting, *own])
+    recipe = with_faults(recipe) if mode == "legacy" else recipe
+    make_steps(recipe)
+    make_whole_model_steps(recipe)
+    return recipe
+
+
+def has_legacy(row: StudyRow) -> bool:
+    """Tell whether the published faults have a place in the row: they are of reconstruction."""
+    recipe = recipe_of(row, "strict", "w4a4", (), ())
+    return any(step.name == "reconstruct" for step in recipe.steps)
+
+
+def without(recipe: Recipe, *names: str) -> Recipe:
+    """Return a recipe without the steps and the merges of stages of some names.
+
+    Raises:
+        UserError: it has no such part.
+    """
+    missing = set(names) - {step.name for step in recipe.all_steps} - set(recipe.units)
+    if missing:
+        raise UserError(f"Recipe {recipe.name} has no {', '.join(sorted(missing))} to leave out.")
+    kept = {
+        place: tuple(step for step in getattr(recipe, place) if step.name not in names)
+        for place in ("opening", "steps", "closing")
+    }
+    return replace(recipe, units=tuple(u for u in recipe.units if u not in names), **kept)

@@ -1,0 +1,113 @@
+// Rounding to listed values for training; see RoundListed of training.h.
+#pragma once
+
+#include "training_kernel.h"
+
+namespace CARSAM_NAMESPACE {
+
+constexpr std::size_t FEW_VALUES = 32;  // up to here comparing with all is faster than searching
+
+// How many middles are below a number.
+static CARSAM_INLINE std::size_t listed_place(const RoundListed& op, float number) {
+    std::size_t place = 0;
+    for (std::size_t left = op.count - 1; left > 0;) {
+        const std::size_t half = (left + 1) / 2;
+        place += half * (number > op.middles[place + half - 1]);  // no branch to mispredict
+        left -= half;
+    }
+    return place;
+}
+
+static CARSAM_INLINE Floats compared(const RoundListed& op, const Floats& value) {
+    return op.factor != 0.0f ? nearest_integers(value * broadcast(op.factor)) : value;
+}
+
+static CARSAM_INLINE Floats nearest_listed(const RoundListed& op, const Floats& value) {
+    const Floats number = compared(op, value);
+    if (op.count <= FEW_VALUES) {
+        Floats nearest = broadcast(op.table[0]);
+        for (std::size_t i = 1; i < op.count; ++i) {
+            const Ints above = where_above(number, broadcast(op.middles[i - 1]));
+            nearest = choose(above, broadcast(op.table[i]), nearest);
+        }
+        return nearest;
+    }
+    float lanes[LANES];
+    store(lanes, number);
+    for (float& lane : lanes) lane = op.table[listed_place(op, lane)];
+    return load(lanes);
+}
+
+template <bool DROPS>
+static void round_listed_with(const RoundListed& op, std::size_t first, std::size_t last) {
+    for_lanes(last - first, [&](std::size_t column, std::size_t count) {
+        const std::size_t place = first + column;
+        const Floats value = load_some(op.values + place, count);
+        const Ints kept = where_rounded<DROPS>(op.draw, place);
+        store_some(op.result + place, choose(kept, nearest_listed(op, value), value), count);
+    });
+}
+
+// Sums of gradients of the numbers above each middle, and of all: what a value of the table gets
+// is the difference of two of them.
+template <bool DROPS>
+static void round_listed_backward_few(const RoundListed& op, std::size_t part, std::size_t first,
+                                      std::size_t last) {
+    Floats above[FEW_VALUES] = {};
+    for_lanes(last - first, [&](std::size_t column, std::size_t count) {
+        const std::size_t place = first + column;
+        const Floats value = load_some(op.values + place, count);
+        const Floats gradient = load_some(op.gradient + place, count);
+        const Ints kept = where_rounded<DROPS>(op.draw, place);
+        const Ints inside = where_within(value, broadcast(op.low), broadcast(op.high));
+        const Ints passes = DROPS ? inside | inverted(kept) : inside;
+        store_some(op.values_gradient + place, only(passes, gradient), count);
+        const Floats number = compared(op, value), counted = only(kept, gradient);
+        above[0] = above[0] + counted;
+        for (std::size_t i = 1; i < op.count; ++i) {
+            const Ints mask = where_above(number, broadcast(op.middles[i - 1]));
+            above[i] = above[i] + only(mask, counted);
+        }
+    });
+    double* sums = op.table_gradient + part * op.count;
+    for (std::size_t i = 0; i < op.count; ++i) {
+        const double next = i + 1 < op.count ? fold_sum(above[i + 1]) : 0.0;
+        sums[i] = fold_sum(above[i]) - next;
+    }
+}
+
+template <bool DROPS>
+static void round_listed_backward_many(const RoundListed& op, std::size_t part, std::size_t first,
+                                       std::size_t last) {
+    double* sums = op.table_gradient + part * op.count;
+    for_lanes(last - first, [&](std::size_t column, std::size_t count) {
+        const std::size_t place = first + column;
+        const Floats value = load_some(op.values + place, count);
+        const Floats gradient = load_some(op.gradient + place, count);
+        const Ints kept = where_rounded<DROPS>(op.draw, place);
+        const Ints inside = where_within(value, broadcast(op.low), broadcast(op.high));
+        const Ints passes = DROPS ? inside | inverted(kept) : inside;
+        store_some(op.values_gradient + place, only(passes, gradient), count);
+        float numbers[LANES], counted[LANES];
+        store(numbers, compared(op, value));
+        store(counted, only(kept, gradient));
+        for (std::size_t i = 0; i < count; ++i) sums[listed_place(op, numbers[i])] += counted[i];
+    });
+}
+
+static void round_listed(const RoundListed& op, std::size_t first, std::size_t last) {
+    if (op.draw.all) return round_listed_with<false>(op, first, last);
+    round_listed_with<true>(op, first, last);
+}
+
+static void round_listed_backward(const RoundListed& op, std::size_t part, std::size_t first,
+                                  std::size_t last) {
+    if (op.count <= FEW_VALUES) {
+        if (op.draw.all) return round_listed_backward_few<false>(op, part, first, last);
+        return round_listed_backward_few<true>(op, part, first, last);
+    }
+    if (op.draw.all) return round_listed_backward_many<false>(op, part, first, last);
+    round_listed_backward_many<true>(op, part, first, last);
+}
+
+}  // namespace CARSAM_NAMESPACE

@@ -1,0 +1,67 @@
+"""What families do alike before and after the two-way transformer."""
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from carsam.families.base import Stage, State
+from carsam.families.sam.modules import SamMaskDecoder
+
+PROMPTS = ("points", "labels", "boxes")
+
+
+def start_tokens(model: Any, state: State, output_tokens: Tensor) -> State:
+    """Turn the embedding and the prompts into the two-way transformer's inputs.
+
+    The image tokens are kept once, (1, 1, h * w, C), for all P prompts: the first block computes
+    their keys and values once and broadcasts them.
+
+    Args:
+        output_tokens: the decoder's own (T, C).
+    """
+    prompts = {f"input_{name}": state[name] for name in PROMPTS if name in state}
+    sparse, dense = model.get_prompt_embeddings(**prompts)
+    tokens = torch.cat([output_tokens.expand(*sparse.shape[:2], -1, -1), sparse], dim=2)
+    positions = model.get_image_wide_positional_embeddings()
+    return {
+        "tokens": tokens,  # (1, P, T and the prompt's, C)
+        "token_positions": tokens,
+        "image": _as_tokens(state["hidden"] + dense),  # (1, 1, h * w, C)
+        "image_positions": _as_tokens(positions),
+    }
+
+
+def image_of_tokens(model: Any, state: State) -> Tensor:
+    """Return what the two-way transformer made of the image, (P, C, h, w)."""
+    image = state["image"][:, 0]  # (P, h * w, C)
+    side = model.prompt_encoder.image_embedding_size
+    return image.transpose(1, 2).reshape(len(image), -1, *side)
+
+
+def masks_and_ious(decoder: SamMaskDecoder, tokens: Tensor, upscaled: Tensor) -> State:
+    """Return the logits (P, masks, 4h, 4w) and the predicted IoUs (P, masks).
+
+    Args:
+        tokens: the decoder's for the IoU, then one for each mask (P, 1 + masks or more, C).
+        upscaled: image (P, C / 8, 4h, 4w).
+    """
+    heads = enumerate(decoder.output_hypernetworks_mlps)
+    kernels = torch.stack([head(tokens[:, 1 + index]) for index, head in heads], dim=1)
+    masks = torch.einsum("pmc,pchw->pmhw", kernels, upscaled)
+    return {"masks": masks, "ious": decoder.iou_prediction_head(tokens[:, 0])}
+
+
+def mask_prompt_stage() -> Stage:
+    """Return the stage that feeds masks back as prompts."""
+    return Stage("prompt_encoder", _run_mask_prompt, ("dense",), per_box=("dense",))
+
+
+def _run_mask_prompt(model: Any, state: State) -> State:
+    """Run the prompt encoder's convolutions, whose only use this is."""
+    return {"dense": model.prompt_encoder.mask_embed(state["masks"][:, :1])}
+
+
+def _as_tokens(image: Tensor) -> Tensor:
+    """(1, C, h, w) to (1, 1, h * w, C)."""
+    return image.flatten(2).transpose(1, 2)[:, None]

@@ -1,0 +1,1 @@
+"""Segment Anything 2 (SAM 2, SAM 2.1)."""

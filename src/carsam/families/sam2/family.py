@@ -1,0 +1,122 @@
+"""SAM 2 for images as `transformers.Sam2Model`."""
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from carsam.families.base import Site, Stage, State
+from carsam.families.sam.decoding import (
+    image_of_tokens,
+    mask_prompt_stage,
+    masks_and_ious,
+    start_tokens,
+)
+from carsam.families.sam.sites import decoder_sites, prompt_sites
+from carsam.families.sam.stages import image_offset, two_way_stages
+from carsam.families.sam2.modules import Sam2MaskDecoder
+from carsam.families.sam2.sites import NAMES, encoder_sites, score_sites
+from carsam.families.sam2.stages import encoder_stages
+from carsam.images.preprocess import Framing
+
+OUTPUTS = ("masks", "ious", "scores")
+
+
+class Sam2Family:
+    """SAM 2's Hiera encoder of several levels, prompt encoder and two-way decoder.
+
+    The embedding is the level that the decoder attends to, then the finer ones that its mask head
+    adds, from coarse to fine. What stands for the missing memory is added when it is decoded, as
+    a memory of other frames can stand in its place.
+    """
+
+    name = "sam2"
+    architecture = "Sam2Model"
+    exact_kinds: tuple[str, ...] = ("encoder.patch_embedding", "prompt_encoder")
+
+    def framing(self, config: Any) -> Framing:
+        """Return how the input of a model of this configuration is filled."""
+        return Framing(config.prompt_encoder_config.image_size, stretched=True)
+
+    def sites(self, model: Any) -> tuple[Site, ...]:
+        """Return every site in the order of execution."""
+        return (
+            *encoder_sites(model),
+            *decoder_sites(model, NAMES),
+            *score_sites(model),
+            *prompt_sites(),
+        )
+
+    def attention_configs(self, model: Any) -> tuple[Any, ...]:
+        """Return the encoder's config; the decoder's attentions are replaced."""
+        return (model.config.vision_config.backbone_config,)
+
+    def stages(self, model: Any) -> tuple[Stage, ...]:
+        """Return the model cut into its smallest stages, in the order of execution."""
+        return (
+            *encoder_stages(model),
+            Stage(
+                "mask_decoder.tokens",
+                _run_tokens,
+                ("tokens", "image"),
+                shared=image_offset(NAMES),
+                per_box=("tokens", "token_positions"),
+            ),
+            *two_way_stages(model, NAMES),
+            Stage("mask_decoder", _run_mask_head, OUTPUTS, per_box=OUTPUTS),
+            mask_prompt_stage(),
+        )
+
+    def start(self, pixels: Tensor, boxes: Tensor | None = None, **prompts: Tensor) -> State:
+        """Return the state before the first stage."""
+        given = prompts if boxes is None else {"boxes": boxes, **prompts}
+        return {"hidden": pixels, **given}
+
+    def encode(self, model: Any, pixels: Tensor) -> tuple[Tensor, ...]:
+        """Return (1, C, h, w), (1, C / 4, 2h, 2w) and (1, C / 8, 4h, 4w)."""
+        state = {"hidden": pixels}
+        for stage in encoder_stages(model):
+            state = stage.run(model, state)
+        return state["hidden"], state["s1"], state["s0"]
+
+    def decode(
+        self, model: Any, embedding: tuple[Tensor, ...], multimask_output: bool, **prompts: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """Return mask logits (1, P, M, 4h, 4w) and predicted IoUs (1, P, M)."""
+        image, s1, s0 = embedding
+        given = {f"input_{name}": None for name in ("points", "labels", "boxes", "masks")}
+        sparse, dense = model.prompt_encoder(**{**given, **prompts})
+        decoder: Sam2MaskDecoder = model.mask_decoder
+        masks, ious, _, _ = decoder(
+            image_embeddings=_without_memory(model, image),
+            image_positional_embeddings=model.get_image_wide_positional_embeddings(),
+            sparse_prompt_embeddings=sparse,
+            dense_prompt_embeddings=dense,
+            multimask_output=multimask_output,
+            high_resolution_features=[s0, s1],
+        )
+        return masks, ious
+
+
+def _without_memory(model: Any, image: Tensor) -> Tensor:
+    """Return the embedding (1, C, h, w) of an image that no other frames came before."""
+    return image + model.no_memory_embedding.view(1, -1, 1, 1)
+
+
+def _run_tokens(model: Any, state: State) -> State:
+    decoder: Sam2MaskDecoder = model.mask_decoder
+    own = (decoder.obj_score_token, decoder.iou_token, decoder.mask_tokens)
+    tokens = torch.cat([token.weight for token in own])
+    image = {**state, "hidden": _without_memory(model, state["hidden"])}
+    return {"s0": state["s0"], "s1": state["s1"], **start_tokens(model, image, tokens)}
+
+
+def _run_mask_head(model: Any, state: State) -> State:
+    """Return the logits (P, masks, 4h, 4w), the IoUs (P, masks) and the object's score (P, 1)."""
+    decoder: Sam2MaskDecoder = model.mask_decoder
+    tokens = state["tokens"][0]
+    upscaled = decoder.upscale_conv1(image_of_tokens(model, state)) + state["s1"]
+    upscaled = decoder.activation(decoder.upscale_layer_norm(upscaled))
+    upscaled = decoder.activation(decoder.upscale_conv2(upscaled) + state["s0"])
+    scores = decoder.pred_obj_score_head(tokens[:, 0])
+    return {**masks_and_ious(decoder, tokens[:, 1:], upscaled), "scores": scores}

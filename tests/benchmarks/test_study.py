@@ -1,0 +1,129 @@
+"""The studies' split, prompts and rows, and their table on made-up results."""
+
+import numpy as np
+import pytest
+
+from carsam.errors import UserError
+
+
+@pytest.fixture
+def data(coco_data):
+    if not (coco_data.parent / "davis").is_dir():
+        pytest.skip("needs DAVIS and GrabCut beside the COCO data")
+    return coco_data.parent
+
+
+def test_where_a_group_goes_depends_on_its_name_alone():
+    from study_images import choosing
+
+    groups = {f"image {number}" for number in range(40)}
+    chosen = choosing(groups)
+    assert len(chosen) == 13 and chosen < groups
+    assert choosing(set(sorted(groups, reverse=True))) == chosen
+    assert choosing({"davis/libby", "davis/dog", "davis/bmx-trees"}) == {"davis/libby"}
+
+
+@pytest.mark.coco
+def test_choosing_and_reporting_share_no_group_and_leave_out_none(data):
+    from study_images import PARTS, images_of
+
+    parts = [images_of(part, data) for part in PARTS]
+    groups = [{image.group for image in part} for part in parts]
+    assert not groups[0] & groups[1]
+    assert [len(group) for group in groups] == [13 + 2 + 4, 26 + 6 + 9]
+    names = [image.name for part in parts for image in part]
+    assert len(set(names)) == len(names) == 39 + 8 * 6 + 13
+
+
+@pytest.mark.coco
+def test_no_image_of_a_study_was_trained_on_or_calibrates(data):
+    import json
+
+    from study_images import PARTS, images_of
+
+    used = set()
+    for name in ("train", "train_partial", "calib", "val_dev", "val_dev_person"):
+        images = json.loads((data / "coco" / "annotations" / f"{name}.json").read_bytes())["images"]
+        used |= {image["file_name"] for image in images}
+    for part in PARTS:
+        assert not used & {image.path.name for image in images_of(part, data)}
+
+
+def test_the_same_image_is_asked_the_same():
+    from study_prompts import MOVED, POINTS, ask
+
+    mask = np.zeros((40, 60), bool)
+    mask[10:20, 30:50] = True
+    first, again, other = (ask(name, mask.shape, [mask]) for name in ("a", "a", "b"))
+    np.testing.assert_array_equal(first.boxes, again.boxes)
+    np.testing.assert_array_equal(first.points, again.points)
+    assert not np.array_equal(first.points, other.points)
+    np.testing.assert_array_equal(first.boxes[0], [30, 10, 50, 20])
+    assert mask[tuple(first.points[0].astype(int)[::-1])]  # the click
+    assert first.kinds == ("box", *["moved box"] * MOVED, "click", *["point"] * POINTS)
+    assert (first.points >= 0).all() and (first.points < [60, 40]).all()
+    nothing = ask("a", mask.shape, [])
+    assert nothing.boxes.shape == (0, 4) and len(nothing.points) == POINTS
+
+
+def test_the_rows_of_the_paper_differ_in_what_they_say():
+    from study_rows import STUDIES, recipe_of
+
+    rows = {row.name: row for row in STUDIES["paper"]}
+    assert len(rows) == 8
+    for grid in ("uniform", "logarithmic"):
+        for name in ("none", "MAC", "JCAR", "both"):
+            row = rows[f"{name}, {grid}"]
+            recipe = recipe_of(row, "strict", "w4a4", (), ["reconstruct.steps=7"])
+            steps = [step.name for step in recipe.steps]
+            assert ("compensate" in steps) == (name in ("MAC", "both"))
+            assert ("cross+cross" in recipe.units) == (name in ("JCAR", "both"))
+            assert ("adaptive-granularity" in steps) == (grid == "logarithmic")
+            assert recipe.steps[-1].parameters["steps"] == 7
+            assert row.baseline == (None if name == "none" else f"none, {grid}")
+            legacy = recipe_of(row, "legacy", "w4a4", (), ["reconstruct.steps=7"])
+            assert legacy.name == "carsam-legacy" and legacy.steps[-1].parameters["steps"] == 7
+
+
+def test_rows_in_words():
+    from study_rows import StudyRow, parse_row, recipe_of
+
+    row = parse_row("slow < none: carsam -compensate reconstruct.steps=900")
+    assert row == StudyRow("slow", "carsam -compensate reconstruct.steps=900", "none")
+    recipe = recipe_of(row, "strict", "w4a4", (), ["polish.steps=3", "reconstruct.steps=1"])
+    assert recipe.steps[-1].parameters["steps"] == 900  # its own wins
+    assert parse_row("a: rtn").baseline is None
+    for text in ("rtn", ": rtn", "a:"):
+        with pytest.raises(UserError, match="not understood"):
+            parse_row(text)
+    with pytest.raises(UserError, match="has no gptq to leave out"):
+        recipe_of(parse_row("a: rtn -gptq"), "strict", "w4a4", (), ())
+    with pytest.raises(UserError, match="no recipe is called nothing"):
+        recipe_of(parse_row("a: nothing"), "strict", "w4a4", (), ())
+
+
+def test_the_table_pairs_seeds_that_both_have():
+    from study_table import document, markdown
+
+    random = np.random.default_rng(0)
+    groups = np.repeat([f"g{n}" for n in range(10)], 3)
+    base = random.random((3, 30))
+
+    def result(values, baseline):
+        row = {"name": "", "text": "", "baseline": baseline}
+        return {"cell": {"row": row}, "seconds": 1.0, "mask_iou": values, "boundary_iou": values}
+
+    results = {
+        ("m", "none", "strict"): {seed: result(list(base[seed]), None) for seed in range(3)},
+        ("m", "MAC", "strict"): {
+            seed: result(list(base[seed] + 0.1 * seed), "none") for seed in (1, 2)
+        },
+    }
+    none, mac = document(results, {"m": list(groups)})
+    assert "mask_iou_difference" not in none
+    found = mac["mask_iou_difference"]
+    assert found["seeds"] == [1, 2]
+    assert found["mean"] == pytest.approx(0.15)
+    assert found["by_seed"] == pytest.approx((0.1, 0.2))
+    assert found["from_images"] == pytest.approx(0, abs=1e-12)
+    assert "+15.00 [" in markdown([none, mac])
