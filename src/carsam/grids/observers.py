@@ -88,7 +88,7 @@ def averaged_minmax(statistics: Statistics, bits: int) -> tuple[float, float]:
 
 def percentile(statistics: Statistics, bits: int, fraction: float = 0.9999) -> tuple[float, float]:
     """Range that leaves out (1 - fraction) of the values at either end."""
-    counts, centres = _bins(statistics)
+    counts, centres = histogram_bins(statistics)
     below = counts.cumsum(0) / counts.sum()
     last = len(counts) - 1
     low = int((below < 1 - fraction).sum().clamp(max=last))
@@ -154,12 +154,12 @@ WEIGHT_OBSERVERS: dict[str, Callable[[Tensor, int], tuple[Tensor, Tensor]]] = {
 
 def _best_range(statistics: Statistics, ranges: Tensor, bits: int) -> Tensor:
     """Return the range of `ranges` (candidates, 2) with the least error on the histogram."""
-    counts, centres = _bins(statistics)
+    counts, centres = histogram_bins(statistics)
     errors = _squared_errors(centres.float().expand(len(ranges), -1), ranges, bits)
     return ranges[(errors @ counts.float()).argmin()]
 
 
-def _bins(statistics: Statistics) -> tuple[Tensor, Tensor]:
+def histogram_bins(statistics: Statistics) -> tuple[Tensor, Tensor]:
     """Return counts and centres (BINS,) of the histogram, in float64."""
     assert statistics.histogram is not None, "the observer was not run a second time"
     low, high = min(statistics.lows), max(statistics.highs)

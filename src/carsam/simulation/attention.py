@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from transformers import AttentionInterface
 
 from carsam.grids.base import UniformGrid
+from carsam.grids.codebook import CodebookGrid
 from carsam.grids.row_maximum import RowMaximumGrid
 from carsam.grids.tables import Log1pGrid, LogGrid, TwinUniformGrid
 from carsam.simulation import integer_attention
@@ -18,10 +19,10 @@ INTERFACE = "carsam"
 SCORES_AT_ONCE = 1 << 24
 
 INTEGER_GRIDS: dict[str, tuple[type[nn.Module], ...]] = {
-    "query": (UniformGrid,),
-    "key": (UniformGrid,),
+    "query": (UniformGrid, CodebookGrid),
+    "key": (UniformGrid, CodebookGrid),
     "probabilities": (UniformGrid, RowMaximumGrid, LogGrid, Log1pGrid, TwinUniformGrid),
-    "value": (UniformGrid,),
+    "value": (UniformGrid, CodebookGrid),
 }
 """Grids of each operand with which the native engine's bits are computed."""
 
