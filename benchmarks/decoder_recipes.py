@@ -85,7 +85,7 @@ def measured(decoder: Decoder, recipe: Recipe, seed: int) -> dict[str, Any]:
     teacher = Teacher(model, decoder.stages, inputs) if closing else None
     steps, notes = make_steps(recipe), []
     for index, plan in enumerate(decoder.plans(recipe)):
-        targets, statistics = run_observed(model, plan, inputs, True, Silent())
+        targets, statistics = run_observed(model, plan, inputs, lambda *_: True, Silent())
         unit = Unit(model, plan, inputs, quantized, targets, statistics, seed + index)
         for number, step in enumerate(steps, 1):
             step.run_(replace(unit, later=steps[number:]))

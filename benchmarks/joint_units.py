@@ -100,7 +100,7 @@ class Pair:
         notes: list[dict[str, Any]] = []
         with undecided() as shares:
             for index, plan in enumerate(self.plans(variant.units)):
-                targets, statistics = run_observed(model, plan, inputs, True, Silent())
+                targets, statistics = run_observed(model, plan, inputs, lambda *_: True, Silent())
                 unit = Unit(model, plan, inputs, quantized, targets, statistics, seed + index)
                 for step in steps:
                     step.run_(unit)

@@ -233,12 +233,11 @@ class CompensatedAttention:
         Args:
             values: function of an image's two inputs.
         """
-        observer = Observer(self._site.path, operand)
-        for counting in (False, True) if self._later.ranges.needs_histograms else (False,):
-            observer.counting = counting
-            for inputs in self:
-                observer(values(*inputs))
-                observer.end_image()
+        counts = self._later.ranges.reads_histogram(self._site, operand)
+        observer = Observer(self._site.path, operand, counts)
+        for inputs in self:
+            observer(values(*inputs))
+            observer.end_image()
         return observer.statistics
 
     def _grid(self, operand: str, statistics: Statistics) -> Grid:

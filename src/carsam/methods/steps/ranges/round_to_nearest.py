@@ -26,6 +26,9 @@ from carsam.simulation.layers import weight_to_rows
 GRIDS_FIRST = Step("round-to-nearest", {"rounds_weights": False})
 """Grids for everything, while weights stay float for a later step that rounds them."""
 
+GRIDS_BUT_SOFTMAX_FIRST = Step("round-to-nearest", {"rounds_weights": False, "softmax": False})
+"""The same without the probabilities, whose grid the step after it searches."""
+
 
 @dataclass(frozen=True)
 class RoundToNearest(UnitStep):
@@ -37,12 +40,14 @@ class RoundToNearest(UnitStep):
             `percentile` or `mse`.
         decoder_keys: observer of the keys of the decoder's attentions; without one, `activations`.
         rounds_weights: False only sets the grids, for a step that rounds by itself.
+        softmax: False leaves the probabilities to a later step, which finds their grid itself.
     """
 
     weights: str = "mse"
     activations: str = "mse"
     decoder_keys: str = ""
     rounds_weights: bool = True
+    softmax: bool = True
 
     precedes = SPECIAL_GRIDS | {Outcome.GRIDS, Outcome.ROUNDING, Outcome.TRAINING}
 
@@ -51,10 +56,9 @@ class RoundToNearest(UnitStep):
         check_observer(self.activations, ACTIVATION_OBSERVERS)
         check_observer(self.decoder_keys or self.activations, ACTIVATION_OBSERVERS)
 
-    @property
-    def needs_histograms(self) -> bool:
-        """Whether an activation observer reads histograms."""
-        return not NEED_HISTOGRAM.isdisjoint((self.activations, self.decoder_keys))
+    def reads_histogram(self, site: Site, operand: str) -> bool:
+        """Tell whether the operand's observer reads it."""
+        return self._sets(operand) and self._observer(site, operand) in NEED_HISTOGRAM
 
     @property
     def makes(self) -> frozenset[Outcome]:
@@ -81,7 +85,7 @@ class RoundToNearest(UnitStep):
         device = next(unit.model.parameters()).device
         for site, bits in unit.sites:
             if bits.activations is not None:
-                for operand in slots.operands(site):
+                for operand in filter(self._sets, slots.operands(site)):
                     statistics = unit.statistics[site.path, operand]
                     grid = self.activation_grid(site, operand, statistics, bits.activations, device)
                     slots.set_quantizer_(unit.model, site, operand, grid)
@@ -91,6 +95,9 @@ class RoundToNearest(UnitStep):
                 layer.weight_grid = self.weight_grid(rows, bits.weights)
                 if self.rounds_weights:
                     layer.round_weight_()
+
+    def _sets(self, operand: str) -> bool:
+        return self.softmax or operand != "probabilities"
 
     def _observer(self, site: Site, operand: str) -> str:
         if operand == "key" and site.kind.startswith("decoder."):

@@ -51,6 +51,10 @@ class SearchedSoftmax(UnitStep):
         """Return the search for the best of some grids, before any product was compared."""
         return ProbabilitySearch(grids, self.power, self.queries, seed)
 
+    def images_of(self, images: int) -> int:
+        """Return the images on which grids are compared."""
+        return min(images, self.images or images)
+
     def run_(self, unit: Unit) -> None:
         """Search a grid for every quantized attention of the unit."""
         device = next(unit.model.parameters()).device
