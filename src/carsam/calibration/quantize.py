@@ -21,7 +21,7 @@ from carsam.families.base import State
 from carsam.formats.folders import sole_writer
 from carsam.images.read import sample_images
 from carsam.methods.recipe import DEFAULT_RECIPE, Recipe
-from carsam.methods.registry import idle_steps, make_recipe, make_whole_model_steps
+from carsam.methods.registry import check_steps, idle_steps, make_recipe, make_whole_model_steps
 from carsam.progress import Progress, Silent
 from carsam.simulation.model import QuantizedModel, prepare
 from carsam.system import keep_freed_memory, peak_memory
@@ -96,6 +96,7 @@ def calibrate(
     progress = progress or Silent()
     keep_freed_memory()
     started = time.monotonic()
+    check_steps(recipe)
     calibration = _calibration_set(record, progress)
     family, model = load_model(source, progress.warn)
     sites = family.sites(model)
