@@ -50,14 +50,14 @@ EDITED: dict[str, dict[str, float]] = {
     "published-ranges": {"key-peaks": 8, "query-scales": 8},
     "norm-channels-8": {"norm-channels": 8},
     "norm-channels-16": {"norm-channels": 16},
-    "hidden-outliers-16": {"hidden-outliers": 16},
+    "hidden-outliers-32": {"hidden-outliers": 32},
     "hidden-outliers-64": {"hidden-outliers": 64},
     "output-means-4": {"output-means": 4},
     "like-sam-b": {
         "query-scales": 8,
         "key-peaks": 8,
         "norm-channels": 16,
-        "hidden-outliers": 16,
+        "hidden-outliers": 32,
     },
 }
 """Exact edits and their strengths, by the variant's name."""

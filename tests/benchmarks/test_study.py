@@ -3,7 +3,12 @@
 import numpy as np
 import pytest
 
+from carsam.engines.torch_engine import TorchEngine
 from carsam.errors import UserError
+from carsam.evaluation.boundary import boundary_iou
+from carsam.families import load_model
+from carsam.images.read import read_image
+from carsam.predict.predictor import SamPredictor
 
 
 @pytest.fixture
@@ -64,6 +69,57 @@ def test_the_same_image_is_asked_the_same():
     assert (first.points >= 0).all() and (first.points < [60, 40]).all()
     nothing = ask("a", mask.shape, [])
     assert nothing.boxes.shape == (0, 4) and len(nothing.points) == POINTS
+
+
+@pytest.fixture
+def study_images(image_folder):
+    from study_images import StudyImage
+
+    mask = np.zeros((90, 120), bool)
+    mask[20:60, 40:90] = True
+    paths = sorted(image_folder.iterdir())[:2]
+    return [StudyImage(path.name, path.name, path, lambda: [mask]) for path in paths]
+
+
+def test_agreement_is_with_the_masks_that_a_predictor_gives(tiny_sam, randomise_, study_images):
+    from study_answers import agreement_with, float_answers
+    from study_prompts import ask
+
+    engine = TorchEngine(*load_model(tiny_sam), "float")
+    answers = float_answers(engine, engine.encode, study_images)
+    assert [answer["name"] for answer in answers] == ["0.jpg", "1.jpg"]
+    same = agreement_with(answers, engine, engine.encode, study_images)
+    assert set(same["mask_iou"]) == set(same["boundary_iou"]) == {1.0}
+    other_sam = type(tiny_sam)(tiny_sam.config).eval()
+    randomise_(other_sam, seed=1)
+    other = TorchEngine(*load_model(other_sam), "float")
+    found = agreement_with(answers, other, other.encode, study_images)
+    one, two = SamPredictor(engine), SamPredictor(other)
+    expected = []
+    for image in study_images:
+        photo = read_image(image.path)
+        one.set_image(photo)
+        two.set_image(photo)
+        asked = ask(image.name, photo.shape[:2], image.objects())
+        for box in asked.boxes:
+            expected.append(
+                (
+                    one.predict(box=box, multimask_output=False)[0][0],
+                    two.predict(box=box, multimask_output=False)[0][0],
+                )
+            )
+        for point in asked.points:
+            masks, ious, _ = one.predict(point[None], [1])
+            expected.append((masks[ious.argmax()], two.predict(point[None], [1])[0][ious.argmax()]))
+    pairs = zip(*[(_iou(a, b), boundary_iou(a, b)) for a, b in expected], strict=True)
+    for measure, values in zip(("mask_iou", "boundary_iou"), pairs, strict=True):
+        np.testing.assert_allclose(found[measure], values, atol=0.02)
+    assert len(found["mask_iou"]) == sum(len(answer["kinds"]) for answer in answers)
+
+
+def _iou(first, second) -> float:
+    union = (first | second).sum()
+    return float((first & second).sum() / union) if union else 1.0
 
 
 def test_the_rows_of_the_paper_differ_in_what_they_say():

@@ -89,7 +89,9 @@ PAPER_NAMES: dict[str, str] = {
 """What papers call the steps and units that come from one, by the name they have here."""
 
 OPENING_STEPS: dict[str, Any] = {"centre-inputs": CentreInputs}
-"""Steps that run once, before the first unit, by name; they leave the float model's outputs."""
+"""Steps that run once, before the first unit, by name; they leave the float model's outputs, and
+the blocks of the encoder as they are.
+"""
 
 CLOSING_STEPS: dict[str, Any] = {"polish": Polish}
 """Steps that run once, after the last unit, by name."""

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 from carsam.errors import UserError
+from carsam.families.base import Site
 from carsam.grids.base import UniformGrid
 from carsam.grids.best_codebook import best_codebook, uniform_error
 from carsam.methods.base import Unit, UnitStep
@@ -21,11 +22,13 @@ class CodebookInputs(UnitStep):
 
     gain: float = 1.0
 
-    needs_histograms = True
-
     def __post_init__(self) -> None:
         if not self.gain >= 0:
             raise UserError(f"codebook-inputs: gain is {self.gain}; expected 0 or more.")
+
+    def reads_histogram(self, site: Site, operand: str) -> bool:
+        """Return True, of layers' inputs."""
+        return operand == "input"
 
     def cost(self, trial: Trial) -> Cost:
         """Return the time of one try: only statistics are looked at, whatever the images."""
