@@ -110,6 +110,20 @@ struct Quantize {
     std::uint8_t* output;
 };
 
+// Codes replaced in place by what a table holds for them.
+struct LookUp {
+    static constexpr int FEW_STEPS = 31;
+
+    std::uint8_t* codes;  // (rows, columns)
+    std::size_t columns;
+    std::size_t stride;
+    const std::uint8_t* table;  // (256)
+    // Where the table changes: `after[i]` is the last code before, `entry[i]` what it holds from the
+    // next one on. Only the first few are kept.
+    int steps;
+    std::uint8_t after[FEW_STEPS], entry[FEW_STEPS];
+};
+
 // A grid of 2^bits listed values; the last one is repeated where there are fewer.
 struct ValueTable {
     const float* values;   // (2^bits), ascending; null where another grid is used
@@ -199,6 +213,7 @@ struct Kernels {
     void (*layer_norm)(const LayerNorm&, std::size_t first_row, std::size_t last_row);
     void (*activate)(const Activate&, std::size_t first_row, std::size_t last_row);
     void (*quantize)(const Quantize&, std::size_t first_row, std::size_t last_row);
+    void (*look_up)(const LookUp&, std::size_t first_row, std::size_t last_row);
     void (*round_to_table)(const RoundToTable&, std::size_t first, std::size_t last);
     void (*weighted_rows)(const WeightedRows&, std::size_t first_row, std::size_t last_row);
     // Image tokens [first, last) of a prompt.

@@ -47,7 +47,7 @@ static Grid read_grid(const nb::tuple& grid) {
     return read;
 }
 
-static std::size_t stride_of(const Rows& rows) {
+template <class Rows> static std::size_t stride_of(const Rows& rows) {
     require(rows.shape(1) < 2 || rows.stride(1) == 1, "rows that are contiguous");
     require(rows.shape(0) < 2 || rows.stride(0) >= 0, "rows in ascending order");
     return static_cast<std::size_t>(rows.stride(0));
@@ -179,6 +179,20 @@ static void quantize(const FloatMatrix& values, const std::optional<FloatMatrix>
     op.output = output.data();
     nb::gil_scoped_release release;
     run_quantize(op, values.shape(0));
+}
+
+static void look_up(nb::ndarray<std::uint8_t, nb::ndim<2>, nb::device::cpu> codes,
+                    const In<std::uint8_t, 1>& table) {
+    require(table.shape(0) == 256, "a table of 256 bytes");
+    if (!codes.size()) return;
+    LookUp op{};
+    op.codes = codes.data();
+    op.columns = codes.shape(1);
+    op.stride = stride_of(codes);
+    op.table = table.data();
+    const std::size_t rows = codes.shape(0);
+    nb::gil_scoped_release release;
+    run_look_up(op, rows);
 }
 
 // (values, middles, bits); no values for None
@@ -372,6 +386,7 @@ NB_MODULE(_kernels, module) {
     module.def("quantize", &quantize, nb::arg("values").noconvert(), nb::arg("addend").noconvert().none(), nb::arg("grid").none(),
                nb::arg("inverse_scale").noconvert().none(), nb::arg("zero").noconvert().none(), nb::arg("maximum").noconvert().none(),
                nb::arg("output").noconvert());
+    module.def("look_up", &look_up, nb::arg("codes").noconvert(), nb::arg("table").noconvert());
     module.def("round_to_table", &round_to_table, nb::arg("numbers").noconvert(), nb::arg("table"),
                nb::arg("result").noconvert());
     module.def("weighted_rows", &weighted_rows, nb::arg("values").noconvert(), nb::arg("rows").noconvert(),

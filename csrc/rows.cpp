@@ -107,6 +107,21 @@ void run_quantize(const Quantize& op, std::size_t rows) {
     });
 }
 
+void run_look_up(LookUp op, std::size_t rows) {
+    const Kernels& set = kernels();
+    for (int code = 0; code < 255; ++code) {
+        if (op.table[code] == op.table[code + 1]) continue;
+        if (op.steps < LookUp::FEW_STEPS) {
+            op.after[op.steps] = static_cast<std::uint8_t>(code);
+            op.entry[op.steps] = op.table[code + 1];
+        }
+        ++op.steps;
+    }
+    for_row_blocks(rows, rows_at_once(op.columns), [&](std::size_t first, std::size_t last) {
+        set.look_up(op, first, last);
+    });
+}
+
 void run_weighted_rows(const WeightedRows& op, std::size_t rows) {
     const Kernels& set = kernels();
     for_row_blocks(rows, rows_at_once(op.columns * op.taps),

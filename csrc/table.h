@@ -3,6 +3,7 @@
 
 #include "attention_kernel.h"
 #include "float_kernel.h"
+#include "look_up_kernel.h"
 #include "training_table_kernel.h"
 #include "upscale_kernel.h"
 #include "value_table_attention.h"
@@ -11,8 +12,8 @@ namespace CARSAM_NAMESPACE {
 
 static constexpr carsam::Kernels TABLE = {
     CARSAM_NAME, QUERY_BLOCK,    prepare,      multiply, float_product,      layer_norm, activate,
-    quantize,    round_to_table, weighted_rows, upscale, prepare_head, attend, prepare_value_rows,
-    attend_with_table,
+    quantize,    look_up,        round_to_table, weighted_rows, upscale, prepare_head, attend,
+    prepare_value_rows, attend_with_table,
     {round_uniform, round_uniform_backward, round_listed, round_listed_backward, mix, round_rows,
      round_rows_backward, soft_rows, soft_rows_backward}};
 

@@ -141,6 +141,17 @@ def test_the_rows_of_the_paper_differ_in_what_they_say():
             assert legacy.name == "carsam-legacy" and legacy.steps[-1].parameters["steps"] == 7
 
 
+def test_every_row_is_a_recipe_of_its_own_and_has_its_baseline():
+    from study_rows import STUDIES, recipe_of
+
+    for rows in STUDIES.values():
+        made = {row.name: recipe_of(row, "strict", "w4a4", (), ()) for row in rows}
+        assert len(made) == len(rows)
+        assert {row.baseline for row in rows if row.baseline} <= set(made)
+        told = [(recipe.all_steps, recipe.units) for recipe in made.values()]
+        assert all(told.count(each) == 1 for each in told)
+
+
 def test_rows_in_words():
     from study_rows import StudyRow, parse_row, recipe_of
 

@@ -52,7 +52,7 @@ def float_units(model, count=3, rules=ONLY_PRODUCTS, units=(), bits="w4a4"):
     )
     with torch.no_grad():
         for plan in plan_units(family.stages(model), family.sites(model), recipe):
-            targets, statistics = run_observed(model, plan, states, True, Silent())
+            targets, statistics = run_observed(model, plan, states, lambda *_: True, Silent())
             yield Unit(model, plan, states, states, targets, statistics)
             states = targets
 

@@ -265,6 +265,10 @@ SOUND: dict[str, dict[str, Any]] = {
         "maximum": None,
         "output": zeros(4, 20, dtype="u1"),
     },
+    "look_up": {
+        "codes": zeros(4, 20, dtype="u1"),
+        "table": zeros(256, dtype="u1"),
+    },
     "round_to_table": {
         "numbers": zeros(4, 20),
         "table": (zeros(16), zeros(15), 4),
@@ -326,6 +330,8 @@ WRONG_ARRAYS: dict[str, Callable[[np.ndarray], Any]] = {
     "nothing": lambda array: array[:0],
 }
 FITTING = {
+    ("look_up", "codes", "a row less"),  # it is the result
+    ("look_up", "codes", "nothing"),
     ("attention", "query", "a row less"),  # all rows that are asked for are there
     ("attention", "values", "a row less"),
     ("weighted_rows", "values", "a row less"),

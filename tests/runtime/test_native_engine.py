@@ -17,6 +17,7 @@ from carsam.families.sam.family import SamFamily
 from carsam.formats.checkpoint import Checkpoint
 from carsam.grids import tables
 from carsam.grids.base import Grid
+from carsam.grids.codebook import CodebookGrid
 from carsam.grids.grouped import GroupedUniformGrid
 from carsam.grids.row_maximum import RowMaximumGrid
 from carsam.images.prompts import Prompts
@@ -176,14 +177,62 @@ def test_other_grids_of_inputs_equal_the_simulation(quantized_pair, make, weight
     assert_same(*with_grids(pair, replaced))
 
 
-def assert_same(model: Any, checkpoint: Checkpoint) -> None:
+def codebook(grid: Grid, bits: int) -> CodebookGrid:
+    """Of entries that lie the denser, the nearer to the zero point."""
+    zero = int(grid.zero_point)
+    ends = max(zero, 1) ** 0.5, max(255 - zero, 1) ** 0.5
+    roots = torch.linspace(-ends[0], ends[1], 2**bits)
+    entries = (zero + roots.sign() * roots.square()).round().clamp(0, 255)
+    entries[(entries - zero).abs().argmin()] = zero
+    return CodebookGrid(grid.scale, grid.zero_point, entries, bits)
+
+
+ATTENDED = ("query", "key", "value")
+
+
+@pytest.mark.parametrize("operands", [("input",), ATTENDED, ("input", *ATTENDED)])
+@pytest.mark.parametrize("weight_bits, bits", [(4, 4), (4, 7), (8, 6), (None, 6)])
+def test_codebooks_equal_the_simulation(quantized_pair, operands, weight_bits, bits) -> None:
+    pair = quantized_pair(lambda path: weight_bits, lambda path, operand: 8)
+
+    def replaced(site: Site, operand: str, grid: Grid) -> Grid | None:
+        return codebook(grid, bits) if operand in operands else None
+
+    assert_same(*with_grids(pair, replaced), FEW_TIES if weight_bits is None else EXACT)
+
+
+def test_refuses_a_codebook_of_probabilities(quantized_pair) -> None:
+    pair = quantized_pair(lambda path: 4, lambda *_: 8)
+
+    def replaced(site: Site, operand: str, grid: Grid) -> Grid | None:
+        return codebook(grid, 4) if operand == "probabilities" else None
+
+    _, checkpoint = with_grids(pair, replaced)
+    with pytest.raises(UserError, match="no codebook grid for the probabilities"):
+        NativeEngine(checkpoint)
+
+
+def test_refuses_a_codebook_that_lacks_zero(quantized_pair) -> None:
+    pair = quantized_pair(lambda path: 4, lambda *_: 8)
+
+    def replaced(site: Site, operand: str, grid: Grid) -> Grid | None:
+        if site.path != "vision_encoder.neck.conv2":
+            return None
+        return CodebookGrid(grid.scale, grid.zero_point, grid.zero_point + 1 + torch.arange(4), 2)
+
+    _, checkpoint = with_grids(pair, replaced)
+    with pytest.raises(UserError, match=r"A codebook of entries .* and zero point"):
+        NativeEngine(checkpoint)
+
+
+def assert_same(model: Any, checkpoint: Checkpoint, tolerance: float = FEW_TIES) -> None:
     """The native engine's embedding, masks and IoUs are the simulation's, but for a few ties."""
     embedding, masks, ious = simulate(model, PROMPTS["points and boxes"], True)
     engine = NativeEngine(checkpoint)
     found_masks, found_ious = engine.decode((embedding,), PROMPTS["points and boxes"], True)
-    assert relative_error(engine.encode(PIXELS[0].numpy())[0], embedding) < FEW_TIES
-    assert relative_error(found_masks, masks) < FEW_TIES
-    assert relative_error(found_ious, ious) < FEW_TIES
+    assert relative_error(engine.encode(PIXELS[0].numpy())[0], embedding) < tolerance
+    assert relative_error(found_masks, masks) < tolerance
+    assert relative_error(found_ious, ious) < tolerance
 
 
 def test_chunks_of_prompts_do_not_change_masks(quantized_pair) -> None:

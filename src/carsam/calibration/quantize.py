@@ -54,8 +54,8 @@ def quantize(
         settings: `step.parameter=value` changes of the recipe's steps.
         budget: `fast` or `paper`: steps of training.
         resume, projects, progress: as of `calibrate`.
-        calibration: `coco`, `avoid`, `count`, `exact`, `boxes_per_image`, `seed`, `device` and
-            `memory`, as of `Calibration`.
+        calibration: `coco`, `avoid`, `count`, `exact`, `boxes_per_image`, `seed`, `device`,
+            `memory` and `sharers`, as of `Calibration`.
 
     Raises:
         UserError: wrong input; nothing is written in any case.
@@ -121,8 +121,9 @@ def calibrate(
             recipe,
             states,
             record.seed,
-            views=calibration.mirrored(family, engine, states) if needs_views else (),
+            views=calibration.mirrored(engine, states) if needs_views else (),
             memory=record.memory,
+            sharers=record.sharers,
             log=log,
             projects=projects,
             progress=progress,

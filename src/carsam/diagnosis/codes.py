@@ -1,4 +1,7 @@
-"""The codes that enter every product, in the simulation and in the native engine, side by side."""
+"""The codes that enter every product, in the simulation and in the native engine, side by side.
+
+Of a codebook these are the entries.
+"""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -12,6 +15,7 @@ from carsam.engines.native_engine import NativeEngine
 from carsam.engines.torch_engine import TorchEngine
 from carsam.families.base import Site, SiteType
 from carsam.grids.base import Grid, UniformGrid
+from carsam.grids.codebook import CodebookGrid
 from carsam.images.prompts import Prompts
 from carsam.runtime import kernels
 from carsam.runtime.geometry import TokenMap
@@ -90,7 +94,7 @@ def _is_quantized(model: QuantizedModel, site: Site) -> bool:
         raise ValueError(f"{site.path} does not multiply integers.")
     for operand in _operands(site):
         grid = slots.quantizer(model.module, site, operand)
-        if not isinstance(grid, UniformGrid):
+        if not isinstance(grid, UniformGrid | CodebookGrid):
             raise ValueError(f"{site.path} {operand}: codes of {grid.name} grids are not compared.")
     return True
 
@@ -106,8 +110,8 @@ def _simulated_codes(
         def keep(_: Any, operands: tuple[Any, ...]) -> None:
             codes = found[site.path] = {}
             for name, values in zip(_operands(site), operands, strict=False):
-                grid = slots.quantizer(model.module, site, name)
-                codes[name] = cast(UniformGrid, grid).codes(values).numpy()
+                grid = cast(UniformGrid | CodebookGrid, slots.quantizer(model.module, site, name))
+                codes[name] = (grid.steps(values) + grid.zero_point).numpy()
 
         return keep
 

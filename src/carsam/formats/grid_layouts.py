@@ -37,6 +37,9 @@ LAYOUTS = {
     "uniform": Layout(
         {"scale": (np.float32, GRIDS), "zero_point": (np.uint8, GRIDS)}, quantize_linear=True
     ),
+    "codebook": Layout(
+        {"scale": (np.float32, 1), "zero_point": (np.uint8, 1), "entries": (np.uint8, CODES)}
+    ),
     "log2": Layout({"scale": (np.float32, 1)}, ("granularity",)),
     "log1p": Layout({"scale": (np.float32, 1), "curvature": (np.float32, 1)}),
     "twin-uniform": Layout({"scale": (np.float32, 1)}, ("shift", "signed")),

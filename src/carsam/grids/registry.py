@@ -9,6 +9,7 @@ from torch import Tensor
 
 from carsam.formats.grid_layouts import layout
 from carsam.grids.base import Grid, UniformGrid
+from carsam.grids.codebook import CodebookGrid
 from carsam.grids.grouped import GroupedUniformGrid
 from carsam.grids.row_maximum import RowMaximumGrid
 from carsam.grids.tables import Log1pGrid, LogGrid, LogUniformGrid, TwinUniformGrid
@@ -17,6 +18,7 @@ GRIDS: dict[str, Callable[..., Grid]] = {
     kind.name: kind
     for kind in (
         UniformGrid,
+        CodebookGrid,
         LogGrid,
         Log1pGrid,
         TwinUniformGrid,

@@ -54,12 +54,14 @@ class Unit:
 class WholeModel:
     """The whole model, before its first unit or after its last, for steps that run once.
 
+    Before the first unit it begins after the encoder's blocks.
+
     Args:
         model: the prepared model, float or with all of its units quantized.
         stages: of the model, in the order of execution, up to the masks.
         sites: what is quantized in them, with its bits.
-        states: before the first stage, one per image; of the images' other views as well, if the
-            step needs them.
+        states: before the first of the stages, one per image; of the images' other views as well,
+            if the step needs them.
         teacher: the float model, if the step needs it; None where no stage computes masks.
         seed: for everything random.
         progress: hears of steps and warnings.
@@ -87,9 +89,8 @@ class UnitStep(Costed, ABC):
     """What the step is for, `weight` among them: where all of it stays in float it has nothing to
     do. None is everything."""
 
-    @property
-    def needs_histograms(self) -> bool:
-        """Whether `Unit.statistics` must hold histograms, at the price of a second pass."""
+    def reads_histogram(self, site: Site, operand: str) -> bool:
+        """Tell whether the histogram of an operand in `Unit.statistics` is read."""
         return False
 
     @property
@@ -124,7 +125,7 @@ class WholeModelStep(Costed, ABC):
 
     @property
     def changes_encoder(self) -> bool:
-        """Whether blocks of the encoder are changed."""
+        """Whether blocks of the encoder are changed; a step of the opening never does."""
         return True
 
     def kept_after(self, stages: tuple[Stage, ...]) -> tuple[Stage, ...]:

@@ -33,6 +33,7 @@ from carsam.methods.steps.folding.fold_norms import FoldNorms
 from carsam.methods.steps.folding.reduce_condition import ReduceCondition
 from carsam.methods.steps.mac.compensate import Compensate
 from carsam.methods.steps.ranges.channel_grouping import ChannelGrouping
+from carsam.methods.steps.ranges.codebook_inputs import CodebookInputs
 from carsam.methods.steps.ranges.hybrid_log_uniform import HybridLogUniform
 from carsam.methods.steps.ranges.perceptual_clipping import PerceptualClipping
 from carsam.methods.steps.ranges.round_to_nearest import RoundToNearest
@@ -55,6 +56,7 @@ STEPS: dict[str, Any] = {
     "compensate": Compensate,
     "feed-back-errors": FeedBackErrors,
     "fold-norms": FoldNorms,
+    "codebook-inputs": CodebookInputs,
     "hybrid-log-uniform": HybridLogUniform,
     "logarithmic-softmax": LogarithmicSoftmax,
     "perceptual-clipping": PerceptualClipping,
@@ -87,7 +89,9 @@ PAPER_NAMES: dict[str, str] = {
 """What papers call the steps and units that come from one, by the name they have here."""
 
 OPENING_STEPS: dict[str, Any] = {"centre-inputs": CentreInputs}
-"""Steps that run once, before the first unit, by name; they leave the float model's outputs."""
+"""Steps that run once, before the first unit, by name; they leave the float model's outputs, and
+the blocks of the encoder as they are.
+"""
 
 CLOSING_STEPS: dict[str, Any] = {"polish": Polish}
 """Steps that run once, after the last unit, by name."""

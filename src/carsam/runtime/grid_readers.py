@@ -5,12 +5,12 @@ from typing import Any
 
 import numpy as np
 
-from carsam.runtime.grids import CodeGrid
+from carsam.runtime.grids import Codebook, CodeGrid
 from carsam.runtime.input_grids import GroupedGrid
 from carsam.runtime.softmax_grids import RowMaximumCodes
 from carsam.runtime.tables import TABLES, CodeTable, read_table
 
-AnyGrid = CodeGrid | GroupedGrid | RowMaximumCodes | CodeTable
+AnyGrid = CodeGrid | Codebook | GroupedGrid | RowMaximumCodes | CodeTable
 Description = Mapping[str, Any]
 Tensors = Callable[[str], np.ndarray]
 
@@ -18,6 +18,11 @@ Tensors = Callable[[str], np.ndarray]
 def _uniform(description: Description, tensors: Tensors) -> CodeGrid:
     scale, zero_point = tensors("scale"), tensors("zero_point")
     return CodeGrid(np.float32(scale[0]), int(zero_point[0]), int(description["bits"]))
+
+
+def _codebook(description: Description, tensors: Tensors) -> Codebook:
+    scale, zero_point = tensors("scale"), tensors("zero_point")
+    return Codebook(np.float32(scale[0]), int(zero_point[0]), 8, tensors("entries"))
 
 
 def _grouped_uniform(description: Description, tensors: Tensors) -> GroupedGrid:
@@ -33,6 +38,7 @@ def _row_maximum(description: Description, tensors: Tensors) -> RowMaximumCodes:
 
 READERS: dict[str, Callable[[Description, Tensors], AnyGrid]] = {
     "uniform": _uniform,
+    "codebook": _codebook,
     "grouped-uniform": _grouped_uniform,
     "row-maximum": _row_maximum,
     **dict.fromkeys(TABLES, read_table),

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, field
 from functools import cached_property
+from itertools import accumulate
 
 import numpy as np
 
@@ -48,6 +49,43 @@ class CodeGrid:
         """1 / scale, rounded to float32: what values are multiplied by."""
         return np.float32(1) / np.float32(self.scale)
 
+    @property
+    def tables(self) -> "tuple[ColumnTable, ...]":
+        """What codes are replaced by once values are rounded to them: nothing."""
+        return ()
+
+
+@dataclass(frozen=True)
+class Codebook(CodeGrid):
+    """A uniform grid of 8 bits of which only the entries are used; see `carsam.grids.codebook`.
+
+    A value's code is the entry nearest to the code of the uniform grid, halfway the lower.
+
+    Args:
+        entries: (1 to 256,) uint8, ascending, the zero point among them.
+
+    Raises:
+        UserError: the entries are not of this form.
+    """
+
+    entries: np.ndarray
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if (self.entries[1:] < self.entries[:-1]).any() or self.zero_point not in self.entries:
+            raise UserError(
+                f"A codebook of entries {self.entries.tolist()}; expected them to ascend, and zero "
+                f"point {self.zero_point} among them. Quantize the model again."
+            )
+
+    @cached_property
+    def tables(self) -> "tuple[ColumnTable, ...]":
+        """The entry of each code of the uniform grid."""
+        doubled = self.entries.astype(np.int32)
+        middles = doubled[1:] + doubled[:-1]
+        codes = 2 * np.arange(self.maximum + 1)
+        return ((slice(None), self.entries[np.searchsorted(middles, codes)]),)
+
 
 @dataclass(frozen=True)
 class ColumnGrids:
@@ -74,13 +112,25 @@ class ColumnGrids:
         """(columns,) uint8: the largest code."""
         return self._per_column([grid.maximum for grid, _ in self.parts], np.uint8)
 
+    @cached_property
+    def tables(self) -> "tuple[ColumnTable, ...]":
+        """What codes are replaced by in the columns of codebooks."""
+        return tuple(
+            (slice(start, start + columns), table)
+            for start, (grid, columns) in zip(self._starts, self.parts, strict=False)
+            for _, table in grid.tables
+        )
+
     def split(self, codes: np.ndarray) -> "tuple[Codes, ...]":
         """Views of the tensors that share (rows, columns) `codes`."""
-        starts = np.cumsum([0] + [columns for _, columns in self.parts])
         return tuple(
             Codes(codes[:, start : start + columns], grid)
-            for start, (grid, columns) in zip(starts, self.parts, strict=False)
+            for start, (grid, columns) in zip(self._starts, self.parts, strict=False)
         )
+
+    @property
+    def _starts(self) -> list[int]:
+        return [0, *accumulate(columns for _, columns in self.parts)]
 
     def _per_column(self, numbers: list, dtype: type) -> np.ndarray:
         return np.repeat(np.array(numbers, dtype), [columns for _, columns in self.parts])
@@ -122,6 +172,9 @@ class Sum:
         groups = self.values.reshape(-1, *self.addend.shape)
         return (groups + self.addend).reshape(self.values.shape)
 
+
+ColumnTable = tuple[slice, np.ndarray]
+"""Columns of a matrix of codes, and what each of the 256 codes is replaced by there, uint8."""
 
 Tensor = np.ndarray | Codes
 """What flows between layers: float32 values, or codes on a grid."""

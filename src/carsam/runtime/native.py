@@ -40,7 +40,7 @@ def quantize(
         highest,
         codes,
     )
-    return codes
+    return _finished(None, codes, grid)
 
 
 def round_to_table(numbers: np.ndarray, table: CodeTable) -> np.ndarray:
@@ -79,7 +79,7 @@ def layer_norm(
         codes,
         None if output is None else _grid(output),
     )
-    return _one_of(floats, codes)
+    return _finished(floats, codes, output)
 
 
 def activate(
@@ -123,7 +123,7 @@ def linear(
         codes,
         *_column_grids(output, columns),
     )
-    return _one_of(floats, codes)
+    return _finished(floats, codes, output)
 
 
 def float_product(values: np.ndarray, weight: np.ndarray) -> np.ndarray:
@@ -189,7 +189,7 @@ def attention(
         codes,
         None if output is None else _grid(output),
     )
-    return _one_of(floats, codes)
+    return _finished(floats, codes, output)
 
 
 def upscaled_masks(image: np.ndarray, kernels: np.ndarray, weights: UpscalingWeights) -> np.ndarray:
@@ -277,7 +277,13 @@ def _result(
     return (into, None) if output is None else (None, into)
 
 
-def _one_of(floats: np.ndarray | None, codes: np.ndarray | None) -> np.ndarray:
-    result = codes if floats is None else floats
-    assert result is not None
-    return result
+def _finished(
+    floats: np.ndarray | None, codes: np.ndarray | None, output: CodeGrid | ColumnGrids | None
+) -> np.ndarray:
+    """The result, its codes replaced by entries where the grid is a codebook."""
+    if codes is None or output is None:
+        assert floats is not None
+        return floats
+    for columns, table in output.tables:
+        _kernels.look_up(codes[:, columns], table)
+    return codes

@@ -24,6 +24,8 @@ def quantize(
 ) -> np.ndarray:
     """Return the codes (uint8) of float32 `values`: clamp(rint(value / scale) + zero_point).
 
+    Where the grid is a codebook, each is replaced by the nearest entry.
+
     Args:
         values: (rows, columns).
         addend: (a divisor of rows, columns) float32, repeated over the rows, added first.
@@ -32,7 +34,10 @@ def quantize(
         values = values + _repeated(addend, len(values))
     zero = np.asarray(grid.zero_point, np.float32)
     scaled = np.rint(values * grid.inverse_scale)
-    return (np.clip(scaled, -zero, grid.maximum - zero) + zero).astype(np.uint8)
+    codes = (np.clip(scaled, -zero, grid.maximum - zero) + zero).astype(np.uint8)
+    for columns, table in grid.tables:
+        codes[:, columns] = table[codes[:, columns]]
+    return codes
 
 
 def round_to_table(numbers: np.ndarray, table: CodeTable) -> np.ndarray:

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 
@@ -11,7 +11,7 @@ from carsam.formats.checkpoint import Checkpoint
 from carsam.runtime.functions import ACTIVATIONS
 from carsam.runtime.geometry import RelativePositions
 from carsam.runtime.grid_readers import READERS
-from carsam.runtime.grids import CodeGrid
+from carsam.runtime.grids import Codebook, CodeGrid
 from carsam.runtime.input_grids import GroupedGrid, GroupedLinear, ListedLinear
 from carsam.runtime.layers import IntegerAttention, Linear, Norm
 from carsam.runtime.matrices import PackedMatrix
@@ -48,7 +48,7 @@ class Weights:
     def linear(self, path: str, columns: int, rows: int) -> Linear:
         """A fully connected layer, or a convolution of side 1."""
         weight, bias = self._matrix(path, columns), self._bias(path)
-        grid = self._grid(path, "input", CodeGrid | CodeTable | GroupedGrid)
+        grid = self._grid(path, "input", CodeGrid | Codebook | CodeTable | GroupedGrid)
         if isinstance(grid, GroupedGrid):
             layer: Linear = GroupedLinear(weight, bias, None, grid)
             self._check_groups(path, grid, columns)
@@ -113,19 +113,19 @@ class Weights:
         )
 
     def grid(self, path: str, operand: str) -> CodeGrid | None:
-        """The uniform grid of an activation, None where it stays float."""
-        found: CodeGrid | None = self._grid(path, operand, CodeGrid)
+        """The uniform grid or codebook of an activation, None where it stays float."""
+        found: CodeGrid | None = self._grid(path, operand, CodeGrid | Codebook)
         return found
 
     def _grid(self, path: str, operand: str, kinds: Any) -> Any:
-        """The grid of an activation, one of `kinds`, or None where it stays float."""
+        """The grid of an activation, one of the union `kinds`, or None where it stays float."""
         site = self.checkpoint.manifest["sites"].get(path)
         if site is None or operand not in site["operands"]:
             return None
         description = site["operands"][operand]
         reader = READERS.get(description["grid"])
         found = reader and reader(description, lambda name: self._raw(f"{path}.{operand}_{name}"))
-        if not isinstance(found, kinds):
+        if type(found) not in get_args(kinds):
             raise UnsupportedError(
                 f"The native engine has no {description['grid']} grid for the {operand} of {path}. "
                 "Use --engine simulated."

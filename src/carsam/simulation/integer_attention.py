@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from carsam.grids.base import UniformGrid
+from carsam.grids.codebook import CodebookGrid
 from carsam.grids.row_maximum import TOP, RowMaximumGrid
 from carsam.grids.tables import TableGrid
 from carsam.runtime.functions import LOG2_E
@@ -16,10 +17,10 @@ from carsam.simulation.arithmetic import ELEMENTS_AT_ONCE, exact_type, exp2_, la
 class OperandGrids:
     """The grids of an attention's four operands."""
 
-    query: UniformGrid
-    key: UniformGrid
+    query: UniformGrid | CodebookGrid
+    key: UniformGrid | CodebookGrid
     probabilities: UniformGrid | RowMaximumGrid | TableGrid
-    value: UniformGrid
+    value: UniformGrid | CodebookGrid
 
     def score_unit(self, scaling: float) -> float:
         """What an integer score is worth, in units of log 2: softmax is then a power of two."""

@@ -9,13 +9,13 @@ told of a uniform softmax grid, though a later step sets a logarithmic one.
 """
 
 from carsam.methods.recipe import Recipe, Step
-from carsam.methods.steps.ranges.round_to_nearest import GRIDS_FIRST
+from carsam.methods.steps.ranges.round_to_nearest import GRIDS_BUT_SOFTMAX_FIRST
 
 RECIPE = Recipe(
     "carsam",
     (
         Step("compensate"),
-        GRIDS_FIRST,
+        GRIDS_BUT_SOFTMAX_FIRST,
         Step("adaptive-granularity", {"granularities": "2", "power": 2.0, "queries": 64}),
         Step("reconstruct"),
     ),

@@ -11,7 +11,7 @@ from functools import partial
 from typing import Any
 
 from carsam.errors import UserError
-from carsam.families.base import SiteType
+from carsam.families.base import Site, SiteType
 from carsam.grids.observers import ACTIVATION_OBSERVERS, NEED_HISTOGRAM
 from carsam.methods.base import Unit, UnitStep
 from carsam.methods.steps.mac.compensated_attention import SOFTMAX_STEPS, CompensatedAttention
@@ -82,10 +82,10 @@ class Compensate(UnitStep):
             if getattr(self, name) < 1:
                 raise UserError(f"{name} is {getattr(self, name)}; expected at least 1.")
 
-    @property
-    def needs_histograms(self) -> bool:
-        """Whether the activation observer reads histograms."""
-        return self.activations in NEED_HISTOGRAM
+    def reads_histogram(self, site: Site, operand: str) -> bool:
+        """Tell whether the activation observer reads it, of attentions that are compensated."""
+        apart = site.attention is not None and not site.attention.fused
+        return apart and self.activations in NEED_HISTOGRAM
 
     def run_(self, unit: Unit) -> None:
         """Change the unit's attentions, and the statistics of the operands that changed.

@@ -250,13 +250,10 @@ class CompensatedAttention:
 
     def _observed(self, operand: str) -> Statistics:
         """Return the statistics of an operand under the present weights."""
-        observer = Observer(self.site.path, operand)
-        passes = 2 if self.observer in NEED_HISTOGRAM else 1
-        for number in range(passes):
-            observer.counting = number == 1
-            for values in self._values(operand):
-                observer(values)
-                observer.end_image()
+        observer = Observer(self.site.path, operand, self.observer in NEED_HISTOGRAM)
+        for values in self._values(operand):
+            observer(values)
+            observer.end_image()
         return observer.statistics
 
     def _values(self, operand: str) -> Iterator[Tensor]:

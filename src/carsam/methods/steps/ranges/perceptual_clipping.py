@@ -42,12 +42,15 @@ class PerceptualClipping(UnitStep):
     focus: Share = 0.5
     rounds: Count = 2
     kinds: str = "decoder.*"
-    needs_histograms = True
     operands = ("query", "key")
 
     def acts_on(self, site: Site, bits: Bits) -> bool:
         """Whether queries or keys are quantized there, and the kind is one of `kinds`."""
         return fnmatchcase(site.kind, self.kinds) and super().acts_on(site, bits)
+
+    def reads_histogram(self, site: Site, operand: str) -> bool:
+        """Return True: percentiles are candidates."""
+        return True
 
     def run_(self, unit: Unit) -> None:
         """Set the four operands' grids in every attention that has projections of its own."""

@@ -21,6 +21,9 @@ from carsam.simulation.layers import weight_to_rows
 GRIDS_FIRST = Step("round-to-nearest", {"rounds_weights": False})
 """Grids for everything, while weights stay float for a later step that rounds them."""
 
+GRIDS_BUT_SOFTMAX_FIRST = Step("round-to-nearest", {"rounds_weights": False, "softmax": False})
+"""The same without the probabilities, whose grid the step after it searches."""
+
 
 @dataclass(frozen=True)
 class RoundToNearest(UnitStep):
@@ -32,22 +35,23 @@ class RoundToNearest(UnitStep):
             `percentile` or `mse`.
         decoder_keys: observer of the keys of the decoder's attentions; without one, `activations`.
         rounds_weights: False only sets the grids, for a step that rounds by itself.
+        softmax: False leaves the probabilities to a later step, which finds their grid itself.
     """
 
     weights: str = "mse"
     activations: str = "mse"
     decoder_keys: str = ""
     rounds_weights: bool = True
+    softmax: bool = True
 
     def __post_init__(self) -> None:
         check_observer(self.weights, WEIGHT_OBSERVERS)
         check_observer(self.activations, ACTIVATION_OBSERVERS)
         check_observer(self.decoder_keys or self.activations, ACTIVATION_OBSERVERS)
 
-    @property
-    def needs_histograms(self) -> bool:
-        """Whether an activation observer reads histograms."""
-        return not NEED_HISTOGRAM.isdisjoint((self.activations, self.decoder_keys))
+    def reads_histogram(self, site: Site, operand: str) -> bool:
+        """Tell whether the operand's observer reads it."""
+        return self._sets(operand) and self._observer(site, operand) in NEED_HISTOGRAM
 
     def cost(self, trial: Trial) -> Cost:
         """Return the time of one try: weights and statistics are looked at, whatever the images."""
@@ -58,7 +62,7 @@ class RoundToNearest(UnitStep):
         device = next(unit.model.parameters()).device
         for site, bits in unit.sites:
             if bits.activations is not None:
-                for operand in slots.operands(site):
+                for operand in filter(self._sets, slots.operands(site)):
                     statistics = unit.statistics[site.path, operand]
                     observer = self._observer(site, operand)
                     grid = activation_grid(statistics, observer, bits.activations, device)
@@ -70,6 +74,9 @@ class RoundToNearest(UnitStep):
                 layer.weight_grid = UniformGrid.from_range(low, high, bits.weights)
                 if self.rounds_weights:
                     layer.round_weight_()
+
+    def _sets(self, operand: str) -> bool:
+        return self.softmax or operand != "probabilities"
 
     def _observer(self, site: Site, operand: str) -> str:
         if operand == "key" and site.kind.startswith("decoder."):

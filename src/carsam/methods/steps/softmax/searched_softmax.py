@@ -42,6 +42,10 @@ class SearchedSoftmax(UnitStep):
     ) -> list[Candidate]:
         """Return the grids to choose from for probabilities with these statistics."""
 
+    def images_of(self, images: int) -> int:
+        """Return the images on which grids are compared."""
+        return min(images, self.images or images)
+
     def run_(self, unit: Unit) -> None:
         """Search a grid for every quantized attention of the unit."""
         device = next(unit.model.parameters()).device
