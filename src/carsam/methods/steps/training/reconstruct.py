@@ -52,8 +52,9 @@ class Reconstruct(CostedByStep, UnitStep):
         rounding_weight: weight of AdaRound's regulariser.
         warm_up: share of the steps before the regulariser sets in.
         first_exponent, last_exponent: of the regulariser, linear over the steps after warm-up.
-        parts_first: train each stage of a unit of several by itself first, with as many steps; the
-            unit's training starts from there, and what is better in the end is kept.
+        parts_first: of a unit of several stages train each stage by itself for the first half of
+            the steps; the unit's training, the other half, starts from there. What is better in
+            the end is kept.
         in_turn: round a unit's stages hard in the order of execution, each after its share of the
             steps, so that those after it make up for it.
     """
@@ -103,13 +104,15 @@ class Reconstruct(CostedByStep, UnitStep):
         start.round_to_nearest_()
         loss_before = final_loss(unit, joint_loss)
         start.restore_()
-        step = replace(self, steps=self.steps_on(unit.plan.stages))
+        steps = self.steps_on(unit.plan.stages)
         starts: list[Tensor] = []
-        if self.parts_first and len(unit.plan.stages) > 1:
-            starts = train_parts_(unit, lambda part: step._train_(part, JointLoss(part)))
+        if self.parts_first and len(unit.plan.stages) > 1 and steps > 1:
+            first = replace(self, steps=steps // 2)
+            starts = train_parts_(unit, lambda part: first._train_(part, JointLoss(part)))
             trained, loss_of_parts = UnitWeights(unit), final_loss(unit, joint_loss)
             start.restore_weights_()
-        losses = step._train_(unit, joint_loss, starts)
+            steps -= first.steps
+        losses = replace(self, steps=steps)._train_(unit, joint_loss, starts)
         loss_after = final_loss(unit, joint_loss)
         if starts and loss_of_parts < loss_after:
             trained.restore_()
