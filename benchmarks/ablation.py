@@ -22,9 +22,7 @@ SEEDS = range(3)
 JOINT = "cross+cross"
 PLUS = RECIPES["carsam-plus"]
 BALANCE, *AFTER_BALANCE = PLUS.steps
-WITH_MAC = replace(
-    PLUS, steps=(BALANCE, Step("compensate", {"softmax": "row-maximum"}), *AFTER_BALANCE)
-)
+WITH_MAC = replace(PLUS, steps=(BALANCE, Step("compensate"), *AFTER_BALANCE))
 
 
 PARTS = {

@@ -207,3 +207,26 @@ def test_the_table_pairs_seeds_that_both_have():
     assert found["by_seed"] == pytest.approx((0.1, 0.2))
     assert found["from_images"] == pytest.approx(0, abs=1e-12)
     assert "+15.00 [" in markdown([none, mac])
+
+
+def test_figures_show_rows_and_units(tmp_path):
+    from study_figures import save_figures
+
+    units = ["layers.0.self_attn", "layers.0.cross_attn_token_to_image + layers.0.mlp"]
+    looked = {"entropy": 1.0, "inside": 0.5, "empty": 0.0}
+    path = "mask_decoder.transformer.layers.0.cross_attn_token_to_image"
+    cell = {
+        "focus": [{"path": path, "float": looked, "quantized": {**looked, "empty": 0.3}}],
+        "losses": [
+            {"unit": unit, "before": 2.0, "after": 1.0, "kept": True}
+            for unit in (
+                " + ".join(f"mask_decoder.transformer.{p}" for p in u.split(" + ")) for u in units
+            )
+        ],
+        "swing": 0.25,
+    }
+    save_figures({("sam", "none", "strict"): {0: cell}, ("sam", "none", "legacy"): {}}, tmp_path)
+    text = {path.name: path.read_text() for path in tmp_path.iterdir()}
+    assert set(text) == {"dissipation.svg", "oscillation.svg"}
+    assert "share of rows that are empty" in text["dissipation.svg"]
+    assert "swing 0.25" in text["oscillation.svg"] and "0.mlp" in text["oscillation.svg"]

@@ -8,6 +8,7 @@ from carsam.grids.base import UniformGrid
 from carsam.grids.best_codebook import best_codebook, uniform_error
 from carsam.methods.base import Unit, UnitStep
 from carsam.methods.cost import Cost, Trial
+from carsam.methods.order import Outcome
 from carsam.simulation import slots
 
 
@@ -21,6 +22,9 @@ class CodebookInputs(UnitStep):
     """
 
     gain: float = 1.0
+    needs = frozenset({Outcome.GRIDS})
+    makes = frozenset({Outcome.TOKENS, Outcome.ACTIVATED})
+    precedes = frozenset({Outcome.TRAINING, Outcome.INPUT_COMPENSATION})
 
     def __post_init__(self) -> None:
         if not self.gain >= 0:

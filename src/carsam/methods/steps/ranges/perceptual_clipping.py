@@ -12,6 +12,7 @@ from carsam.grids.base import UniformGrid
 from carsam.grids.observers import percentile
 from carsam.methods.base import Unit, UnitStep
 from carsam.methods.inspecting.operands import Key, in_float, replaced, value_at
+from carsam.methods.order import Outcome
 from carsam.methods.parameters import Count, Share
 from carsam.methods.recipe import Bits
 from carsam.simulation import slots
@@ -47,6 +48,9 @@ class PerceptualClipping(UnitStep):
     focus: Share = 0.5
     rounds: Count = 2
     kinds: str = "decoder.*"
+    needs = frozenset({Outcome.GRIDS})
+    makes = frozenset({Outcome.SCORE_RANGES, Outcome.TOKENS})
+    precedes = makes | {Outcome.TRAINING, Outcome.COMPENSATION}
     operands = ("query", "key")
 
     def acts_on(self, site: Site, bits: Bits) -> bool:
