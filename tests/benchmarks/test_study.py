@@ -8,6 +8,9 @@ from carsam.errors import UserError
 from carsam.evaluation.boundary import boundary_iou
 from carsam.families import load_model
 from carsam.images.read import read_image
+from carsam.methods.registry import make_steps
+from carsam.methods.steps.ranges.round_to_nearest import RoundToNearest
+from carsam.methods.steps.softmax.searched_softmax import SearchedSoftmax
 from carsam.predict.predictor import SamPredictor
 
 
@@ -150,6 +153,16 @@ def test_every_row_is_a_recipe_of_its_own_and_has_its_baseline():
         assert {row.baseline for row in rows if row.baseline} <= set(made)
         told = [(recipe.all_steps, recipe.units) for recipe in made.values()]
         assert all(told.count(each) == 1 for each in told)
+
+
+def test_every_row_gives_probabilities_a_grid():
+    from study_rows import STUDIES, recipe_of
+
+    for row in (row for rows in STUDIES.values() for row in rows):
+        steps = make_steps(recipe_of(row, "strict", "w4a4", (), ()))
+        ranges = [step for step in steps if isinstance(step, RoundToNearest)]
+        searched = any(isinstance(step, SearchedSoftmax) for step in steps)
+        assert searched or all(step.softmax for step in ranges), row.name
 
 
 def test_rows_in_words():
