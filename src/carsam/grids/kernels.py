@@ -14,9 +14,7 @@ training: Any = kernels.training
 
 def takes(values: Tensor) -> bool:
     """Tell whether the operators take a tensor; elsewhere torch does the same step by step."""
-    return (
-        training is not None and values.device.type == "cpu" and values.dtype == torch.float32
-    )
+    return training is not None and values.device.type == "cpu" and values.dtype == torch.float32
 
 
 def pointer(values: Tensor) -> np.ndarray:
