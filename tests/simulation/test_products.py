@@ -67,6 +67,6 @@ def test_what_the_processor_does_not_multiply_is_refused(monkeypatch):
     with pytest.raises(UserError, match="this processor does not multiply"):
         make_recipe("carsam", "w4a4", settings=("reconstruct.gradients=bfloat16",))
     with gradients_in("auto", CPU):
-        assert not products._in_bfloat16
+        assert not products._in_bfloat16.get()
     with pytest.raises(UserError, match="expected one of auto, float32, bfloat16"):
         make_recipe("carsam-plus", "w4a4", settings=("polish.gradients=int8",))

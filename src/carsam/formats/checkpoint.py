@@ -24,11 +24,11 @@ from carsam.formats.manifest import (
     FORMAT,
     MANIFEST_FILE,
     VERSION,
-    check_model_config,
     grids_of,
     read_json,
     read_manifest,
 )
+from carsam.formats.model_config import check_model_config
 from carsam.formats.model_paths import find_run
 
 WEIGHTS_FILE = "model.safetensors"

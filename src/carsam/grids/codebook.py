@@ -65,7 +65,7 @@ class CodebookGrid(Grid):
         """Return each value's neighbour on the grid."""
         return self.steps(values) * self.scale
 
-    def soft(self, values: Tensor, factor: Tensor) -> Tensor:
+    def soft_in_steps(self, values: Tensor, factor: Tensor) -> Tensor:
         """Round with the gradients of LSQ; values between the outer entries pass straight."""
         scale = self.scale * factor
         fine = values / scale

@@ -13,10 +13,11 @@ from torch.autograd.function import once_differentiable
 from transformers.activations import GELUActivation
 from transformers.models.sam.modeling_sam import SamPositionalEmbedding
 from transformers.models.sam2.modeling_sam2 import Sam2PositionalEmbedding
+from transformers.models.sam2_video.modeling_sam2_video import Sam2VideoPositionalEmbedding
 from transformers.models.sam_hq.modeling_sam_hq import SamHQPositionalEmbedding
 
 from carsam.grids.kernels import pointer, takes, training
-from carsam.simulation import arithmetic
+from carsam.simulation import arithmetic, on_kernels
 
 
 def reproduce_(model: nn.Module) -> None:
@@ -49,7 +50,8 @@ class LayerNorm(nn.Module):
             return nn.functional.layer_norm(
                 values, self.weight.shape, self.weight, self.bias, self.eps
             )
-        return arithmetic.layer_norm(values, self.weight, self.bias, self.eps)
+        exact = on_kernels if on_kernels.usable(values) else arithmetic
+        return exact.layer_norm(values, self.weight, self.bias, self.eps)
 
 
 class Gelu(nn.Module):
@@ -58,7 +60,7 @@ class Gelu(nn.Module):
     def forward(self, values: Tensor) -> Tensor:
         """Apply to values of any shape."""
         if not torch.is_grad_enabled():
-            return arithmetic.gelu(values)
+            return (on_kernels if on_kernels.usable(values) else arithmetic).gelu(values)
         if not takes(values):
             return nn.functional.gelu(values)
         if values.ndim == 4 and not values.is_contiguous():  # of an image, channels last in memory
@@ -113,6 +115,7 @@ REPLACEMENTS: dict[Any, Callable[[Any], nn.Module]] = {
         SamPositionalEmbedding,
         SamHQPositionalEmbedding,
         Sam2PositionalEmbedding,
+        Sam2VideoPositionalEmbedding,
     ): ExactPositionalEncoding,
 }
 """What takes the place of which modules."""

@@ -6,6 +6,7 @@ divides by their own size, bfloat16 keeps 8 bits of every factor; sums are made 
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import Any, cast
 
 import torch
@@ -17,7 +18,7 @@ from carsam.errors import UserError
 
 GRADIENTS = ("auto", "float32", "bfloat16")
 
-_in_bfloat16 = False
+_in_bfloat16: ContextVar[bool] = ContextVar("in_bfloat16", default=False)
 
 
 def multiplies_bfloat16() -> bool:
@@ -45,25 +46,24 @@ def gradients_in(name: str, device: torch.device) -> Iterator[None]:
         name: `auto` is bfloat16 where the processor multiplies it, else float32.
         device: of the model; on others than the CPU gradients are float32.
     """
-    global _in_bfloat16
     fast = name != "float32" and device.type == "cpu" and multiplies_bfloat16()
-    before, _in_bfloat16 = _in_bfloat16, fast
+    token = _in_bfloat16.set(fast)
     try:
         yield
     finally:
-        _in_bfloat16 = before
+        _in_bfloat16.reset(token)
 
 
 def linear(values: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
     """Return values weight' + bias, as `torch.nn.functional.linear`."""
-    if not (_in_bfloat16 and torch.is_grad_enabled()):
+    if not (_in_bfloat16.get() and torch.is_grad_enabled()):
         return F.linear(values, weight, bias)
     return cast(Tensor, _Linear.apply(values, weight, bias))
 
 
 def matmul(left: Tensor, right: Tensor) -> Tensor:
     """Return the product of the last two dimensions, as `torch.matmul`."""
-    if not (_in_bfloat16 and torch.is_grad_enabled()):
+    if not (_in_bfloat16.get() and torch.is_grad_enabled()):
         return torch.matmul(left, right)
     return cast(Tensor, _Matmul.apply(left, right))
 

@@ -6,6 +6,7 @@ from typing import Any
 from torch import nn
 from transformers.models.sam.modeling_sam import SamVisionAttention
 from transformers.models.sam2.modeling_sam2 import Sam2Attention
+from transformers.models.sam2_video.modeling_sam2_video import Sam2VideoAttention
 from transformers.models.sam_hq.modeling_sam_hq import SamHQVisionAttention
 
 from carsam.families.base import Family, SiteType
@@ -14,10 +15,13 @@ from carsam.simulation.float_parts import reproduce_
 from carsam.simulation.layers import QuantizedLayer
 from carsam.simulation.two_way_attention import TwoWayAttention
 
-REPLACEMENTS: dict[type[nn.Module], Callable[[nn.Module], nn.Module]] = {
+Replacement = Callable[[nn.Module], nn.Module]
+
+REPLACEMENTS: dict[type[nn.Module], Replacement] = {
     SamVisionAttention: QuantizedVisionAttention,
     SamHQVisionAttention: QuantizedVisionAttention,
     Sam2Attention: TwoWayAttention,
+    Sam2VideoAttention: TwoWayAttention,
 }
 """Attentions that are replaced wholly; the others ask transformers' registry how to multiply."""
 
@@ -29,10 +33,15 @@ def wrap_(family: Family, model: Any) -> None:
         if site.type is not SiteType.ATTENTION:
             rounds_once = site.kind in family.exact_kinds
             model.set_submodule(site.path, QuantizedLayer(module, rounds_once))
-        elif type(module) in REPLACEMENTS:
-            model.set_submodule(site.path, REPLACEMENTS[type(module)](module))
+        elif (replacement := _replacement(module)) is not None:
+            model.set_submodule(site.path, replacement(module))
         else:
             module.product = AttentionProduct()
     reproduce_(model)
     for config in family.attention_configs(model):
         config._attn_implementation = INTERFACE
+
+
+def _replacement(attention: nn.Module) -> Replacement | None:
+    """Return what builds the replacement of an attention, also of a derived one such as SDPA's."""
+    return next((new for kind, new in REPLACEMENTS.items() if isinstance(attention, kind)), None)

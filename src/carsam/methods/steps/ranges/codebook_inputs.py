@@ -3,10 +3,12 @@
 from dataclasses import dataclass
 
 from carsam.errors import UserError
+from carsam.families.base import Site
 from carsam.grids.base import UniformGrid
 from carsam.grids.best_codebook import best_codebook, uniform_error
 from carsam.methods.base import Unit, UnitStep
 from carsam.methods.cost import Cost, Trial
+from carsam.methods.order import Outcome
 from carsam.simulation import slots
 
 
@@ -20,12 +22,17 @@ class CodebookInputs(UnitStep):
     """
 
     gain: float = 1.0
-
-    needs_histograms = True
+    needs = frozenset({Outcome.GRIDS})
+    makes = frozenset({Outcome.TOKENS, Outcome.ACTIVATED})
+    precedes = frozenset({Outcome.TRAINING, Outcome.INPUT_COMPENSATION})
 
     def __post_init__(self) -> None:
         if not self.gain >= 0:
             raise UserError(f"codebook-inputs: gain is {self.gain}; expected 0 or more.")
+
+    def reads_histogram(self, site: Site, operand: str) -> bool:
+        """Return True, of layers' inputs."""
+        return operand == "input"
 
     def cost(self, trial: Trial) -> Cost:
         """Return the time of one try: only statistics are looked at, whatever the images."""

@@ -1,7 +1,7 @@
 """The float model, kept to answer any prompt while the quantized one is trained."""
 
 import copy
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -17,10 +17,9 @@ class Teacher:
     Its answers come from torch's own norms and GELU, as the trained model's outputs do.
 
     Args:
-        model: the prepared model, still float; what no box changes is run now.
+        model: the prepared model, still float; its encoder's blocks are not copied.
         stages: of the model.
-        states: before the first stage, one per image.
-        keep: makes a list of the states before the first stage that reads boxes.
+        states: after the encoder's blocks, one per image.
     """
 
     def __init__(
@@ -28,16 +27,21 @@ class Teacher:
         model: Any,
         stages: tuple[Stage, ...],
         states: Sequence[State],
-        keep: Callable[[Iterable[State]], Sequence[State]] = tuple,
     ) -> None:
-        first, self._stages = split_before_boxes(stages_to_masks(stages))
+        _, later = split_after_encoder(stages_to_masks(stages))
+        self._first, self._stages = split_before_boxes(later)
         self._model = copy_after_encoder(model, stages).requires_grad_(False)
-        self._states = keep(run_stages(model, first, state) for state in states)
+        self._states = states
+        self._embeddings: dict[int, State] = {}
 
     def answer(self, image: int, boxes: Tensor) -> State:
         """Return `masks` (P, M, 4h, 4w) and `ious` (P, M) of boxes (1, P, 4) in an image."""
         with torch.enable_grad():  # nothing requires gradients; without them norms are reproduced
-            state = run_stages(self._model, self._stages, {**self._states[image], "boxes": boxes})
+            if image not in self._embeddings:
+                state = run_stages(self._model, self._first, self._states[image])
+                self._embeddings[image] = state
+            state = {**self._embeddings[image], "boxes": boxes}
+            state = run_stages(self._model, self._stages, state)
         return {name: state[name] for name in ("masks", "ious")}
 
 
