@@ -176,6 +176,7 @@ class _Run:
             self.seed + index,
             self.progress,
             following=stages[stages.index(plan.stages[-1]) + 1 :],
+            keep=self.cache.keep,
         )
         for step in self.course.steps:
             step.run_(unit)

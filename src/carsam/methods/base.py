@@ -31,6 +31,7 @@ class Unit:
         progress: hears of steps and warnings.
         notes: what steps found worth recording, for the manifest.
         following: the stages after the unit, which are still float.
+        keep: makes a list of states that need not all stay in memory.
     """
 
     model: Any
@@ -43,6 +44,7 @@ class Unit:
     progress: Progress = field(default_factory=Silent)
     notes: list[dict[str, Any]] = field(default_factory=list)
     following: tuple[Stage, ...] = ()
+    keep: Callable[[Iterable[State]], Sequence[State]] = tuple
 
     @property
     def sites(self) -> tuple[tuple[Site, Bits], ...]:

@@ -44,7 +44,8 @@ class Compensate(UnitStep):
         activations: observer of the grids that the following step will use.
         softmax: grid of the probabilities that the following steps will use: `uniform`, by the
             observer, `row-maximum`, or `logarithmic` of granularity 2.
-        memory: gigabytes of inputs that are remembered; beyond it they are computed again.
+        memory: gigabytes of inputs that are remembered, in memory or on the temporary disk; beyond
+            it they are computed again.
     """
 
     projections: str = "qkv"

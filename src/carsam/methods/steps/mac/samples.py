@@ -1,12 +1,12 @@
 """What enters an attention's projections, image by image, as the float unit runs."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
 from torch import Tensor, nn
 
-from carsam.families.base import Site
+from carsam.families.base import Site, State
 from carsam.methods.base import Unit
 from carsam.simulation import slots
 
@@ -20,7 +20,7 @@ class AttentionSamples:
     Args:
         unit: whose weights are still float.
         site: of the attention.
-        gigabytes: memory for remembered inputs.
+        gigabytes: most of remembered inputs, in memory or on the temporary disk.
 
     Iterating yields, for each image, (batch, tokens, channels) by operand; a batch of 1 is shared
     by all boxes.
@@ -29,7 +29,7 @@ class AttentionSamples:
     def __init__(self, unit: Unit, site: Site, gigabytes: float) -> None:
         self._unit, self._site = unit, site
         self._room = gigabytes * 1e9
-        self._kept: list[dict[str, Tensor]] = []
+        self._kept: list[Sequence[State]] = []  # one state each
         self._full = False
         self.scaling = 0.0
         self.heads = 0
@@ -38,14 +38,14 @@ class AttentionSamples:
     def __iter__(self) -> Iterator[Mapping[str, Tensor]]:
         for index in range(len(self._unit.inputs)):
             if index < len(self._kept):
-                yield self._kept[index]
+                yield self._kept[index][0]
                 continue
             inputs = self._run(index)
             size = sum({t.data_ptr(): t.nbytes for t in inputs.values()}.values())
             self._full = self._full or size > self._room
             if not self._full:
                 self._room -= size
-                self._kept.append(inputs)
+                self._kept.append(self._unit.keep([inputs]))
             yield inputs
 
     def forget(self) -> None:
