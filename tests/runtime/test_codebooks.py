@@ -48,9 +48,7 @@ def test_values_are_those_of_the_simulation(seed, bits) -> None:
     np.testing.assert_array_equal(found, simulated.values(codes).numpy())
 
 
-@pytest.mark.parametrize(
-    "zero, entries", [(3, [1, 2, 4, 5]), (2, [1, 4, 2, 5]), (0, [])]
-)
+@pytest.mark.parametrize("zero, entries", [(3, [1, 2, 4, 5]), (2, [1, 4, 2, 5]), (0, [])])
 def test_other_entries_are_refused(zero, entries) -> None:
     with pytest.raises(UserError, match="A codebook of entries"):
         Codebook(np.float32(1), zero, 8, np.array(entries, np.uint8))

@@ -1,0 +1,65 @@
+"""Codebooks for inputs of layers and operands of attention."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from carsam.errors import UserError
+from carsam.families.base import Site
+from carsam.grids.base import UniformGrid
+from carsam.grids.best_codebook import best_codebook, uniform_error
+from carsam.grids.codebook import FINE_BITS
+from carsam.methods.base import Unit, UnitStep
+from carsam.methods.cost import Cost, Trial
+from carsam.simulation import slots
+
+
+@dataclass(frozen=True)
+class Codebooks(UnitStep):
+    """Non-uniform grids of least squared error: the best 2^b of 256 uniform values.
+
+    They take the place of uniform grids of fewer than 8 bits. Probabilities keep theirs.
+
+    Args:
+        inputs: whether inputs of layers get them.
+        attention: whether query, key and value get them.
+        gain: an operand gets its codebook if the uniform grid's squared error is at least so many
+            times as large.
+    """
+
+    inputs: bool = True
+    attention: bool = False
+    gain: float = 1.0
+
+    needs_histograms = True
+
+    def __post_init__(self) -> None:
+        if not self.gain >= 0:
+            raise UserError(f"codebooks: gain is {self.gain}; expected 0 or more.")
+
+    def cost(self, trial: Trial) -> Cost:
+        """Return the time of one try: only statistics are looked at, whatever the images."""
+        return Cost(trial.seconds(self, 1))
+
+    def run_(self, unit: Unit) -> None:
+        """Replace uniform grids of the unit."""
+        for site, operand, bits in self._operands(unit):
+            grid = slots.quantizer(unit.model, site, operand)
+            if bits >= FINE_BITS or not isinstance(grid, UniformGrid):
+                continue
+            statistics = unit.statistics[site.path, operand]
+            book, error = best_codebook(statistics, bits)
+            gain = uniform_error(statistics, grid) / error if error > 0 else 0.0
+            if gain >= self.gain:
+                slots.set_quantizer_(unit.model, site, operand, book.to(grid.scale.device))
+                unit.notes.append(
+                    {"step": "codebooks", "site": site.path, "operand": operand}
+                    | {"gain": round(gain, 2)}
+                )
+
+    def _operands(self, unit: Unit) -> Iterator[tuple[Site, str, int]]:
+        chosen = {"input": self.inputs}
+        chosen |= dict.fromkeys(("query", "key", "value"), self.attention)
+        for site, bits in unit.sites:
+            for operand in slots.operands(site):
+                if bits.activations is not None and chosen.get(operand):
+                    yield site, operand, bits.activations
