@@ -1,5 +1,7 @@
 """The codebook of least squared error for a histogram."""
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
 
@@ -7,8 +9,24 @@ from carsam.grids.base import UniformGrid, scale_and_zero_point
 from carsam.grids.codebook import FINE_BITS, FINE_LEVELS, CodebookGrid
 from carsam.grids.observers import Statistics, histogram_bins
 
-SHRINKAGES = ((0.8, 0.8), (1.0, 0.8), (0.8, 1.0))
-"""What the ends of the fine grid are multiplied by again and again, as long as the error falls."""
+
+def _outer_values(grid: CodebookGrid) -> Tensor:
+    """Return the lowest and the highest value (2,)."""
+    return grid.values(torch.tensor([0, grid.levels]))
+
+
+def _shrunk(low: float, high: float) -> Callable[[CodebookGrid], Tensor]:
+    """Return a function: the ends (2,) of a codebook's fine grid times these factors."""
+
+    def ends(grid: CodebookGrid) -> Tensor:
+        codes = torch.tensor([0.0, FINE_LEVELS])
+        return (codes - grid.zero_point) * grid.scale * torch.tensor([low, high])
+
+    return ends
+
+
+MOVES = (_outer_values, _shrunk(0.8, 0.8), _shrunk(1.0, 0.8), _shrunk(0.8, 1.0))
+"""Where the ends of the fine grid go next; each move is repeated as long as the error falls."""
 
 
 def best_codebook(statistics: Statistics, bits: int) -> tuple[CodebookGrid, float]:
@@ -22,35 +40,23 @@ def best_codebook(statistics: Statistics, bits: int) -> tuple[CodebookGrid, floa
     counts, centres = histogram_bins(statistics)
     filled = counts > 0
     bins = torch.stack([counts[filled], centres[filled]])
-    low, high = min(0.0, *statistics.lows), max(0.0, *statistics.highs)
-    best = _codebook_over(bins, low, high, bits)
-    while (narrowed := _codebook_over(bins, *_outer_values(best[0]), bits))[1] < best[1]:
-        best = narrowed
-    for factors in SHRINKAGES:
-        while (shrunk := _codebook_over(bins, *_shrunk_ends(best[0], factors), bits))[1] < best[1]:
-            best = shrunk
+    extremes = torch.tensor([min(0.0, *statistics.lows), max(0.0, *statistics.highs)])
+    best = _codebook_over(bins, extremes, bits)
+    for move in MOVES:
+        while (moved := _codebook_over(bins, move(best[0]), bits))[1] < best[1]:
+            best = moved
     return best
 
 
-def _shrunk_ends(grid: CodebookGrid, factors: tuple[float, float]) -> list[float]:
-    """Return the values of the lowest and the highest code of the fine grid, times factors."""
-    codes = torch.tensor([0.0, FINE_LEVELS])
-    return ((codes - grid.zero_point) * grid.scale * torch.tensor(factors)).tolist()
-
-
-def _outer_values(grid: CodebookGrid) -> list[float]:
-    """Return the lowest and the highest value."""
-    return grid.values(torch.tensor([0, grid.levels])).tolist()
-
-
-def _codebook_over(bins: Tensor, low: float, high: float, bits: int) -> tuple[CodebookGrid, float]:
-    """Return the best codebook whose fine grid spans [low, high], and its mean squared error.
+def _codebook_over(bins: Tensor, ends: Tensor, bits: int) -> tuple[CodebookGrid, float]:
+    """Return the best codebook whose fine grid spans the ends, and its mean squared error.
 
     Args:
         bins: (2, n) counts and values.
+        ends: (2,) lowest and highest value.
     """
     counts, values = bins
-    scale, zero = scale_and_zero_point(torch.tensor([low]), torch.tensor([high]), FINE_BITS)
+    scale, zero = scale_and_zero_point(ends[:1], ends[1:], FINE_BITS)
     exact = values / scale.double() + zero  # in fine steps
     fine = exact.round().clamp_(0, FINE_LEVELS)
     moments = torch.zeros(3, FINE_LEVELS + 1, dtype=torch.float64)
