@@ -9,14 +9,17 @@ from hypothesis import strategies as st
 
 from carsam.grids.best_codebook import best_codebook, best_entries, uniform_error
 from carsam.grids.codebook import CodebookGrid
-from carsam.grids.observers import BINS, Statistics, activation_grid
+from carsam.grids.histogram import Histogram
+from carsam.grids.observers import Statistics, activation_grid
 
 SEED = st.integers(0, 2**32 - 1)
 
 
 def statistics_of(values):
     low, high = float(values.min()), float(values.max())
-    return Statistics([low], [high], torch.histc(values, BINS, low, high).double())
+    histogram = Histogram()
+    histogram.add(values, low, high)
+    return Statistics([low], [high], histogram)
 
 
 def heavy_tailed(seed=0):
@@ -91,7 +94,7 @@ def test_of_normal_values_it_is_the_lloyd_max_quantizer():
 
 
 def test_values_that_are_all_zero_stay_zero():
-    grid, error = best_codebook(Statistics([0.0], [0.0], 9.0 * torch.eye(1, BINS).double()[0]), 4)
+    grid, error = best_codebook(statistics_of(torch.zeros(9)), 4)
     assert grid(torch.zeros(1)).tolist() == [0]
     assert error < 1e-6
 
