@@ -113,7 +113,7 @@ TABLE: dict[str, dict[str, Any]] = {
     "saqsam": {
         "steps": [
             "bimodal-integration",
-            "round-to-nearest rounds_weights=False",
+            "round-to-nearest rounds_weights=False softmax=False",
             "perceptual-clipping",
             "adaptive-granularity",
             "reconstruct interaction=1.0",
@@ -143,7 +143,7 @@ TABLE: dict[str, dict[str, Any]] = {
     "erq": {
         "steps": [
             "fold-norms",
-            "round-to-nearest rounds_weights=False",
+            "round-to-nearest rounds_weights=False softmax=False",
             "adaptive-granularity power=2.0 granularities=2",
             "reduce-errors",
         ],

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from transformers.activations import GELUActivation
 from transformers.models.sam.modeling_sam import SamPositionalEmbedding
 from transformers.models.sam2.modeling_sam2 import Sam2PositionalEmbedding
+from transformers.models.sam2_video.modeling_sam2_video import Sam2VideoPositionalEmbedding
 from transformers.models.sam_hq.modeling_sam_hq import SamHQPositionalEmbedding
 
 from carsam.simulation import arithmetic, on_kernels
@@ -88,6 +89,7 @@ REPLACEMENTS: dict[Any, Callable[[Any], nn.Module]] = {
         SamPositionalEmbedding,
         SamHQPositionalEmbedding,
         Sam2PositionalEmbedding,
+        Sam2VideoPositionalEmbedding,
     ): ExactPositionalEncoding,
 }
 """What takes the place of which modules."""

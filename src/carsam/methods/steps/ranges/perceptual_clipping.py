@@ -17,8 +17,12 @@ from carsam.methods.parameters import Count, Share
 from carsam.methods.recipe import Bits
 from carsam.simulation import slots
 
-COVERED = (*(0.85 + 0.01 * step for step in range(15)), 0.995, 0.999, 0.9995, 0.9999, 0.99999)
-"""Shares of the values that a range may hold."""
+COVERED = (
+    *(0.85, 0.87, 0.88, 0.89, 0.9, 0.91, 0.92, 0.93, 0.94, 0.95),
+    *(0.96, 0.965, 0.97, 0.975, 0.98, 0.983, 0.985, 0.987, 0.989),
+    *(0.99, 0.993, 0.995, 0.997, 0.999, 0.9993, 0.9995, 0.9997, 0.9999, 0.99999),
+)
+"""Share of the values below the upper end of a range, and above the lower one; as released."""
 
 
 @dataclass(frozen=True)
@@ -32,7 +36,8 @@ class PerceptualClipping(UnitStep):
     attention (intersection over union, first image). One operand after the other, the others on
     the grids they have so far, float weights; the whole round is repeated `rounds` times.
 
-    Where we differ: the original has 29 percentiles, a finer list of the same extent.
+    Where we differ: the percentiles are of all images, those of the released code of the first; of
+    equal overlaps the widest range is taken, there the narrowest.
 
     Args:
         focus: share of a row's largest probability.
