@@ -144,7 +144,8 @@ def run_projection(name: str, images: int, boxes: int, budget: str) -> dict[str,
     """Project a whole model, encoder included."""
     family = SamFamily()
     model = prepare(family, random_model(name))
-    recipe = make_recipe("carsam", "w4a4", budget=budget)
+    settings = ("reconstruct.encoder_share=0.1",)
+    recipe = make_recipe("carsam", "w4a4", settings=settings, budget=budget)
     box = next(states(1, boxes))["boxes"]
     start = family.start(torch.randn(1, 3, 1024, 1024), box)
     found = project(plan_course(family, model, recipe), [start] * images)

@@ -8,6 +8,18 @@ from study_table import Results
 
 from carsam.comparison.plot import svg_pyplot
 
+CHANGES = {
+    "entropy": "change of entropy, nats",
+    "inside": "change of the share inside the object",
+    "empty": "share of rows that are empty",
+}
+"""What is drawn of an attention's `Focus`, and its title."""
+
+
+PLACES = [f"{block}.{part}" for block in (0, 1) for part in ("self", "t2i", "mlp", "i2t")]
+PLACES.append("final t2i")
+"""Stages of the two-way transformer of every SAM."""
+
 
 def save_figures(results: Results, folder: Path) -> None:
     """Write `dissipation.svg` and `oscillation.svg`, of strict cells, means over seeds."""
@@ -23,24 +35,24 @@ def save_figures(results: Results, folder: Path) -> None:
 
 
 def _save_dissipation(strict: dict[tuple[str, str], list[dict]], path: Path) -> None:
-    """Draw how much entropy rises and the share inside the object falls, attention by attention."""
+    """Draw by how much entropy, share inside the object and empty rows change, by attention."""
     models = list(dict.fromkeys(model for model, _ in strict))
     pyplot = svg_pyplot()
-    size = (9, 0.8 + 2.2 * len(models))
+    size = (12, 0.8 + 2.2 * len(models))
     figure, panels = pyplot.subplots(
-        len(models), 2, figsize=size, squeeze=False, layout="constrained"
+        len(models), len(CHANGES), figsize=size, squeeze=False, layout="constrained"
     )
     for model, line in zip(models, panels, strict=True):
         rows = {row: cells for (of, row), cells in strict.items() if of == model}
         width = 0.8 / len(rows)
         for place, (row, cells) in enumerate(rows.items()):
-            for axes, key in zip(line, ("entropy", "inside"), strict=True):
+            for axes, key in zip(line, CHANGES, strict=True):
                 changes = np.mean([[_change(f, key) for f in c["focus"]] for c in cells], axis=0)
                 axes.bar(np.arange(len(changes)) + place * width, changes, width, label=row)
         names = [_short(found["path"]) for found in next(iter(rows.values()))[0]["focus"]]
-        for axes, what in zip(line, ("entropy, nats", "share inside the object"), strict=True):
+        for axes, what in zip(line, CHANGES.values(), strict=True):
             axes.set_xticks(np.arange(len(names)) + 0.4 - width / 2, names, fontsize=7)
-            axes.set_title(f"{model}: change of {what}", fontsize=8)
+            axes.set_title(f"{model}: {what}", fontsize=8)
             axes.axhline(0, color="black", linewidth=0.5)
             axes.spines[["top", "right"]].set_visible(False)
     handles, labels = panels[0][0].get_legend_handles_labels()
@@ -74,11 +86,6 @@ def _save_oscillation(strict: dict[tuple[str, str], list[dict]], path: Path) -> 
         axes.legend(fontsize=6, frameon=False)
     figure.savefig(path, bbox_inches="tight", metadata={"Date": None})
     pyplot.close(figure)
-
-
-PLACES = [f"{block}.{part}" for block in (0, 1) for part in ("self", "t2i", "mlp", "i2t")]
-PLACES.append("final t2i")
-"""Stages of the two-way transformer of every SAM."""
 
 
 def _final_losses(cell: dict[str, Any]) -> dict[str, float]:

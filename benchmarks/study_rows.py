@@ -14,6 +14,7 @@ from carsam.methods.registry import RECIPES, make_steps, make_whole_model_steps
 from carsam.methods.steps.training.legacy import with_faults
 
 MODES = ("strict", "legacy")
+UNIFORM_SOFTMAX = ("-adaptive-granularity", "round-to-nearest.softmax=true")
 FLOAT_ENCODER = Rule("encoder.*", Bits(None, None))
 
 
@@ -56,10 +57,35 @@ def _paper(grid: str, *less: str) -> tuple[StudyRow, ...]:
 
 
 STUDIES: dict[str, tuple[StudyRow, ...]] = {
-    "paper": (*_paper("uniform", "-adaptive-granularity"), *_paper("logarithmic")),
+    "paper": (*_paper("uniform", *UNIFORM_SOFTMAX), *_paper("logarithmic")),
     "floor": (StudyRow("rtn", "rtn"),),
+    "peers": tuple(StudyRow(name, name, None if name == "rtn" else "rtn") for name in RECIPES),
+    "parts": (
+        StudyRow("saqsam", "saqsam"),
+        StudyRow(
+            "saqsam, no BIG and AGQ",
+            " ".join(["saqsam -bimodal-integration", *UNIFORM_SOFTMAX]),
+            "saqsam",
+        ),
+        StudyRow("erq", "erq"),
+        StudyRow("erq, uniform softmax", " ".join(["erq", *UNIFORM_SOFTMAX]), "erq"),
+        StudyRow("erq, norms not folded", "erq -fold-norms", "erq"),
+        StudyRow("erq, penalty 0.01", "erq reduce-errors.penalty=0.01", "erq"),
+        StudyRow("erq, penalty 1", "erq reduce-errors.penalty=1", "erq"),
+        StudyRow("gptaq", "gptaq"),
+        StudyRow("gptaq, all of the asymmetry", "gptaq feed-back-errors.asymmetry=1", "gptaq"),
+        StudyRow("ptq4sam", "ptq4sam"),
+        StudyRow(
+            "ptq4sam, averaged keys",
+            "ptq4sam round-to-nearest.decoder_keys=averaged-minmax",
+            "ptq4sam",
+        ),
+        StudyRow("ahcqsam", "ahcqsam"),
+        StudyRow("ahcqsam, no BIG", "ahcqsam -bimodal-integration", "ahcqsam"),
+    ),
 }
-"""Studies by name; `paper` has the four rows of CAR-SAM with both grids of the probabilities."""
+"""Studies by name; `paper` has the four rows of CAR-SAM with both grids of the probabilities,
+`parts` the peers less what their papers or their released code add."""
 
 
 def recipe_of(

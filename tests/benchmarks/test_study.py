@@ -3,7 +3,15 @@
 import numpy as np
 import pytest
 
+from carsam.engines.torch_engine import TorchEngine
 from carsam.errors import UserError
+from carsam.evaluation.boundary import boundary_iou
+from carsam.families import load_model
+from carsam.images.read import read_image
+from carsam.methods.registry import make_steps
+from carsam.methods.steps.ranges.round_to_nearest import RoundToNearest
+from carsam.methods.steps.softmax.searched_softmax import SearchedSoftmax
+from carsam.predict.predictor import SamPredictor
 
 
 @pytest.fixture
@@ -66,6 +74,57 @@ def test_the_same_image_is_asked_the_same():
     assert nothing.boxes.shape == (0, 4) and len(nothing.points) == POINTS
 
 
+@pytest.fixture
+def study_images(image_folder):
+    from study_images import StudyImage
+
+    mask = np.zeros((90, 120), bool)
+    mask[20:60, 40:90] = True
+    paths = sorted(image_folder.iterdir())[:2]
+    return [StudyImage(path.name, path.name, path, lambda: [mask]) for path in paths]
+
+
+def test_agreement_is_with_the_masks_that_a_predictor_gives(tiny_sam, randomise_, study_images):
+    from study_answers import agreement_with, float_answers
+    from study_prompts import ask
+
+    engine = TorchEngine(*load_model(tiny_sam), "float")
+    answers = float_answers(engine, engine.encode, study_images)
+    assert [answer["name"] for answer in answers] == ["0.jpg", "1.jpg"]
+    same = agreement_with(answers, engine, engine.encode, study_images)
+    assert set(same["mask_iou"]) == set(same["boundary_iou"]) == {1.0}
+    other_sam = type(tiny_sam)(tiny_sam.config).eval()
+    randomise_(other_sam, seed=1)
+    other = TorchEngine(*load_model(other_sam), "float")
+    found = agreement_with(answers, other, other.encode, study_images)
+    one, two = SamPredictor(engine), SamPredictor(other)
+    expected = []
+    for image in study_images:
+        photo = read_image(image.path)
+        one.set_image(photo)
+        two.set_image(photo)
+        asked = ask(image.name, photo.shape[:2], image.objects())
+        for box in asked.boxes:
+            expected.append(
+                (
+                    one.predict(box=box, multimask_output=False)[0][0],
+                    two.predict(box=box, multimask_output=False)[0][0],
+                )
+            )
+        for point in asked.points:
+            masks, ious, _ = one.predict(point[None], [1])
+            expected.append((masks[ious.argmax()], two.predict(point[None], [1])[0][ious.argmax()]))
+    pairs = zip(*[(_iou(a, b), boundary_iou(a, b)) for a, b in expected], strict=True)
+    for measure, values in zip(("mask_iou", "boundary_iou"), pairs, strict=True):
+        np.testing.assert_allclose(found[measure], values, atol=0.02)
+    assert len(found["mask_iou"]) == sum(len(answer["kinds"]) for answer in answers)
+
+
+def _iou(first, second) -> float:
+    union = (first | second).sum()
+    return float((first & second).sum() / union) if union else 1.0
+
+
 def test_the_rows_of_the_paper_differ_in_what_they_say():
     from study_rows import STUDIES, recipe_of
 
@@ -83,6 +142,27 @@ def test_the_rows_of_the_paper_differ_in_what_they_say():
             assert row.baseline == (None if name == "none" else f"none, {grid}")
             legacy = recipe_of(row, "legacy", "w4a4", (), ["reconstruct.steps=7"])
             assert legacy.name == "carsam-legacy" and legacy.steps[-1].parameters["steps"] == 7
+
+
+def test_every_row_is_a_recipe_of_its_own_and_has_its_baseline():
+    from study_rows import STUDIES, recipe_of
+
+    for rows in STUDIES.values():
+        made = {row.name: recipe_of(row, "strict", "w4a4", (), ()) for row in rows}
+        assert len(made) == len(rows)
+        assert {row.baseline for row in rows if row.baseline} <= set(made)
+        told = [(recipe.all_steps, recipe.units) for recipe in made.values()]
+        assert all(told.count(each) == 1 for each in told)
+
+
+def test_every_row_gives_probabilities_a_grid():
+    from study_rows import STUDIES, recipe_of
+
+    for row in (row for rows in STUDIES.values() for row in rows):
+        steps = make_steps(recipe_of(row, "strict", "w4a4", (), ()))
+        ranges = [step for step in steps if isinstance(step, RoundToNearest)]
+        searched = any(isinstance(step, SearchedSoftmax) for step in steps)
+        assert searched or all(step.softmax for step in ranges), row.name
 
 
 def test_rows_in_words():
@@ -127,3 +207,26 @@ def test_the_table_pairs_seeds_that_both_have():
     assert found["by_seed"] == pytest.approx((0.1, 0.2))
     assert found["from_images"] == pytest.approx(0, abs=1e-12)
     assert "+15.00 [" in markdown([none, mac])
+
+
+def test_figures_show_rows_and_units(tmp_path):
+    from study_figures import save_figures
+
+    units = ["layers.0.self_attn", "layers.0.cross_attn_token_to_image + layers.0.mlp"]
+    looked = {"entropy": 1.0, "inside": 0.5, "empty": 0.0}
+    path = "mask_decoder.transformer.layers.0.cross_attn_token_to_image"
+    cell = {
+        "focus": [{"path": path, "float": looked, "quantized": {**looked, "empty": 0.3}}],
+        "losses": [
+            {"unit": unit, "before": 2.0, "after": 1.0, "kept": True}
+            for unit in (
+                " + ".join(f"mask_decoder.transformer.{p}" for p in u.split(" + ")) for u in units
+            )
+        ],
+        "swing": 0.25,
+    }
+    save_figures({("sam", "none", "strict"): {0: cell}, ("sam", "none", "legacy"): {}}, tmp_path)
+    text = {path.name: path.read_text() for path in tmp_path.iterdir()}
+    assert set(text) == {"dissipation.svg", "oscillation.svg"}
+    assert "share of rows that are empty" in text["dissipation.svg"]
+    assert "swing 0.25" in text["oscillation.svg"] and "0.mlp" in text["oscillation.svg"]

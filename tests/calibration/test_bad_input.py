@@ -1,5 +1,7 @@
 """What calibration does with too little, or with nonsense."""
 
+import json
+
 import numpy as np
 import pytest
 import torch
@@ -8,6 +10,7 @@ from torch.overrides import TorchFunctionMode
 
 from carsam.calibration.prompts import found_boxes
 from carsam.calibration.quantize import quantize
+from carsam.errors import UserError
 from carsam.evaluation.strict import assert_strict
 from carsam.images.preprocess import Framing
 
@@ -32,6 +35,45 @@ def test_one_image_of_a_single_colour_is_enough(tiny_sam, photo, tmp_path):
     model = quantize(tiny_sam, tmp_path, "carsam", count=1, settings=FAST)
     assert model.provenance["calibration"]["images"] == ["plain.png"]
     assert_strict(model, [photo])
+
+
+@pytest.mark.filterwarnings("ignore:Polish raised")
+def test_one_image_is_enough_for_the_mirror_images_too(tiny_sam, photo, tmp_path):
+    Image.fromarray(photo).save(tmp_path / "only.png")
+    model = quantize(tiny_sam, tmp_path, "carsam-plus", count=1, settings=["polish.steps=2"])
+    assert_strict(model, [photo])
+
+
+def test_annotations_without_an_object_are_refused(tiny_sam, photo, tmp_path):
+    Image.fromarray(photo).save(tmp_path / "0.png")
+    image = {"id": 1, "file_name": "0.png", "height": 90, "width": 120}
+    nothing = {"images": [image], "annotations": [], "categories": [{"id": 1, "name": "thing"}]}
+    (tmp_path / "empty.json").write_text(json.dumps(nothing))
+    said = "holds no object with a usable box; calibration needs prompts"
+    with pytest.raises(UserError, match=said):
+        quantize(tiny_sam, tmp_path, "rtn", count=1, coco=tmp_path / "empty.json")
+
+
+def test_photos_of_one_size_and_of_several_calibrate(tiny_sam, photo, tmp_path):
+    for index, picture in enumerate((photo, photo[:, ::-1], photo[:40], photo[:, :1])):
+        Image.fromarray(picture).save(tmp_path / f"{index}.png")
+    model = quantize(tiny_sam, tmp_path, "rtn", count=4)
+    assert_strict(model, [photo])
+
+
+@pytest.mark.parametrize(
+    ("wrong", "said"),
+    [
+        ({"boxes_per_image": 0}, "boxes_per_image is 0; expected at least 1"),
+        ({"sharers": 0}, "sharers is 0; expected at least 1"),
+        ({"memory": -1.0}, r"memory is -1\.0; expected gigabytes, 0 or more"),
+        ({"memory": float("nan")}, "memory is nan; expected gigabytes"),
+        ({"count": 0}, "Asked for 0 images; ask for at least 1"),
+    ],
+)
+def test_numbers_that_make_no_sense_are_refused(tiny_sam, image_folder, wrong, said):
+    with pytest.raises(UserError, match=said):
+        quantize(tiny_sam, image_folder, "rtn", **wrong)
 
 
 def test_an_image_without_objects_gets_boxes_of_every_size(photo):

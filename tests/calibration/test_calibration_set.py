@@ -18,7 +18,7 @@ def test_mirrored_states_are_those_of_mirror_images(tiny_sam, image_folder):
     calibration = CalibrationSet(sample, None, 5, 0)
     states = calibration.states(FAMILY, engine, Silent())
     for image, state, mirrored in zip(
-        sample, states, calibration.mirrored(FAMILY, engine, states), strict=True
+        sample, states, calibration.mirrored(engine, states), strict=True
     ):
         pixels, frame = preprocess(np.flip(image, 1).copy(), engine.framing)
         boxes, other = state["boxes"][0], mirrored["boxes"][0]

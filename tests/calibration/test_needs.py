@@ -1,11 +1,14 @@
 """Room for activations is looked for before anything is quantized."""
 
+from collections import namedtuple
+
 import pytest
 import torch
 
 from carsam.calibration import needs
+from carsam.calibration.caches import StateCache
 from carsam.calibration.course import plan_course
-from carsam.calibration.needs import activations, available_memory, check_room
+from carsam.calibration.needs import USUAL, activations, available_memory, room
 from carsam.calibration.quantize import quantize
 from carsam.families import FAMILIES
 from carsam.families.base import split_after_encoder
@@ -14,6 +17,7 @@ from carsam.methods.steps.training.mask_loss import run_stages
 from carsam.simulation.model import prepare
 
 CPU = torch.device("cpu")
+Disk = namedtuple("Disk", ("total", "used", "free"))
 
 
 FAMILY = FAMILIES["sam"]
@@ -36,10 +40,9 @@ def states_with(*boxes: int) -> list:
 
 
 def bytes_of(states) -> int:
-    """What states really take."""
-    return sum(
-        sum({id(tensor): tensor.nbytes for tensor in state.values()}.values()) for state in states
-    )
+    """What states really take; tensors that they share take it once."""
+    tensors = {id(tensor): tensor.nbytes for state in states for tensor in state.values()}
+    return sum(tensors.values())
 
 
 @pytest.mark.parametrize("boxes", [(1, 1), (3, 1), (8, 5, 2)])
@@ -48,16 +51,34 @@ def test_what_is_foretold_of_a_unit_is_what_it_keeps(course_of, boxes):
     course, states = course_of("rtn"), states_with(*boxes)
     needs = activations(course, states)
     for plan in course.plans:
-        before = bytes_of(states)
         with torch.no_grad():
-            states = [plan.run(course.model, state) for state in states]
-        assert needs[plan.name] == before + bytes_of(states), plan.name
+            following = [plan.run(course.model, state) for state in states]
+        assert needs[plan.name] == bytes_of([*states, *following]), plan.name
+        states = following
 
 
-def test_a_quantized_path_keeps_as_much_again(course_of):
-    states = states_with(2)
-    one, two = (activations(course_of(recipe), states) for recipe in ("rtn", "gptq"))
-    assert two == {name: 2 * size for name, size in one.items()}
+@pytest.mark.filterwarnings("ignore:.*reconstruction raised the loss", "ignore:Polish raised")
+@pytest.mark.parametrize("name", ["rtn", "gptq", "carsam", "carsam-plus"])
+def test_a_run_keeps_no_more_than_is_foretold_and_hardly_less(
+    tiny_sam, image_folder, monkeypatch, name
+):
+    most = [0]
+    kept = StateCache._kept
+
+    def watched(cache, tensor):
+        found = kept(cache, tensor)
+        most.append(cache.used())
+        return found
+
+    monkeypatch.setattr(StateCache, "_kept", watched)
+    foretold = []
+    monkeypatch.setattr(
+        "carsam.calibration.loop.room", lambda needs, *_: foretold.append(needs) or 10**9
+    )
+    steps = {"carsam": ["reconstruct.steps=1"], "carsam-plus": ["polish.steps=1"]}
+    quantize(tiny_sam, image_folder, name, count=3, settings=steps.get(name, []))
+    needed = max(foretold[0].values())
+    assert 0.9 * needed < max(most) <= needed
 
 
 def test_polish_keeps_the_float_and_the_quantized_embedding_of_every_view(course_of):
@@ -65,7 +86,8 @@ def test_polish_keeps_the_float_and_the_quantized_embedding_of_every_view(course
     needs = activations(course, states, views)
     encoder, _ = split_after_encoder(course.stages)
     with torch.no_grad():
-        embeddings = bytes_of(run_stages(course.model, encoder, s) for s in (*states, *views))
+        embedded = [run_stages(course.model, encoder, state) for state in (*states, *views)]
+    embeddings = bytes_of(embedded)
     assert needs["polish"] == 2 * embeddings
     plain = activations(course_of("gptq"), states)
     assert {name: needs[name] - size for name, size in plain.items()} == dict.fromkeys(
@@ -76,18 +98,30 @@ def test_polish_keeps_the_float_and_the_quantized_embedding_of_every_view(course
 def test_too_little_disk_is_said(tmp_path):
     message = r"10000000\.00 GB of activations during the neck.*another disk"
     with pytest.raises(ValueError, match=message):
-        check_room({"the neck": 10**16, "a block": 5}, 0.001, tmp_path, CPU)
+        room({"the neck": 10**16, "a block": 5}, 0.001, tmp_path, CPU)
 
 
 def test_too_little_memory_is_said(tmp_path):
     message = r"10000000\.00 GB would stay in memory, where .* are free.*on disk"
     with pytest.raises(ValueError, match=message):
-        check_room({"the neck": 10**16}, None, tmp_path, CPU)
+        room({"the neck": 10**16}, 1e8, tmp_path, CPU)
 
 
 def test_what_fits_is_not_refused(tmp_path):
-    check_room({"the neck": 1000}, None, tmp_path, CPU)
-    check_room({"the neck": 1000}, 0.0, tmp_path, CPU)
+    assert room({"the neck": 1000}, None, tmp_path, CPU) == 1000
+    assert room({"the neck": 1000}, 0.0, tmp_path, CPU) == 0
+    assert room({"the neck": 1000}, 5e-7, tmp_path, CPU) == 500
+
+
+def test_usually_no_more_than_a_fixed_part_stays_in_memory_if_the_disk_has_room(
+    tmp_path, monkeypatch
+):
+    monkeypatch.setattr(needs, "available_memory", lambda device: None)
+    disk = Disk(total=0, used=0, free=10**12)
+    monkeypatch.setattr(needs.shutil, "disk_usage", lambda folder: disk)
+    assert room({"a block": 5 * USUAL}, None, tmp_path, CPU) == USUAL
+    disk = Disk(total=0, used=0, free=USUAL)
+    assert room({"a block": 5 * USUAL}, None, tmp_path, CPU) == round(4.1 * USUAL)
 
 
 def test_a_run_without_room_stops_before_its_first_unit(tiny_sam, image_folder, monkeypatch):

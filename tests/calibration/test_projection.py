@@ -118,7 +118,8 @@ def test_polish_is_projected_by_its_steps(projected):
     few, many = (
         projected("carsam-plus", (f"polish.steps={steps}",), views=2)[1] for steps in (100, 10000)
     )
-    assert [part.name for part in few.whole_steps] == ["centre-inputs", "polish"]
+    names = [part.name for part in few.whole_steps]
+    assert names == ["the float encoder", "centre-inputs", "polish"]
     assert few.whole_steps[-1].step_seconds > 0
     assert many.whole_steps[-1].seconds > 20 * few.whole_steps[-1].seconds
     assert many.seconds > many.whole_steps[-1].seconds

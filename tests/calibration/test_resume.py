@@ -56,7 +56,7 @@ def test_a_killed_run_goes_on_with_the_same_bits(tiny_sam, image_folder, tmp_pat
 
 
 def test_a_killed_polish_goes_on_with_the_same_bits(tiny_sam, image_folder, tmp_path, monkeypatch):
-    arguments = {"count": 1, "settings": ["polish.steps=9", "polish.rate=0.001"]}
+    arguments = {"count": 1, "settings": ["polish.steps=9", "polish.rate=0.0003"]}
     unbroken = quantize(tiny_sam, image_folder, "carsam-plus", **arguments)
     monkeypatch.setattr(saved_training, "SECONDS_BETWEEN_SAVES", 0.0)
     monkeypatch.setattr(saved_training, "LARGEST_SHARE", 1e9)
@@ -121,7 +121,22 @@ def test_a_shared_tensor_is_counted_once(tmp_path):
     assert cache.used() == shared.nbytes + 5 * 40
     assert not list(tmp_path.iterdir())
     states.close()
+    assert cache.used() == shared.nbytes
+    del shared
     assert cache.used() == 0
+
+
+def test_a_tensor_on_disk_that_two_lists_share_is_in_one_file(tmp_path):
+    cache = StateCache(0, tmp_path)
+    first = cache.keep({"image": torch.full((1000,), float(i))} for i in range(2))
+    second = cache.keep({**state, "tokens": state["image"][:9] + 1} for state in first)
+    assert len(list(tmp_path.iterdir())) == 4
+    first.close()
+    assert [float(state["image"][-1]) for state in second] == [0, 1]
+    for index, state in enumerate(second.taken()):
+        assert float(state["tokens"][0]) == index + 1
+    del state
+    assert not list(tmp_path.iterdir())
 
 
 def test_what_does_not_fit_the_memory_is_read_back_and_removed(tmp_path):

@@ -1,19 +1,27 @@
 import json
+import os
+import sys
 import xml.etree.ElementTree as ElementTree
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 
 import numpy as np
 import pytest
 from PIL import Image
 
+from carsam.comparison import jobs
 from carsam.comparison.plot import save_cost_plot, save_plot
 from carsam.comparison.run import Plan, evaluated_names, run_plan
 from carsam.comparison.table import Row, about, caption, document, markdown, rows
 from carsam.errors import UserError
+from carsam.formats.locks import locked
 from carsam.images.scenes import write_scenes
 from carsam.methods.registry import OPENING_STEPS
 from carsam.methods.steps.folding.centre_inputs import CentreInputs
 from carsam.progress import Silent
+from carsam.system import python_command
+
+END = f"sys.path[:] = {sys.path!r}; from %s import main; main()"
 
 
 @pytest.fixture
@@ -75,6 +83,54 @@ def test_a_cell_that_fails_is_named_and_the_others_go_on(plan, tmp_path):
         results = run_plan(replace(plan, bits=("w8a8",)), tmp_path / "cells", Silent())
     assert "evaluation" in results[0]
     assert "error" in results[1]
+
+
+def test_two_cells_at_a_time_give_the_results_of_one_after_the_other(plan, tmp_path):
+    plan = replace(plan, bits=("w8a8",))
+    together = run_plan(plan, tmp_path / "together", Silent(), jobs=2)
+    alone = run_plan(plan, tmp_path / "alone", Silent())
+    assert [r["cell"] for r in together] == [r["cell"] for r in alone]
+    for result, expected in zip(together, alone, strict=True):
+        assert result["evaluation"]["coco"] == expected["evaluation"]["coco"]
+        assert result["evaluation"]["mean_iou"] == expected["evaluation"]["mean_iou"]
+    assert not list((tmp_path / "together").glob("*seed0.json"))
+
+
+def test_a_cell_whose_process_is_killed_is_named_and_the_others_go_on(plan, tmp_path, monkeypatch):
+    kill = "import os, sys; 'rtn-w8a8' in sys.argv[1] and os.kill(os.getpid(), 9); "
+    monkeypatch.setattr(
+        jobs, "python_command", lambda name: [*python_command(name)[:-1], kill + END % name]
+    )
+    with pytest.warns(UserWarning, match=r"rtn-w8a8-seed0 failed: .*SIGKILL.*memory is short"):
+        results = run_plan(plan, tmp_path / "cells", Silent(), jobs=2)
+    assert ["evaluation" in result for result in results] == [True, False, True]
+
+
+def test_no_process_outlives_a_comparison_that_is_stopped(plan, tmp_path, monkeypatch):
+    class Stopped(Silent):
+        def advance(self, steps=1, note=""):
+            raise KeyboardInterrupt
+
+    started, popen = [], jobs.subprocess.Popen
+
+    def watched(*arguments, **options):
+        started.append(popen(*arguments, **options))
+        return started[-1]
+
+    monkeypatch.setattr(jobs.subprocess, "Popen", watched)
+    with pytest.raises(KeyboardInterrupt):
+        run_plan(plan, tmp_path / "cells", Stopped(), jobs=2)
+    assert len(started) >= 2
+    assert all(process.poll() is not None for process in started)
+
+
+def test_two_comparisons_do_not_fill_one_folder(plan, tmp_path):
+    with (
+        locked(tmp_path / ".lock", "busy"),
+        ThreadPoolExecutor(1) as other,
+        pytest.raises(UserError, match=f"Another comparison .process {os.getpid()}. writes to"),
+    ):
+        other.submit(run_plan, plan, tmp_path, Silent()).result()
 
 
 def settings_of(plan, recipes, *settings):

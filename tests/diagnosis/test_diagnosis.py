@@ -130,6 +130,18 @@ def test_focus_measures_entropy_and_mass_inside():
     assert found.inside == pytest.approx(0.5)
 
 
+def test_rows_that_rounding_has_emptied_are_counted_and_left_out():
+    maps = np.zeros((1, 3, 4, 4), np.float32)
+    maps[0, 0] = 1 / 16  # all heads
+    maps[0, 1] = 1 / 32  # half of the heads: the other half's rows are empty
+    (found,) = focus({"site": maps}, np.ones((1, 4, 4), np.float32))
+    assert found.empty == pytest.approx(0.5)
+    assert found.entropy == pytest.approx(np.log(16))
+    assert found.inside == pytest.approx(1)
+    (found,) = focus({"site": 0 * maps}, np.ones((1, 4, 4), np.float32))
+    assert (found.entropy, found.inside, found.empty) == (0, 0, 1)
+
+
 def test_token_shares_count_covered_pixels():
     logits = -np.ones((1, 8, 8))
     logits[:, :4, :2] = 1

@@ -42,7 +42,7 @@ def test_statistics_are_those_of_the_flipped_keys(unit):
     BimodalIntegration().run_(unit)
     statistics = unit.statistics[PATH, "key"]
     assert min(statistics.lows) > 0
-    assert float(statistics.histogram.sum()) > 0
+    assert float(statistics.histogram.counts.sum()) > 0
 
 
 def test_keys_with_one_peak_stay(unit):

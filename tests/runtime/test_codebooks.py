@@ -2,12 +2,10 @@
 
 import numpy as np
 import pytest
-import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
 from carsam.errors import UserError
-from carsam.grids.codebook import CodebookGrid
 from carsam.runtime import reference, reference_attention
 from carsam.runtime.geometry import TokenMap
 from carsam.runtime.grid_readers import READERS
@@ -35,6 +33,9 @@ def test_values_get_the_nearest_entry_halfway_the_lower(seed, bits) -> None:
 
 @given(SEED, st.integers(2, 8))
 def test_values_are_those_of_the_simulation(seed, bits) -> None:
+    torch = pytest.importorskip("torch")
+    from carsam.grids.codebook import CodebookGrid
+
     random = np.random.default_rng(seed)
     grid = random_codebook(random, bits)
     tensors = {"scale": [grid.scale], "zero_point": [grid.zero_point], "entries": grid.entries}

@@ -1,16 +1,18 @@
 """Activations between units, in memory as far as a budget reaches and on disk beyond it."""
 
 import shutil
+import weakref
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, overload
 from uuid import uuid4
 
+import numpy as np
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from torch import Tensor
 
+from carsam.calibration.state_lists import Part
 from carsam.errors import UserError
 from carsam.families.base import State
 from carsam.formats.files import is_disk_full
@@ -20,18 +22,20 @@ PREFIX, LOCK = "carsam-activations-", ".lock"
 
 
 class StateCache:
-    """Keeps lists of states; those that do not fit the budget are written to `folder`.
+    """Keeps lists of states; tensors that do not fit the budget are written to `folder`.
 
-    A tensor that several states share, such as the image's positions, is counted and kept once.
+    A tensor that several states share, of one list or of several, is counted, and written, once:
+    a unit's inputs and outputs share whatever it does not change.
 
     Args:
-        budget: bytes of all lists together that stay in memory.
+        budget: bytes of all tensors together that stay in memory.
         folder: existing folder for the rest.
     """
 
     def __init__(self, budget: float, folder: Path) -> None:
         self.budget, self.folder = budget, folder
-        self._sizes: dict[int, int] = {}  # bytes in memory by list
+        self._sizes: dict[int, int] = {}  # bytes in memory by tensor
+        self._read: dict[int, _OnDisk] = {}  # where tensors that were read lie
         self._files = 0
 
     def keep(self, states: Iterable[State]) -> "CachedStates":
@@ -39,62 +43,83 @@ class StateCache:
 
         The list that is returned frees its memory and its files with `close`.
         """
-        cached = CachedStates(self)
+        cached = CachedStates()
         for state in states:
-            cached.append(state)
+            cached.append({name: self._kept(state[name]) for name in sorted(state)})
         return cached
 
     def used(self) -> int:
         """Return the bytes in memory."""
         return sum(self._sizes.values())
 
-    def count_(self, holder: int, size: int) -> None:
-        """Set what one list holds in memory."""
-        self._sizes[holder] = size
+    def _kept(self, tensor: Tensor) -> "Tensor | _OnDisk":
+        """Return a tensor that stays in memory, or the file that it is in.
 
-    def release_(self, holder: int) -> None:
-        """Forget a list."""
-        self._sizes.pop(holder, None)
+        Both give back the same layout in memory: sums and random draws must not depend on where a
+        tensor was.
+        """
+        tensor = tensor.contiguous()
+        if id(tensor) in self._read:
+            return self._read[id(tensor)]
+        if id(tensor) not in self._sizes:
+            if self.used() + tensor.nbytes > self.budget:
+                self._files += 1
+                return _OnDisk(tensor, self.folder / f"{self._files:06d}", self._read)
+            self._sizes[id(tensor)] = tensor.nbytes
+            weakref.finalize(tensor, self._sizes.pop, id(tensor), None)
+        return tensor
 
-    def new_file(self) -> Path:
-        """Return a path that was not used before."""
-        self._files += 1
-        return self.folder / f"state-{self._files:06d}.safetensors"
+
+class _OnDisk:
+    """A tensor in a file, which vanishes with this object.
+
+    Args:
+        path: of the file, which is written now.
+        read: told, as long as the tensor is in memory again, where it lies.
+    """
+
+    def __init__(self, tensor: Tensor, path: Path, read: "dict[int, _OnDisk]") -> None:
+        self._path, self._read = path, read
+        self._dtype, self._shape, self._device = tensor.dtype, tensor.shape, tensor.device
+        self._tensor: weakref.ref[Tensor] = weakref.ref(tensor)
+        self._remember(tensor)
+        weakref.finalize(self, path.unlink, missing_ok=True)
+        _write(tensor, path)
+
+    def tensor(self) -> Tensor:
+        """Read the tensor; while it is in memory there is only one of it."""
+        tensor = self._tensor()
+        if tensor is None:
+            numbers = torch.from_numpy(np.fromfile(self._path, np.uint8))
+            tensor = numbers.view(self._dtype).view(self._shape).to(self._device)
+            self._tensor = weakref.ref(tensor)
+            self._remember(tensor)
+        return tensor
+
+    def _remember(self, tensor: Tensor) -> None:
+        self._read[id(tensor)] = self
+        weakref.finalize(tensor, self._read.pop, id(tensor), None)
 
 
 class CachedStates(Sequence[State]):
     """A list of states, one per image, partly on disk."""
 
-    def __init__(self, cache: StateCache) -> None:
-        self._cache = cache
-        self._entries: list[State | tuple[Path, torch.device]] = []
-        self._counted: dict[int, int] = {}  # bytes by tensor, so that shared ones count once
+    def __init__(self) -> None:
+        self._entries: list[dict[str, Tensor | _OnDisk]] = []
 
-    def append(self, state: State) -> None:
-        """Keep one more state, in memory if it fits the budget.
-
-        Both ways give back the same order of entries and layout in memory: sums and random draws
-        must not depend on where a state was.
-        """
-        state = {name: state[name].contiguous() for name in sorted(state)}
-        new = {id(t): t.nbytes for t in state.values() if id(t) not in self._counted}
-        if self._cache.used() + sum(new.values()) <= self._cache.budget:
-            self._counted |= new
-            self._cache.count_(id(self), sum(self._counted.values()))
-            self._entries.append(state)
-            return
-        path = self._cache.new_file()
-        device = next(iter(state.values())).device
-        _write(state, path)
-        self._entries.append((path, device))
+    def append(self, entry: dict[str, Tensor | _OnDisk]) -> None:
+        """Keep one more state."""
+        self._entries.append(entry)
 
     def close(self) -> None:
         """Free memory and files."""
-        for entry in self._entries:
-            if isinstance(entry, tuple):
-                entry[0].unlink(missing_ok=True)
-        self._entries, self._counted = [], {}
-        self._cache.release_(id(self))
+        self._entries = []
+
+    def taken(self) -> Iterator[State]:
+        """Yield the states, each freed when the next one is asked for; the list ends empty."""
+        self._entries.reverse()
+        while self._entries:
+            yield _in_memory(self._entries.pop())
 
     def __len__(self) -> int:
         return len(self._entries)
@@ -105,26 +130,24 @@ class CachedStates(Sequence[State]):
     def __getitem__(self, index: slice) -> Sequence[State]: ...
     def __getitem__(self, index: int | slice) -> Any:
         if isinstance(index, slice):
-            return [self[i] for i in range(*index.indices(len(self)))]
-        entry = self._entries[index]
-        if isinstance(entry, tuple):
-            path, device = entry
-            loaded = load_file(path, device=str(device))
-            return {name: loaded[name] for name in sorted(loaded)}
-        return entry
+            return Part(self, range(*index.indices(len(self))))
+        return _in_memory(self._entries[index])
+
+
+def _in_memory(entry: dict[str, Tensor | _OnDisk]) -> State:
+    return {name: t.tensor() if isinstance(t, _OnDisk) else t for name, t in entry.items()}
 
 
 @contextmanager
-def state_cache(memory: float | None, folder: Path) -> Iterator[StateCache]:
+def state_cache(budget: float, folder: Path) -> Iterator[StateCache]:
     """Give a cache whose files live in a temporary folder below `folder` and vanish with it.
 
     What killed processes have left there is removed first.
 
     Args:
-        memory: gigabytes to keep in memory; None for no limit.
+        budget: bytes to keep in memory.
         folder: where the disk is.
     """
-    budget = float("inf") if memory is None else memory * 1e9
     for lock in folder.glob(f"{PREFIX}*{LOCK}"):
         _remove_if_left(lock)
     temporary = folder / f"{PREFIX}{uuid4().hex}"
@@ -148,13 +171,13 @@ def _remove_if_left(lock: Path) -> None:
         release(file, lock)
 
 
-def _write(state: State, path: Path) -> None:
+def _write(tensor: Tensor, path: Path) -> None:
     try:
-        save_file({name: tensor.clone() for name, tensor in state.items()}, path)  # own memory
-    except (OSError, SafetensorError) as error:
+        with path.open("wb") as file:
+            file.write(tensor.detach().cpu().flatten().view(torch.uint8).numpy().data)
+    except OSError as error:
         if not is_disk_full(error):
             raise
-        path.unlink(missing_ok=True)
         raise UserError(
             f"The disk of {path.parent} is full: activations that do not fit the memory go there. "
             "Free some space, name another folder with TMPDIR, or allow more memory (--memory). "

@@ -1,16 +1,19 @@
 """The images that calibrate, as the states that the model's first stage takes."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from carsam.calibration.prompts import found_boxes
+from carsam.calibration.state_lists import Part
 from carsam.engines.torch_engine import TorchEngine
 from carsam.families.base import Family, State
 from carsam.images.moved_boxes import moved_boxes
-from carsam.images.preprocess import Frame, preprocess
+from carsam.images.preprocess import Frame, normalise_and_pad, resize
 from carsam.images.read import ImageSample
 from carsam.progress import Progress
 
@@ -32,34 +35,29 @@ class CalibrationSet:
     boxes_per_image: int
     seed: int
 
-    def states(self, family: Family, engine: TorchEngine, progress: Progress) -> tuple[State, ...]:
+    def states(self, family: Family, engine: TorchEngine, progress: Progress) -> "Pictures":
         """Return the state of every image before the first stage."""
         progress.start("Reading images", len(self.sample))
-        states = []
+        pictures, prompts = [], []
         for index, (name, image) in enumerate(zip(self.sample.names, self.sample, strict=True)):
-            pixels, frame = preprocess(image, engine.framing)
+            frame = Frame((image.shape[0], image.shape[1]), engine.framing)
             boxes = self._boxes(engine, name, image, frame, self.seed + index)
-            states.append(
-                family.start(
-                    torch.from_numpy(pixels)[None].to(engine.device),
-                    torch.from_numpy(boxes)[None].to(engine.device),
-                )
-            )
+            pictures.append(resize(image, engine.framing))
+            prompts.append(torch.from_numpy(boxes)[None].to(engine.device))
             progress.advance(note=name)
         progress.finish()
-        return tuple(states)
+        return Pictures(family, engine.framing.side, tuple(pictures), tuple(prompts))
 
-    def mirrored(
-        self, family: Family, engine: TorchEngine, states: Sequence[State]
-    ) -> tuple[State, ...]:
+    def mirrored(self, engine: TorchEngine, states: "Pictures") -> "Pictures":
         """Return the states, as `states` returns them, of the images' mirror images."""
-        mirrored = []
-        for image, state in zip(self.sample, states, strict=True):
-            pixels, frame = preprocess(np.ascontiguousarray(image[:, ::-1]), engine.framing)
-            boxes = state["boxes"].clone()  # (1, P, 4)
-            boxes[..., [0, 2]] = frame.input_size[1] - boxes[..., [2, 0]]
-            mirrored.append(family.start(torch.from_numpy(pixels)[None].to(engine.device), boxes))
-        return tuple(mirrored)
+        pictures, prompts = [], []
+        for image, own in zip(self.sample, states.boxes, strict=True):
+            mirrored = resize(np.ascontiguousarray(image[:, ::-1]), engine.framing)
+            boxes = own.clone()  # (1, P, 4)
+            boxes[..., [0, 2]] = mirrored.shape[1] - boxes[..., [2, 0]]
+            pictures.append(mirrored)
+            prompts.append(boxes)
+        return replace(states, pictures=tuple(pictures), boxes=tuple(prompts))
 
     def _boxes(
         self, engine: TorchEngine, name: str, image: np.ndarray, frame: Frame, seed: int
@@ -73,3 +71,32 @@ class CalibrationSet:
         picture = np.array([0, 0, *frame.input_size[::-1]])
         more = moved_boxes(boxes, self.boxes_per_image - len(boxes), picture, random)
         return np.concatenate([boxes, more])
+
+
+@dataclass(frozen=True)
+class Pictures(Sequence[State]):
+    """The states of images before the first stage, made when they are asked for.
+
+    Pixels are kept as they are after resizing, mostly bytes: as the numbers that the model takes
+    they are four times as large.
+
+    Args:
+        size: side of the model's input, in pixels.
+        pictures: RGB (h, w, 3), resized.
+        boxes: (1, P, 4) of each, on the device.
+    """
+
+    family: Family
+    size: int
+    pictures: tuple[np.ndarray, ...]
+    boxes: tuple[Tensor, ...]
+
+    def __len__(self) -> int:
+        return len(self.pictures)
+
+    def __getitem__(self, index: Any) -> Any:
+        if isinstance(index, slice):
+            return Part(self, range(*index.indices(len(self))))
+        pixels = torch.from_numpy(normalise_and_pad(self.pictures[index], self.size))
+        boxes = self.boxes[index].clone()  # a tensor that lives as long as the state
+        return self.family.start(pixels[None].to(boxes.device), boxes)

@@ -1,10 +1,10 @@
 """A model and everything that a recipe is going to do to it."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
-from carsam.families.base import Family, Stage, State
+from carsam.families.base import Family, Site, Stage, State, split_after_encoder
 from carsam.methods.base import UnitStep, WholeModel, WholeModelStep
 from carsam.methods.recipe import Recipe
 from carsam.methods.registry import make_steps, make_whole_model_steps
@@ -22,7 +22,7 @@ class Course:
     Args:
         model: the prepared model.
         stages: of the model.
-        opening: steps on the whole model before the first unit, with their names.
+        opening: steps on the model after its encoder, before the first unit, with their names.
         plans: all units.
         steps: on every unit.
         closing: steps on the whole model after the last unit, with their names.
@@ -35,10 +35,9 @@ class Course:
     steps: tuple[UnitStep, ...]
     closing: NamedSteps
 
-    @property
-    def needs_histograms(self) -> bool:
-        """Whether a unit's step reads histograms."""
-        return any(step.needs_histograms for step in self.steps)
+    def reads_histogram(self, site: Site, operand: str) -> bool:
+        """Tell whether a unit's step reads the histogram of an operand."""
+        return any(step.reads_histogram(site, operand) for step in self.steps)
 
     @property
     def needs_quantized_path(self) -> bool:
@@ -50,6 +49,15 @@ class Course:
         """Whether a closing step reads the float model's masks, and stages lead to them."""
         wanted = any(step.needs_teacher for _, step in self.closing)
         return wanted and bool(stages_to_masks(self.stages))
+
+    @property
+    def needs_embeddings(self) -> bool:
+        """Whether what the float encoder makes of the images is read before any unit's turn."""
+        return self.needs_teacher or bool(self.opening)
+
+    def after_encoder(self) -> "Course":
+        """Return the course of a model whose encoder has been run."""
+        return replace(self, stages=split_after_encoder(self.stages)[1])
 
     def whole(
         self, model: Any, states: Sequence[State], teacher: Teacher | None = None

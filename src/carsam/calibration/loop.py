@@ -1,22 +1,25 @@
 """The loop over a model's units: stream the images through, apply the method, continue."""
 
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from carsam.calibration.caches import CachedStates, StateCache, state_cache
 from carsam.calibration.course import Course, NamedSteps, plan_course
-from carsam.calibration.needs import activations, check_room, memory_line
+from carsam.calibration.needs import activations, memory_line, room
 from carsam.calibration.observe import run_observed
 from carsam.calibration.projection import project
+from carsam.calibration.state_lists import Joined
 from carsam.calibration.unit_log import UnitLog
-from carsam.families.base import Family, State
+from carsam.families.base import Family, State, split_after_encoder
 from carsam.methods.base import Unit
 from carsam.methods.recipe import Recipe
+from carsam.methods.steps.training.mask_loss import run_stages
 from carsam.methods.steps.training.teacher import Teacher
 from carsam.progress import Progress
+from carsam.simulation.on_kernels import on_kernels
 
 
 def quantize_units_(
@@ -30,6 +33,7 @@ def quantize_units_(
     memory: float | None,
     log: UnitLog | None,
     projects: bool,
+    sharers: int = 1,
     progress: Progress,
 ) -> list[dict[str, Any]]:
     """Quantize a prepared model unit by unit; only one unit's activations are kept.
@@ -40,7 +44,8 @@ def quantize_units_(
     Args:
         states: before the first stage, one per image.
         views: the same of other views of the images, for closing steps that need them.
-        memory: gigabytes of activations to keep in memory; None for all.
+        memory: gigabytes of activations to keep in memory at most; None as of `needs.room`, as are
+            `sharers`.
         log: keeps finished units, and steps under way, and brings them back.
         projects: say first how long it is going to take, and how much memory.
 
@@ -52,15 +57,16 @@ def quantize_units_(
     """
     course = plan_course(family, model, recipe)
     disk = Path(tempfile.gettempdir())
-    needs = activations(course, states, views)
-    check_room(needs, memory, disk, next(model.parameters()).device)
-    units, steps = _done(course, log)
-    if projects and (course.closing or not all(units)):
-        progress.info(str(project(course, states, len(views), units, steps)))
-        progress.info(memory_line(needs, memory))
-    with state_cache(memory, disk) as cache:
-        run = _Run(course, cache, seed, log, progress, notes=[])
-        run.all_(states, views, units)
+    with on_kernels():
+        needs = activations(course, states, views)
+        kept = room(needs, memory, disk, next(model.parameters()).device, sharers)
+        units, steps = _done(course, log)
+        if projects and (course.closing or not all(units)):
+            progress.info(str(project(course, states, len(views), units, steps)))
+            progress.info(memory_line(needs, kept))
+        with state_cache(kept, disk) as cache:
+            run = _Run(course, cache, seed, log, progress, notes=[])
+            run.all_(states, views, units)
     return run.notes
 
 
@@ -86,17 +92,26 @@ class _Run:
     def all_(self, states: Sequence[State], views: Sequence[State], done: Sequence[bool]) -> None:
         """Run all steps, on the units that are not done."""
         self.progress.start("Quantizing", len(self.course.plans) * len(states))
-        self._whole_(self.course.opening, states)
-        seen = (*states, *views)
+        course, seen = self.course, Joined(states, views)
+        embeddings: Sequence[State] = ()
+        if course.needs_embeddings:
+            embedded: Sequence[State] = seen if course.needs_teacher else states
+            encoder, _ = split_after_encoder(course.stages)
+            run = (run_stages(course.model, encoder, state) for state in embedded)
+            embeddings = self.cache.keep(run)
+        self._whole_(course.after_encoder(), course.opening, embeddings[: len(states)])
         teacher = None
-        if self.course.needs_teacher:
-            teacher = Teacher(self.course.model, self.course.stages, seen, self.cache.keep)
+        if course.needs_teacher:
+            teacher = Teacher(course.model, course.stages, embeddings)
+        else:
+            _close(embeddings)
         self._units_(states, done)
         self.progress.finish()
-        self._whole_(self.course.closing, seen, teacher, self.log)
+        self._whole_(course, course.closing, seen, teacher, self.log)
 
     def _whole_(
         self,
+        course: Course,
         steps: NamedSteps,
         states: Sequence[State],
         teacher: Teacher | None = None,
@@ -104,7 +119,7 @@ class _Run:
     ) -> None:
         for index, (name, step) in enumerate(steps):
             whole = replace(
-                self.course.whole(self.course.model, states, teacher),
+                course.whole(course.model, states, teacher),
                 seed=self.seed,
                 progress=self.progress,
                 notes=self.notes,
@@ -123,13 +138,16 @@ class _Run:
                 self.progress.advance(len(states))
                 continue
             targets = self._unit_(index, inputs, quantized, done[index])
+            if quantized is not inputs:
+                _close(inputs)
             following = targets
             if self.course.needs_quantized_path and index < last:
-                model = self.course.model
-                following = self.cache.keep(plan.run(model, state) for state in quantized)
-            _close(inputs, quantized)
+                model, before = self.course.model, _taken(quantized)
+                following = self.cache.keep(plan.run(model, state) for state in before)
+            _close(quantized)
             inputs, quantized = targets, following
-        _close(inputs, quantized)
+        _close(inputs)
+        _close(quantized)
 
     def _unit_(
         self, index: int, inputs: Sequence[State], quantized: Sequence[State], done: bool
@@ -141,7 +159,7 @@ class _Run:
             model,
             replace(plan, sites=()) if done else plan,
             inputs,
-            self.course.needs_histograms,
+            self.course.reads_histogram,
             self.progress,
             self.cache.keep,
         )
@@ -159,8 +177,8 @@ class _Run:
             self.progress,
             following=stages[stages.index(plan.stages[-1]) + 1 :],
         )
-        for step in self.course.steps:
-            step.run_(unit)
+        for number, step in enumerate(self.course.steps, 1):
+            step.run_(replace(unit, later=self.course.steps[number:]))
         if self.log is not None:
             self.log.store(index, model, plan, unit.notes)
         self.notes.extend(unit.notes)
@@ -171,8 +189,12 @@ class _Run:
         self.notes.extend(self.log.restore_(index, self.course.model, self.course.plans[index]))
 
 
-def _close(*lists: Sequence[State]) -> None:
-    """Free the lists of states that a cache holds; one that is given twice is closed once."""
-    for states in {id(states): states for states in lists}.values():
-        if isinstance(states, CachedStates):
-            states.close()
+def _taken(states: Sequence[State]) -> Iterable[State]:
+    """Return the states of a list; one that a cache holds frees them one by one."""
+    return states.taken() if isinstance(states, CachedStates) else states
+
+
+def _close(states: Sequence[State]) -> None:
+    """Free a list of states if a cache holds it."""
+    if isinstance(states, CachedStates):
+        states.close()

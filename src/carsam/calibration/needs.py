@@ -1,7 +1,7 @@
 """What calibration is going to keep, and whether memory and disk have room for it."""
 
 import shutil
-from collections.abc import Mapping, Sequence, Set
+from collections.abc import Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,32 +15,51 @@ from carsam.system import peak_memory
 
 USABLE = 0.9  # of what is free
 
+USUAL = 1_500_000_000
+"""Bytes of activations that stay in memory unless the user says how many; a disk is as fast for
+the rest, most of which the operating system still has in memory when it is read."""
+
 
 @dataclass(frozen=True)
 class StateSize:
-    """The bytes of one image's state, and of it what every box of the image adds."""
+    """The bytes of some of one image's tensors, and of them what every box of the image adds."""
 
     shared: int
     each_box: float
 
     def of(self, boxes: Sequence[int]) -> int:
-        """Return the bytes of the states of images with these numbers of boxes."""
+        """Return the bytes for images with these numbers of boxes."""
         return round(self.shared * len(boxes) + self.each_box * sum(boxes))
 
 
-def state_sizes(model: Any, stages: Sequence[Stage], states: Sequence[State]) -> list[StateSize]:
-    """Return the sizes of the state before the first stage and after every one.
+@dataclass(frozen=True)
+class UnitSizes:
+    """What one image's states take before and after a unit, and together: they share tensors."""
+
+    before: StateSize
+    after: StateSize
+    together: StateSize
+
+
+def unit_sizes(
+    model: Any, units: Iterable[Sequence[Stage]], states: Sequence[State]
+) -> list[UnitSizes]:
+    """Return the sizes of the states around every unit; a unit is consecutive stages.
 
     The image with the most boxes runs through the model once for their shapes.
     """
     state = max(states, key=lambda state: state["boxes"].shape[1])
     boxes, by_box = state["boxes"].shape[1], {"boxes"}
-    sizes = [_size(state, by_box, boxes)]
-    for stage in stages:
-        with torch.no_grad():
-            state = stage.run(model, state)
-        by_box = by_box.difference(stage.outputs).union(stage.per_box)
-        sizes.append(_size(state, by_box, boxes))
+    sizes = []
+    for stages in units:
+        begin, tensors = state, _tensors(state, by_box)
+        for stage in stages:
+            with torch.no_grad():
+                state = stage.run(model, state)
+            by_box = by_box.difference(stage.outputs).union(stage.per_box)
+        after = _tensors(state, by_box)
+        sizes.append(UnitSizes(*(_size(t, boxes) for t in (tensors, after, tensors | after))))
+        del begin  # until now, so that no tensor took the place of another
     return sizes
 
 
@@ -50,65 +69,92 @@ def activations(
     """Return the bytes of activations kept during each unit and each closing step, by its name.
 
     During a unit those are the states before and after it, of all images, in float and, if a step
-    reads it, along the quantized path; what the teacher keeps; and during a closing step what the
-    teacher and the step keep.
+    reads it, those before it along the quantized path, which then give way one by one to those
+    after it; what the teacher keeps; and during a closing step what the teacher and the step keep.
 
     Args:
         states, views: as of `quantize_units_`.
     """
-    sizes = state_sizes(course.model, course.stages, states)
     boxes = [state["boxes"].shape[1] for state in states]
     seen = boxes + [state["boxes"].shape[1] for state in views]
-    teacher = 0
-    if course.needs_teacher:
-        teacher = sizes[len(split_after_encoder(course.stages)[0])].of(seen)
-    needs, paths, begin = {}, 2 if course.needs_quantized_path else 1, 0
-    for plan in course.plans:
-        end = begin + len(plan.stages)
-        needs[plan.name] = teacher + paths * (sizes[begin].of(boxes) + sizes[end].of(boxes))
-        begin = end
+    plans = [plan.stages for plan in course.plans]
+    around = unit_sizes(course.model, plans, states)
+    embedding = _embedding(course, around, states).of(seen)
+    teacher = embedding if course.needs_teacher else 0
+    needs = {}
+    for plan, sizes in zip(course.plans, around, strict=True):
+        before, after, together = (
+            size.of(boxes) for size in (sizes.before, sizes.after, sizes.together)
+        )
+        needs[plan.name] = teacher + together
+        if course.needs_quantized_path:
+            needs[plan.name] = teacher + max(together + before, after + max(before, after))
     for name, step in course.closing:
-        kept = step.kept_after(course.stages)
-        needs[name] = teacher + (sizes[len(kept)].of(seen) if kept else 0)
+        needs[name] = teacher + (embedding if step.kept_after(course.stages) else 0)
     return needs
 
 
-def check_room(
-    needs: Mapping[str, int], memory: float | None, folder: Path, device: torch.device
-) -> None:
-    """Refuse what fits neither memory nor disk.
+def _embedding(course: Course, around: Sequence[UnitSizes], states: Sequence[State]) -> StateSize:
+    """Return the size of the state after the encoder; nothing if no step keeps it."""
+    if not course.needs_embeddings and not course.closing:
+        return StateSize(0, 0.0)
+    encoder, _ = split_after_encoder(course.stages)
+    for plan, sizes in zip(course.plans, around, strict=True):
+        if plan.stages[-1:] == encoder[-1:]:
+            return sizes.after
+    return unit_sizes(course.model, [encoder], states)[0].after
+
+
+def room(
+    needs: Mapping[str, int],
+    memory: float | None,
+    folder: Path,
+    device: torch.device,
+    sharers: int = 1,
+) -> int:
+    """Return how many bytes of activations stay in memory, or refuse what fits nowhere.
 
     Args:
         needs: of `activations`.
-        memory: gigabytes of activations that stay in memory; None for all.
+        memory: gigabytes of activations that stay in memory at most; None keeps `USUAL` of them if
+            the disk has room for the rest, and all of them on a device with memory of its own.
         folder: where the disk is.
         device: whose memory it is.
+        sharers: processes like this one that memory and disk must do for.
 
     Raises:
         UserError: saying what is needed and what is there.
     """
     name, needed = max(needs.items(), key=lambda need: need[1])
-    kept = needed if memory is None else min(needed, round(memory * 1e9))
+    free = shutil.disk_usage(folder).free // sharers
+    if memory is not None:
+        kept = min(needed, round(memory * 1e9))
+    elif device.type == "cpu":
+        kept = min(needed, max(USUAL, round(needed - USABLE * free)))
+    else:
+        kept = needed
+    each = f" for each of {sharers} processes" if sharers > 1 else ""
     message = f"Calibration keeps {_gb(needed)} of activations during {name}; "
     there = available_memory(device)
+    if there is not None:
+        there //= sharers
     if there is not None and kept > USABLE * there:
         raise UserError(
-            f"{message}{_gb(kept)} would stay in memory, where {_gb(there)} are free. Keep the "
-            f"rest on disk (memory of at most {USABLE * there / 1e9:.1f} GB), or use fewer images "
-            "or boxes."
+            f"{message}{_gb(kept)} would stay in memory, where {_gb(there)} are free{each}. Keep "
+            f"the rest on disk (memory of at most {USABLE * there / 1e9:.1f} GB), or use fewer "
+            "images or boxes."
         )
-    free = shutil.disk_usage(folder).free
     if needed - kept > USABLE * free:
         raise UserError(
             f"{message}{_gb(kept)} may stay in memory and the disk of {folder} has {_gb(free)} "
-            "free. Use fewer images or boxes, more memory, or another disk (TMPDIR)."
+            f"free{each}. Use fewer images or boxes, more memory, or another disk (TMPDIR)."
         )
+    return kept
 
 
-def memory_line(needs: Mapping[str, int], memory: float | None) -> str:
-    """Say what the largest unit keeps, and what the process has needed so far."""
+def memory_line(needs: Mapping[str, int], kept: int) -> str:
+    """Say what the largest unit keeps, how much of it in memory, and what the process needed."""
     name, needed = max(needs.items(), key=lambda need: need[1])
-    kept = needed if memory is None else min(needed, round(memory * 1e9))
     disk = f", {_gb(needed - kept)} of it on disk" if needed > kept else ""
     return (
         f"Memory: about {_gb(peak_memory() + kept)}; activations take up to {_gb(needed)}{disk}, "
@@ -135,11 +181,14 @@ def available_memory(device: torch.device) -> int | None:
     return free
 
 
-def _size(state: State, by_box: Set[str], boxes: int) -> StateSize:
-    """Return a state's size; two names of one tensor count once."""
-    entries = {id(tensor): (name in by_box, tensor.nbytes) for name, tensor in state.items()}
-    growing = sum(size for grows, size in entries.values() if grows)
-    return StateSize(sum(size for _, size in entries.values()) - growing, growing / boxes)
+def _tensors(state: State, by_box: Set[str]) -> dict[int, tuple[bool, int]]:
+    """Return of every tensor whether it grows with the boxes, and its bytes."""
+    return {id(tensor): (name in by_box, tensor.nbytes) for name, tensor in state.items()}
+
+
+def _size(tensors: Mapping[int, tuple[bool, int]], boxes: int) -> StateSize:
+    growing = sum(size for grows, size in tensors.values() if grows)
+    return StateSize(sum(size for _, size in tensors.values()) - growing, growing / boxes)
 
 
 def _gb(size: float) -> str:

@@ -13,20 +13,22 @@ from carsam.progress import Progress
 from carsam.simulation import slots
 
 Observers = dict[tuple[str, str], Observer]
+Counted = Callable[[Site, str], bool]
+"""Whether a histogram is kept of an operand of a site."""
 
 
 def run_observed(
     model: Any,
     plan: UnitPlan,
     inputs: Sequence[State],
-    histograms: bool,
+    counted: Counted,
     progress: Progress,
     keep: Callable[[Iterable[State]], Sequence[State]] = tuple,
 ) -> tuple[Sequence[State], dict[tuple[str, str], Statistics]]:
-    """Run a unit that is still float on every image.
+    """Run a unit that is still float on every image, once.
 
     Args:
-        histograms: run a second time, for observers that need more than the extremes.
+        counted: of which operands histograms are kept beside the extremes.
         keep: takes the outputs one by one and holds them.
 
     Returns:
@@ -35,13 +37,8 @@ def run_observed(
     Raises:
         UserError: an activation is NaN or infinite; site and operand, or the unit, are named.
     """
-    with _observers(model, plan.sites) as observers:
+    with _observers(model, plan.sites, counted) as observers:
         outputs = keep(_outputs(model, plan, inputs, observers, progress))
-        if histograms and observers:
-            for observer in observers.values():
-                observer.counting = True
-            for state in inputs:
-                plan.run(model, state)
     return outputs, {key: observer.statistics for key, observer in observers.items()}
 
 
@@ -64,7 +61,9 @@ def _outputs(
 
 
 @contextmanager
-def _observers(model: Any, sites: tuple[tuple[Site, Bits], ...]) -> Iterator[Observers]:
+def _observers(
+    model: Any, sites: tuple[tuple[Site, Bits], ...], counted: Counted
+) -> Iterator[Observers]:
     """Put observers into the slots to be quantized; take them out again whatever happens."""
     watched = [
         (site, operand)
@@ -75,7 +74,7 @@ def _observers(model: Any, sites: tuple[tuple[Site, Bits], ...]) -> Iterator[Obs
     before = [slots.quantizer(model, site, operand) for site, operand in watched]
     observers: Observers = {}
     for site, operand in watched:
-        observer = Observer(site.path, operand)
+        observer = Observer(site.path, operand, counted(site, operand))
         slots.set_quantizer_(model, site, operand, observer)
         observers[site.path, operand] = observer
     try:

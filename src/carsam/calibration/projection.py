@@ -13,10 +13,13 @@ from carsam.calibration.course import Course, NamedSteps
 from carsam.calibration.observe import run_observed
 from carsam.families.base import Stage, State, split_after_encoder
 from carsam.methods.base import Unit, UnitStep, WholeModelStep
-from carsam.methods.steps.training.mask_loss import stages_to_masks
+from carsam.methods.steps.training.mask_loss import run_stages, stages_to_masks
 from carsam.methods.steps.training.teacher import Teacher, copy_after_encoder
 from carsam.methods.units import UnitPlan
 from carsam.progress import Silent
+from carsam.simulation.on_kernels import on_kernels
+
+EMBEDDINGS = "the float encoder"
 
 
 @dataclass(frozen=True)
@@ -91,15 +94,29 @@ def project(
     state = max(states, key=lambda state: state["boxes"].shape[1])
     # The steps after the last unit are tried on what the tries of the units leave of the decoder.
     model = copy_after_encoder(course.model, course.stages)
-    with torch.no_grad():
-        opening = _whole_times(course, course.opening, model, state, len(states))
+    with torch.no_grad(), on_kernels():
+        embedded, seconds = _embedded(course, state)
+        teaching = views if course.needs_teacher else 0
+        embeddings = [PartTime(EMBEDDINGS, (len(states) + teaching) * seconds, 0.0)]
+        after = course.after_encoder()
+        opening = _whole_times(after, after.opening, model, embedded, len(states))
         units = _unit_times(course, model, state, len(states))
-        closing = _whole_times(course, course.closing, model, state, len(states) + views)
+        closing = _whole_times(course, course.closing, model, state, len(states) + views, embedded)
     left = [unit for index, unit in enumerate(units) if not any(units_done[index : index + 1])]
     for index, done in enumerate(steps_done):
         saved = done * closing[index].step_seconds
         closing[index] = replace(closing[index], seconds=closing[index].seconds - saved)
-    return Projection(tuple(left), (*opening, *closing), time.perf_counter() - started)
+    whole_steps = (*(embeddings if course.needs_embeddings else ()), *opening, *closing)
+    return Projection(tuple(left), whole_steps, time.perf_counter() - started)
+
+
+def _embedded(course: Course, state: State) -> tuple[State, float]:
+    """Return the state after the float encoder, and what it takes; (state, 0) if none is read."""
+    if not course.needs_embeddings:
+        return state, 0.0
+    started = _now(course.model)
+    encoder, _ = split_after_encoder(course.stages)
+    return run_stages(course.model, encoder, state), _now(course.model) - started
 
 
 def _unit_times(course: Course, model: Any, state: State, images: int) -> list[PartTime]:
@@ -122,12 +139,12 @@ def _unit_time(
 ) -> tuple[float, float]:
     """Return the seconds of a unit for all images and steps, and those of a step of training."""
     started = _now(model)
-    targets, statistics = run_observed(model, plan, [state], course.needs_histograms, Silent())
+    targets, statistics = run_observed(model, plan, [state], course.reads_histogram, Silent())
     total, training = images * (_now(model) - started), 0.0
     following = tuple(course.stages[course.stages.index(plan.stages[-1]) + 1 :])
     trial = _UnitTrial(model, plan, following, images, state, targets[0], statistics)
-    for step in course.steps if plan.sites else ():
-        cost = step.cost(trial)
+    for number, step in enumerate(course.steps if plan.sites else (), 1):
+        cost = step.cost(replace(trial, later=course.steps[number:]))
         total, training = total + cost.seconds, max(training, cost.step_seconds)
     if course.needs_quantized_path:
         started = _now(model)
@@ -147,6 +164,7 @@ class _UnitTrial:
     state: State
     target: State
     statistics: dict[Any, Any]
+    later: tuple[UnitStep, ...] = ()
 
     @property
     def stages(self) -> tuple[Stage, ...]:
@@ -164,6 +182,7 @@ class _UnitTrial:
             self.statistics,
             progress=_Mute(),
             following=self.following,
+            later=self.later,
         )
         started = _now(self.model)
         step.run_(unit)
@@ -171,29 +190,30 @@ class _UnitTrial:
 
 
 def _whole_times(
-    course: Course, steps: NamedSteps, model: Any, state: State, images: int
+    course: Course,
+    steps: NamedSteps,
+    model: Any,
+    state: State,
+    images: int,
+    embedded: State | None = None,
 ) -> list[PartTime]:
-    """Try steps on a copy of the whole model; the first that reads the teacher pays for it."""
-    times, known_teacher = [], False
+    """Try steps on a copy of the whole model."""
+    times = []
     for name, step in steps:
-        trial = _WholeTrial(course, model, images, state)
-        cost, teacher = step.cost(trial), 0.0
-        if step.needs_teacher and course.needs_teacher and not known_teacher:
-            started = _now(model)
-            Teacher(course.model, course.stages, [state])
-            teacher, known_teacher = images * (_now(model) - started), True
-        times.append(PartTime(name, cost.seconds + teacher, cost.step_seconds))
+        cost = step.cost(_WholeTrial(course, model, images, state, embedded))
+        times.append(PartTime(name, cost.seconds, cost.step_seconds))
     return times
 
 
 @dataclass(frozen=True)
 class _WholeTrial:
-    """A copy of the model, with the state of one image before it."""
+    """A copy of the model, with the state of one image before it and after the float encoder."""
 
     course: Course
     model: Any
     images: int
     state: State
+    embedded: State | None
 
     @property
     def stages(self) -> tuple[Stage, ...]:
@@ -203,8 +223,8 @@ class _WholeTrial:
         """Run a step with the image so many times."""
         model = copy.deepcopy(self.model) if step.changes_encoder else self.model
         states, teacher = [self.state] * images, None
-        if step.needs_teacher and self.course.needs_teacher:
-            teacher = Teacher(self.course.model, self.course.stages, states)
+        if step.needs_teacher and self.course.needs_teacher and self.embedded is not None:
+            teacher = Teacher(self.course.model, self.course.stages, [self.embedded] * images)
         whole = replace(self.course.whole(model, states, teacher), progress=_Mute())
         started = _now(model)
         step.run_(whole)

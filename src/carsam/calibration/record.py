@@ -4,6 +4,8 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 
+from carsam.errors import UserError
+
 
 @dataclass(frozen=True)
 class Calibration:
@@ -16,11 +18,16 @@ class Calibration:
         avoid: file names that must not calibrate, such as those evaluated on.
         count: images to use.
         exact: refuse fewer images than `count`.
-        boxes_per_image: boxes to use of one image; moved copies make up for what it lacks.
+        boxes_per_image: boxes to use of one image, at least 1; moved copies make up for what it
+            lacks.
         seed: chooses images and boxes, and drives everything random.
         device: `auto`, `cpu` or `cuda`.
-        memory: gigabytes of activations to keep in memory, None for all; the rest goes to the
-            temporary disk.
+        memory: gigabytes of activations to keep in memory at most; the rest goes to the temporary
+            disk. None for 1.5, more where that disk has no room for the rest.
+        sharers: how many processes like this one share the machine's memory.
+
+    Raises:
+        UserError: a number is outside its range.
     """
 
     images: str | Path
@@ -32,3 +39,12 @@ class Calibration:
     seed: int = 0
     device: str = "auto"
     memory: float | None = None
+    sharers: int = 1
+
+    def __post_init__(self) -> None:
+        for name in ("boxes_per_image", "sharers"):
+            number = getattr(self, name)
+            if number < 1:
+                raise UserError(f"{name} is {number}; expected at least 1.")
+        if self.memory is not None and not self.memory >= 0:
+            raise UserError(f"memory is {self.memory}; expected gigabytes, 0 or more.")

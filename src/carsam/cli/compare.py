@@ -33,6 +33,7 @@ def compare(
     setting: Annotated[list[str] | None, Parameter(name="--set", negative="")] = None,
     engine: Literal["simulated", "native"] = "simulated",
     limit: int | None = None,
+    jobs: int = 1,
     common: Common | None = None,
 ) -> None:
     """Make the table of methods: AP, mean IoU, calibration time and memory (needs `quantize`).
@@ -55,6 +56,7 @@ def compare(
             no recipe is refused. Repeat for more.
         engine: what evaluates; native takes less time.
         limit: evaluate on so many images only.
+        jobs: cells that run at the same time; each computes with its share of the threads.
     """
     options = common or Common()
     options.prepare()
@@ -72,8 +74,14 @@ def compare(
     for width in widths:
         make_recipe(names[0], width)  # refuses what is not understood before hours of work
     settings_by_recipe(names, setting or ())  # so does this
-    if seeds < 1:
-        raise UserError(f"Found --seeds {seeds}; expected at least 1.")
+    for name, number in (("seeds", seeds), ("jobs", jobs)):
+        if number < 1:
+            raise UserError(f"Found --{name} {number}; expected at least 1.")
+    if jobs > current_threads():
+        raise UserError(
+            f"Found --jobs {jobs}, but {current_threads()} threads to share; expected at most as "
+            "many jobs as threads."
+        )
     plan = Plan(
         model,
         names,
@@ -86,12 +94,12 @@ def compare(
         count,
         tuple(setting or ()),
         resolve_device(options.device),
-        current_threads(),
+        current_threads() // jobs,
         engine,
         limit,
     )
     with options.progress() as progress:
-        results = run_plan(plan, out / "cells", progress)
+        results = run_plan(plan, out / "cells", progress, jobs)
         table = rows(results)
         numbers = json.dumps(document(plan, results), indent=1) + "\n"
         write_whole(out / "table.json", numbers, OTHER_FOLDER)

@@ -1,12 +1,13 @@
 """One cell of a comparison: quantize with one recipe, bits and seed, prove strictness, evaluate.
 
-Run as a process of its own, whose arguments are the cell's json and the most pixels of an image, so
-that its peak memory is its own and a failure does not end the comparison.
+Run as a process of its own, whose arguments are the cell's json, how many such processes share the
+machine, and the most pixels of an image, so that its peak memory is its own and a failure does not
+end the comparison.
 """
 
 import json
 import sys
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -55,8 +56,10 @@ class Cell:
         return f"{self.recipe}-{self.bits}-seed{self.calibration.seed}"
 
     def to_json(self) -> dict[str, Any]:
-        """Return plain data; `from_json` undoes it."""
-        return asdict(self)
+        """Return plain data that decide the result; `from_json` undoes it."""
+        data = asdict(self)
+        del data["calibration"]["sharers"]
+        return data
 
     @classmethod
     def from_json(cls, data: dict[str, Any]) -> "Cell":
@@ -115,8 +118,9 @@ def _quantize(cell: Cell) -> Any:
 def main() -> None:
     """Read a cell from the file named, write its result beside it, whole or not at all."""
     path = Path(sys.argv[1])
-    data: dict[str, Any] = json.loads(path.read_text())
-    if len(sys.argv) > 2:
-        Image.MAX_IMAGE_PIXELS = int(sys.argv[2])
-    content = json.dumps(run_cell(Cell.from_json(data)), indent=1) + "\n"
+    cell = Cell.from_json(json.loads(path.read_text()))
+    if len(sys.argv) > 3:
+        Image.MAX_IMAGE_PIXELS = int(sys.argv[3])
+    shared = replace(cell.calibration, sharers=int(sys.argv[2]))
+    content = json.dumps(run_cell(replace(cell, calibration=shared)), indent=1) + "\n"
     write_whole(path.with_suffix(".result.json"), content, "Make room.")

@@ -1,7 +1,6 @@
 """Run every cell of a comparison that has no result yet."""
 
 import json
-import subprocess
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from difflib import get_close_matches
@@ -9,17 +8,15 @@ from os.path import abspath
 from pathlib import Path
 from typing import Any
 
-from PIL import Image
-
 from carsam.calibration.record import Calibration
 from carsam.comparison.cell import Cell
+from carsam.comparison.jobs import running
 from carsam.errors import UserError
 from carsam.families import source_name
-from carsam.formats.files import write_whole
+from carsam.formats.locks import locked
 from carsam.methods.recipe import parse_setting
 from carsam.methods.registry import make_recipe
 from carsam.progress import Progress
-from carsam.system import python_command
 
 
 @dataclass(frozen=True)
@@ -125,30 +122,36 @@ def evaluated_names(coco: Path, images: Path) -> tuple[str, ...]:
     return tuple(sorted({image.file_name for image in found.images}))
 
 
-def run_plan(plan: Plan, folder: Path, progress: Progress) -> list[dict[str, Any]]:
-    """Run the cells one after the other, each in its own process; finished ones are kept.
+def run_plan(plan: Plan, folder: Path, progress: Progress, jobs: int = 1) -> list[dict[str, Any]]:
+    """Run the cells that have no result yet, each in its own process.
 
     Args:
         folder: gets one json per cell and one per result; run it again to continue after a stop.
+        jobs: cells that run at the same time.
 
     Returns:
         The results, in the order of the plan. A cell that failed has `error` and no `evaluation`.
 
     Raises:
-        UserError: the folder holds results of another comparison.
+        UserError: the folder holds results of another comparison, or another process fills it.
     """
-    folder.mkdir(parents=True, exist_ok=True)
     cells = plan.cells()
-    results = []
-    progress.start("Comparing", len(cells))
-    for cell in cells:
-        result = _finished(cell, folder) or _run(cell, folder)
-        if "error" in result:
-            progress.warn(f"{cell.name} failed: {result['error']}")
-        results.append(result)
-        progress.advance(note=cell.name)
-    progress.finish()
-    return results
+    folder.mkdir(parents=True, exist_ok=True)
+    busy = f"Another comparison (process HOLDER) writes to {folder}. Wait for it to end."
+    with locked(folder / ".lock", busy):
+        results = {cell: _finished(cell, folder) for cell in cells}
+        progress.start("Comparing", len(cells))
+        for cell in (cell for cell, result in results.items() if result):
+            progress.advance(note=cell.name)
+        left = [cell for cell, result in results.items() if result is None]
+        with running(left, folder, jobs) as finished:
+            for cell, made in finished:
+                if "error" in made:
+                    progress.warn(f"{cell.name} failed: {made['error']}")
+                results[cell] = made
+                progress.advance(note=cell.name)
+        progress.finish()
+    return [result for cell in cells if (result := results[cell]) is not None]
 
 
 def _finished(cell: Cell, folder: Path) -> dict[str, Any] | None:
@@ -164,18 +167,4 @@ def _finished(cell: Cell, folder: Path) -> dict[str, Any] | None:
             f"{path} is the result of another comparison (other images, settings or threads). "
             "Give another --out folder, or remove this one."
         )
-    return result
-
-
-def _run(cell: Cell, folder: Path) -> dict[str, Any]:
-    path = folder / f"{cell.name}.json"
-    write_whole(path, json.dumps(cell.to_json(), indent=1) + "\n", "Make room.")
-    command = [*python_command("carsam.comparison.cell"), str(path)]
-    command += [] if Image.MAX_IMAGE_PIXELS is None else [str(Image.MAX_IMAGE_PIXELS)]
-    done = subprocess.run(command, capture_output=True, text=True, errors="replace", check=False)
-    if done.returncode != 0:
-        lines: Sequence[str] = done.stderr.strip().splitlines() or ["no message"]
-        return {"cell": cell.to_json(), "error": lines[-1]}
-    path.unlink()
-    result: dict[str, Any] = json.loads((folder / f"{cell.name}.result.json").read_text())
     return result

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from typing import Any
 
 import numpy as np
@@ -25,11 +25,14 @@ class Focus:
         path: of the attention.
         entropy: of the attention over image tokens, in nats; higher is more spread out.
         inside: share of the attention that falls inside the object's mask.
+        empty: share of the rows in which rounding leaves nothing; the other numbers are without
+            them.
     """
 
     path: str
     entropy: float
     inside: float
+    empty: float
 
 
 def focus_before_and_after(
@@ -82,10 +85,20 @@ def focus(maps: dict[str, np.ndarray], masks: np.ndarray) -> list[Focus]:
     """
     measured = []
     for path, attention in maps.items():
-        safe = np.maximum(attention, 1e-12)
-        entropy = float((-safe * np.log(safe)).sum((-2, -1)).mean())
-        inside = float((attention * masks[:, None]).sum((-2, -1)).mean())
-        measured.append(Focus(path, entropy, inside))
+        filled = attention.sum((-2, -1))  # (P, tokens): share of the heads
+        left = filled > 0
+        rows = attention[left] / filled[left][:, None, None]
+        objects = np.broadcast_to(masks[:, None], attention.shape)[left]
+        measured.append(
+            Focus(
+                path,
+                float((-rows * np.log(np.maximum(rows, 1e-12))).sum((-2, -1)).mean()),
+                float((rows * objects).sum((-2, -1)).mean()),
+                float(1 - filled.mean()),
+            )
+            if left.any()
+            else Focus(path, 0.0, 0.0, 1.0)
+        )
     return measured
 
 
@@ -97,11 +110,7 @@ def token_shares(logits: np.ndarray, side: tuple[int, int]) -> np.ndarray:
 
 def _averaged(images: Sequence[Sequence[Focus]]) -> tuple[Focus, ...]:
     return tuple(
-        Focus(
-            same[0].path,
-            float(np.mean([one.entropy for one in same])),
-            float(np.mean([one.inside for one in same])),
-        )
+        Focus(same[0].path, *np.mean([astuple(one)[1:] for one in same], axis=0).tolist())
         for same in zip(*images, strict=True)
     )
 

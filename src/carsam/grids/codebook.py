@@ -7,7 +7,8 @@ from torch import Tensor
 
 from carsam.grids.base import Grid
 
-FINE_LEVELS = 255
+FINE_BITS = 8
+FINE_LEVELS = 2**FINE_BITS - 1
 
 
 class CodebookGrid(Grid):
@@ -22,6 +23,9 @@ class CodebookGrid(Grid):
         zero_point: fine code of the value 0; it should be an entry, (1,).
         entries: ascending fine codes, in [0, 255]; what is not needed repeats another, (2**bits,).
         bits: 2 to 8.
+
+    Raises:
+        ValueError: there are other than 2**bits entries.
     """
 
     name = "codebook"
@@ -32,6 +36,8 @@ class CodebookGrid(Grid):
 
     def __init__(self, scale: Tensor, zero_point: Tensor, entries: Tensor, bits: int) -> None:
         super().__init__(scale, bits)
+        if entries.shape != (2**bits,):
+            raise ValueError(f"{len(entries)} entries in a codebook of {bits} bits.")
         self.register_buffer("zero_point", zero_point.float())
         self.register_buffer("entries", entries.float())
         fine = torch.arange(FINE_LEVELS + 1, device=scale.device, dtype=torch.float32)
@@ -75,9 +81,10 @@ class CodebookGrid(Grid):
         return (steps + torch.where(inside, fine - fine.detach(), 0.0)) * scale
 
     def check_integers(self, integers: Tensor) -> tuple[int, bool]:
-        """Return how many distinct integers there are, and whether all are entries' steps."""
+        """Return how many distinct integers there are, and whether all are `steps` of entries."""
         distinct = integers.unique()
-        return len(distinct), bool(torch.isin(distinct, self._step_of.to(distinct)).all())
+        known = (self.entries - self.zero_point).to(distinct)
+        return len(distinct), bool(torch.isin(distinct, known).all())
 
     def _fine(self, steps: Tensor) -> Tensor:
         """Return the fine codes of values in steps of the scale."""

@@ -8,15 +8,15 @@ from torch import Tensor, nn
 
 from carsam.errors import UserError
 from carsam.grids.base import UniformGrid, scale_and_zero_point
+from carsam.grids.histogram import Histogram
 
-BINS = 4096
 SHRINK_STEPS = 80
 SEARCH_FACTORS = (
     torch.logspace(0, -2, 32),
     torch.logspace(0.2, -0.2, 24),
     torch.linspace(1.06, 0.94, 24),
 )
-ELEMENTS_AT_ONCE = 1 << 24  # float32 counts are exact up to here
+ELEMENTS_AT_ONCE = 1 << 24
 
 
 @dataclass
@@ -25,36 +25,39 @@ class Statistics:
 
     Args:
         lows, highs: smallest and largest value of each image.
-        histogram: (BINS,) counts over [min(lows), max(highs)], filled in a second pass.
+        histogram: of all values; None where they are not counted.
     """
 
     lows: list[float] = field(default_factory=list)
     highs: list[float] = field(default_factory=list)
-    histogram: Tensor | None = None
+    histogram: Histogram | None = None
 
 
 class Observer(nn.Module):
-    """Stands in a quantizer's slot and records: first the extremes, then the histogram."""
+    """Stands in a quantizer's slot and records what passes.
 
-    def __init__(self, path: str, operand: str) -> None:
+    Args:
+        path, operand: of the slot, for messages.
+        counts: keep a histogram beside the extremes.
+    """
+
+    def __init__(self, path: str, operand: str, counts: bool = False) -> None:
         super().__init__()
         self.path, self.operand = path, operand
-        self.statistics = Statistics()
-        self.counting = False
+        self.statistics = Statistics(histogram=Histogram() if counts else None)
         self._image: tuple[float, float] | None = None
 
     def forward(self, values: Tensor) -> Tensor:
         """Record `values` and pass them on."""
-        if self.counting:
-            self._count(values)
-        else:
-            low, high = (float(extreme) for extreme in torch.aminmax(values))
-            if not (abs(low) < float("inf") and abs(high) < float("inf")):
-                raise UserError(
-                    f"{self.path}: {self.operand} holds NaN or infinity; check the weights."
-                )
-            past = self._image or (low, high)
-            self._image = (min(past[0], low), max(past[1], high))
+        low, high = (float(extreme) for extreme in torch.aminmax(values))
+        if not (abs(low) < float("inf") and abs(high) < float("inf")):
+            raise UserError(
+                f"{self.path}: {self.operand} holds NaN or infinity; check the weights."
+            )
+        past = self._image or (low, high)
+        self._image = (min(past[0], low), max(past[1], high))
+        if self.statistics.histogram is not None:
+            self.statistics.histogram.add(values, low, high)
         return values
 
     def end_image(self) -> None:
@@ -63,16 +66,6 @@ class Observer(nn.Module):
             self.statistics.lows.append(self._image[0])
             self.statistics.highs.append(self._image[1])
             self._image = None
-
-    def _count(self, values: Tensor) -> None:
-        low, high = min(self.statistics.lows), max(self.statistics.highs)
-        if high <= low:
-            high = low + 1.0
-        counts = torch.zeros(BINS, dtype=torch.float64)
-        for part in values.flatten().split(ELEMENTS_AT_ONCE):
-            counts += torch.histc(part.float(), BINS, low, high).double().cpu()
-        past = self.statistics.histogram
-        self.statistics.histogram = counts if past is None else past + counts
 
 
 def minmax(statistics: Statistics, bits: int) -> tuple[float, float]:
@@ -160,14 +153,9 @@ def _best_range(statistics: Statistics, ranges: Tensor, bits: int) -> Tensor:
 
 
 def histogram_bins(statistics: Statistics) -> tuple[Tensor, Tensor]:
-    """Return counts and centres (BINS,) of the histogram, in float64."""
-    assert statistics.histogram is not None, "the observer was not run a second time"
-    low, high = min(statistics.lows), max(statistics.highs)
-    if high <= low:
-        high = low + 1.0
-    width = (high - low) / BINS
-    centres = low + width * (torch.arange(BINS, dtype=torch.float64) + 0.5)
-    return statistics.histogram, centres
+    """Return counts and centres (bins,) of the histogram, in float64."""
+    assert statistics.histogram is not None, "no step has said that it reads the histogram"
+    return statistics.histogram.counts, statistics.histogram.centres
 
 
 def _squared_errors(values: Tensor, ranges: Tensor, bits: int) -> Tensor:

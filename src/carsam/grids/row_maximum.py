@@ -67,6 +67,10 @@ class RowMaximumGrid(Grid):
         """Return the values that codes stand for."""
         return (self.numerator * (self.scale / TOP))[codes.long()]
 
+    def forward(self, values: Tensor) -> Tensor:
+        """Return each value's nearest neighbour on the grid, looked up once."""
+        return self.numerators(values) * (self.scale / TOP)
+
     def numerators(self, values: Tensor) -> Tensor:
         """Return the numerators of the codes of `values`, as float32 integers."""
         return _looked_up(self._numerator_of_step, values, self.scale)

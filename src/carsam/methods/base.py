@@ -9,6 +9,7 @@ from carsam.families.base import Site, SiteType, Stage, State
 from carsam.formats.journal import Entry
 from carsam.grids.observers import Statistics
 from carsam.methods.cost import Costed
+from carsam.methods.order import Ordered
 from carsam.methods.recipe import Bits
 from carsam.methods.steps.training.teacher import Teacher
 from carsam.methods.units import UnitPlan
@@ -31,6 +32,7 @@ class Unit:
         progress: hears of steps and warnings.
         notes: what steps found worth recording, for the manifest.
         following: the stages after the unit, which are still float.
+        later: the recipe's steps that are still to run on the unit.
     """
 
     model: Any
@@ -43,6 +45,7 @@ class Unit:
     progress: Progress = field(default_factory=Silent)
     notes: list[dict[str, Any]] = field(default_factory=list)
     following: tuple[Stage, ...] = ()
+    later: tuple["UnitStep", ...] = ()
 
     @property
     def sites(self) -> tuple[tuple[Site, Bits], ...]:
@@ -54,12 +57,14 @@ class Unit:
 class WholeModel:
     """The whole model, before its first unit or after its last, for steps that run once.
 
+    Before the first unit it begins after the encoder's blocks.
+
     Args:
         model: the prepared model, float or with all of its units quantized.
         stages: of the model, in the order of execution, up to the masks.
         sites: what is quantized in them, with its bits.
-        states: before the first stage, one per image; of the images' other views as well, if the
-            step needs them.
+        states: before the first of the stages, one per image; of the images' other views as well,
+            if the step needs them.
         teacher: the float model, if the step needs it; None where no stage computes masks.
         seed: for everything random.
         progress: hears of steps and warnings.
@@ -80,16 +85,15 @@ class WholeModel:
     entry: Entry | None = None
 
 
-class UnitStep(Costed, ABC):
+class UnitStep(Costed, Ordered, ABC):
     """A step that runs on one unit after the other, with its parameters as fields."""
 
     operands: ClassVar[tuple[str, ...]] = ()
     """What the step is for, `weight` among them: where all of it stays in float it has nothing to
     do. None is everything."""
 
-    @property
-    def needs_histograms(self) -> bool:
-        """Whether `Unit.statistics` must hold histograms, at the price of a second pass."""
+    def reads_histogram(self, site: Site, operand: str) -> bool:
+        """Tell whether the histogram of an operand in `Unit.statistics` is read."""
         return False
 
     @property
@@ -109,7 +113,7 @@ class UnitStep(Costed, ABC):
         """Change the unit's weights or quantizers."""
 
 
-class WholeModelStep(Costed, ABC):
+class WholeModelStep(Costed, Ordered, ABC):
     """A step that runs once, on the whole model, with its parameters as fields."""
 
     @property
@@ -124,7 +128,7 @@ class WholeModelStep(Costed, ABC):
 
     @property
     def changes_encoder(self) -> bool:
-        """Whether blocks of the encoder are changed."""
+        """Whether blocks of the encoder are changed; a step of the opening never does."""
         return True
 
     def kept_after(self, stages: tuple[Stage, ...]) -> tuple[Stage, ...]:

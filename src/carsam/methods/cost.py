@@ -47,7 +47,11 @@ class Costed:
         """Return what the step is going to take."""
         one = trial.seconds(self, 1)
         more = trial.seconds(self, 2) - one
-        return Cost(one + (trial.images - 1) * min(one, max(0.0, more)))
+        return Cost(one + (self.images_of(trial.images) - 1) * min(one, max(0.0, more)))
+
+    def images_of(self, images: int) -> int:
+        """Return how many of so many images the step looks at."""
+        return images
 
 
 class CostedByStep:

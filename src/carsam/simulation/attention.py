@@ -10,8 +10,8 @@ from transformers import AttentionInterface
 from carsam.grids.base import UniformGrid
 from carsam.grids.codebook import CodebookGrid
 from carsam.grids.row_maximum import RowMaximumGrid
-from carsam.grids.tables import Log1pGrid, LogGrid, TwinUniformGrid
-from carsam.simulation import integer_attention
+from carsam.grids.tables import Log1pGrid, LogGrid, TableGrid, TwinUniformGrid
+from carsam.simulation import integer_attention, on_kernels
 from carsam.simulation.integer_attention import OperandGrids
 
 OPERANDS = ("query", "key", "probabilities", "value")
@@ -105,6 +105,8 @@ def is_relative(quantizer: nn.Module) -> bool:
 
 def rounded_probabilities(quantizer: nn.Module, probabilities: Tensor) -> Tensor:
     """Return what the values are multiplied by in the end, for probabilities (..., keys)."""
+    if isinstance(quantizer, TableGrid) and on_kernels.usable(probabilities):
+        return on_kernels.nearest(probabilities, quantizer)
     if not is_relative(quantizer):
         return cast(Tensor, quantizer(probabilities))
     parts = quantizer(probabilities / probabilities.amax(-1, keepdim=True))
@@ -120,8 +122,15 @@ class RelativePosition:
 
     def __init__(self, table_height: Tensor, table_width: Tensor, height: int, width: int) -> None:
         self.height, self.width = height, width
+        self.tables = table_height, table_width
         self.rows = _relative_table(table_height, height)  # (height, height, d)
         self.columns = _relative_table(table_width, width)  # (width, width, d)
+
+    @property
+    def square(self) -> bool:
+        """Whether the grid is a square that the tables are made for."""
+        sizes = {(len(table) + 1) // 2 for table in self.tables}
+        return sizes == {self.height} == {self.width}
 
     def add_(self, scores: Tensor, query: Tensor) -> Tensor:
         """Add the bias to scores (batch, heads, queries, keys), in place where possible."""
@@ -190,6 +199,11 @@ def _attend_integers(
     relative_position: RelativePosition | None,
     grids: OperandGrids,
 ) -> Tensor:
+    if on_kernels.usable(query) and (relative_position is None or relative_position.square):
+        tables = None if relative_position is None else relative_position.tables
+        attended = on_kernels.attention(query, key, value, scaling, tables, grids)
+        if attended is not None:
+            return attended
     shape = (max(len(query), len(key)), *query.shape[1:])
     query, key, value = (
         grid.steps(operand).expand(shape[0], -1, -1, -1).flatten(0, 1)

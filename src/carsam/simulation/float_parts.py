@@ -15,7 +15,7 @@ from transformers.models.sam2.modeling_sam2 import Sam2PositionalEmbedding
 from transformers.models.sam2_video.modeling_sam2_video import Sam2VideoPositionalEmbedding
 from transformers.models.sam_hq.modeling_sam_hq import SamHQPositionalEmbedding
 
-from carsam.simulation import arithmetic
+from carsam.simulation import arithmetic, on_kernels
 
 
 def reproduce_(model: nn.Module) -> None:
@@ -48,7 +48,8 @@ class LayerNorm(nn.Module):
             return nn.functional.layer_norm(
                 values, self.weight.shape, self.weight, self.bias, self.eps
             )
-        return arithmetic.layer_norm(values, self.weight, self.bias, self.eps)
+        exact = on_kernels if on_kernels.usable(values) else arithmetic
+        return exact.layer_norm(values, self.weight, self.bias, self.eps)
 
 
 class Gelu(nn.Module):
@@ -58,7 +59,7 @@ class Gelu(nn.Module):
         """Apply to values of any shape."""
         if torch.is_grad_enabled():
             return nn.functional.gelu(values)
-        return arithmetic.gelu(values)
+        return (on_kernels if on_kernels.usable(values) else arithmetic).gelu(values)
 
 
 class ExactPositionalEncoding(nn.Module):

@@ -10,6 +10,7 @@ from carsam.grids.base import UniformGrid
 from carsam.grids.codebook import CodebookGrid
 from carsam.grids.grouped import GroupedUniformGrid
 from carsam.grids.tables import TableGrid
+from carsam.simulation import on_kernels
 from carsam.simulation.arithmetic import exact_type
 
 Layer = nn.Linear | nn.Conv2d | nn.ConvTranspose2d
@@ -77,7 +78,7 @@ class QuantizedLayer(nn.Module):
         """The weight as integers (output channels, weights per channel), if they are multiplied."""
         if torch.is_grad_enabled() or self.weight_grid is None:
             return None
-        if not isinstance(self.input_quantizer, INTEGER_GRIDS):
+        if type(self.input_quantizer) not in INTEGER_GRIDS:
             return None
         rows = weight_to_rows(self.layer, self.layer.weight)
         steps = self.weight_grid.steps(rows)
@@ -87,6 +88,9 @@ class QuantizedLayer(nn.Module):
         """Each part's sum of integers is exact, whatever its order, and scaled once."""
         grid = cast(IntegerGrid, self.input_quantizer)
         assert self.weight_grid is not None
+        fits = isinstance(self.layer, nn.Linear) and on_kernels.has_columns_for(rows)
+        if fits and on_kernels.usable(inputs):
+            return on_kernels.linear(inputs, rows, self.weight_grid, grid, self.layer.bias)
         total: Tensor | None = None
         for steps, columns, scale in grid.integer_parts(inputs):
             part = rows[:, columns]

@@ -124,18 +124,15 @@ def value_at(unit: Unit, key: Key, state: State) -> Tensor:
 
 def observe_again_(unit: Unit, keys: Iterable[Key]) -> None:
     """Renew the statistics of some operands, after a step has changed the unit in float."""
-    observers = {key: Observer(key[0].path, key[1]) for key in keys}
-    histograms = any(
-        unit.statistics[site.path, operand].histogram is not None for site, operand in observers
-    )
+    past = {key: unit.statistics[key[0].path, key[1]] for key in keys}
+    observers = {
+        (site, operand): Observer(site.path, operand, statistics.histogram is not None)
+        for (site, operand), statistics in past.items()
+    }
     with in_float(unit), replaced(unit.model, observers):
         for state in unit.inputs:
             unit.plan.run(unit.model, state)
             for observer in observers.values():
                 observer.end_image()
-        if histograms:
-            for observer in observers.values():
-                observer.counting = True
-            run(unit, unit.inputs)
     for (site, operand), observer in observers.items():
         unit.statistics[site.path, operand] = observer.statistics

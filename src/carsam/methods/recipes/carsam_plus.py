@@ -8,13 +8,13 @@ docs/accuracy.md what has been measured.
 """
 
 from carsam.methods.recipe import Recipe, Step
-from carsam.methods.steps.ranges.round_to_nearest import GRIDS_FIRST
+from carsam.methods.steps.ranges.round_to_nearest import GRIDS_BUT_SOFTMAX_FIRST
 
 RECIPE = Recipe(
     "carsam-plus",
     (
         Step("balance-attention"),
-        GRIDS_FIRST,
+        GRIDS_BUT_SOFTMAX_FIRST,
         Step("row-maximum-softmax"),
         Step("feed-back-errors"),
     ),

@@ -5,4 +5,4 @@ Where we differ: docs/methods.md, "Where we differ from the released code".
 
 from carsam.methods.recipe import Recipe, Step
 
-RECIPE = Recipe("ptq4vit", (Step("round-to-nearest"), Step("twin-uniform")))
+RECIPE = Recipe("ptq4vit", (Step("round-to-nearest", {"softmax": False}), Step("twin-uniform")))

@@ -10,4 +10,6 @@ from carsam.methods.recipe import Recipe, Step
 
 LOG_SQRT2 = Step("adaptive-granularity", {"granularities": "2", "power": 2.0})
 
-RECIPE = Recipe("repq-vit", (Step("fold-norms"), Step("round-to-nearest"), LOG_SQRT2))
+RECIPE = Recipe(
+    "repq-vit", (Step("fold-norms"), Step("round-to-nearest", {"softmax": False}), LOG_SQRT2)
+)

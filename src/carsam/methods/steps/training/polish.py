@@ -15,6 +15,7 @@ from carsam.formats.journal import Item
 from carsam.images.moved_boxes import moved_boxes
 from carsam.methods.base import WholeModel, WholeModelStep
 from carsam.methods.cost import CostedByStep
+from carsam.methods.order import Outcome
 from carsam.methods.parameters import Count, NotNegative, Positive, Share
 from carsam.methods.steps.training.mask_loss import mask_loss, run_stages
 from carsam.methods.steps.training.reconstruct import UnitWeights
@@ -60,6 +61,8 @@ class Polish(CostedByStep, WholeModelStep):
     encoder: bool = False
     parameters: bool = True
 
+    needs = frozenset({Outcome.GRIDS, Outcome.ROUNDING})
+    makes = frozenset({Outcome.TRAINING})
     needs_teacher = True
     needs_views = True
 

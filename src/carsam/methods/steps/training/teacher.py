@@ -1,7 +1,7 @@
 """The float model, kept to answer any prompt while the quantized one is trained."""
 
 import copy
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -15,10 +15,9 @@ class Teacher:
     """A copy of a float model after its encoder, with the encoder's output of every image.
 
     Args:
-        model: the prepared model, still float; its encoder's blocks are run now and not copied.
+        model: the prepared model, still float; its encoder's blocks are not copied.
         stages: of the model.
-        states: before the first stage, one per image.
-        keep: makes a list of the states after the encoder.
+        states: after the encoder's blocks, one per image.
     """
 
     def __init__(
@@ -26,11 +25,10 @@ class Teacher:
         model: Any,
         stages: tuple[Stage, ...],
         states: Sequence[State],
-        keep: Callable[[Iterable[State]], Sequence[State]] = tuple,
     ) -> None:
-        encoder, self._stages = split_after_encoder(stages_to_masks(stages))
+        _, self._stages = split_after_encoder(stages_to_masks(stages))
         self._model = copy_after_encoder(model, stages)
-        self._states = keep(run_stages(model, encoder, state) for state in states)
+        self._states = states
 
     def answer(self, image: int, boxes: Tensor) -> State:
         """Return `masks` (P, M, 4h, 4w) and `ious` (P, M) of boxes (1, P, 4) in an image."""
