@@ -7,8 +7,7 @@ from torch import Tensor
 
 from carsam.grids.base import Grid
 
-FINE_BITS = 8
-FINE_LEVELS = 2**FINE_BITS - 1
+FINE_LEVELS = 255
 
 
 class CodebookGrid(Grid):
