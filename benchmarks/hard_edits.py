@@ -58,24 +58,28 @@ def norm_channels_(
     random: torch.Generator,
     share: float = 0.01,
 ) -> None:
-    """Multiply a share of the channels of the encoder's norms, and divide the next layer's columns.
+    """Multiply a share of the channels of the encoder's norms, and divide the next layers' columns.
 
     Where no zeros are padded between the two, as many channels get an offset of -`strength`, which
-    the layer's bias takes back.
+    the layers' biases take back.
     """
     for stage in family.stages(model):
         if stage.norm is None:
             continue
-        norm, layer = (model.get_submodule(p) for p in (stage.norm.norm, stage.norm.layer))
+        norm = model.get_submodule(stage.norm.norm)
+        layers = [model.get_submodule(path) for path in stage.norm.layers]
         count = max(1, round(share * len(norm.weight)))
         scaled, offset = torch.randperm(len(norm.weight), generator=random)[: 2 * count].chunk(2)
         norm.weight.data[scaled] *= strength
         norm.bias.data[scaled] *= strength
-        layer.weight.data[:, scaled] /= strength
-        if stage.norm.shifts and layer.bias is not None:
+        for layer in layers:
+            layer.weight.data[:, scaled] /= strength
+        if stage.norm.shifts and all(layer.bias is not None for layer in layers):
             before = norm.bias.data[offset].clone()
             norm.bias.data[offset] = (before - strength).half().float()
-            layer.bias.data += layer.weight.data[:, offset] @ (before - norm.bias.data[offset])
+            moved = before - norm.bias.data[offset]
+            for layer in layers:
+                layer.bias.data += layer.weight.data[:, offset] @ moved
 
 
 def hidden_outliers_(

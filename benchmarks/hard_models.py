@@ -31,7 +31,7 @@ from carsam.evaluation.evaluate import evaluate
 from carsam.families import load_model
 from carsam.formats.files import write_whole
 from carsam.formats.folders import whole_folder
-from carsam.images.preprocess import preprocess
+from carsam.images.preprocess import Framing, preprocess
 from carsam.images.prompts import Prompts
 from carsam.images.read import read_image
 from carsam.threads import set_threads
@@ -74,7 +74,7 @@ def make(name: str, folder: Path, data: Path) -> None:
         return
     family, model = load_model(SOURCE)
     if name == TRAINED:
-        cases = cases_of(data, "train", TRAINING_IMAGES, model.config.vision_config.image_size)
+        cases = cases_of(data, "train", TRAINING_IMAGES, family.framing(model.config))
         unfinished = folder.with_name(f".{name}.training")
         model = outlier_keys(family, model, cases, SEED, unfinished)
         apply_(family, model, {}, SEED)
@@ -84,13 +84,13 @@ def make(name: str, folder: Path, data: Path) -> None:
         model.save_pretrained(partial)
 
 
-def cases_of(data: Path, annotations: str, count: int, side: int) -> list[Case]:
+def cases_of(data: Path, annotations: str, count: int, framing: Framing) -> list[Case]:
     """Return the first images of a COCO json with some of their boxes."""
     file = data / "coco" / "annotations" / f"{annotations}.json"
     folder = data / "coco" / json.loads(file.read_bytes())["info"]["image_folder"]
     cases = []
     for name, boxes in sorted(annotated_boxes(file, folder).items())[:count]:
-        pixels, frame = preprocess(read_image(folder / name), side)
+        pixels, frame = preprocess(read_image(folder / name), framing)
         cases.append(Case(pixels, Prompts(boxes=frame.map_boxes(boxes[:BOXES]))))
     return cases
 
@@ -104,7 +104,7 @@ def masks_of(engine: TorchEngine, cases: list[Case]) -> list[np.ndarray]:
 def measure(source: str | Path, data: Path, before: list[np.ndarray] | None) -> dict[str, Any]:
     """Return the statistics of a model, and how far its masks agree with those given."""
     family, model = load_model(source)
-    cases = cases_of(data, "calib", IMAGES, model.config.vision_config.image_size)
+    cases = cases_of(data, "calib", IMAGES, family.framing(model.config))
     found = statistics(family, model, cases)
     if before is not None:
         after = masks_of(TorchEngine(family, model, "float"), cases)
@@ -153,8 +153,7 @@ def main() -> None:
         if name not in found:
             if name != SOURCE and before is None:
                 family, model = load_model(SOURCE)
-                side = model.config.vision_config.image_size
-                cases = cases_of(options.data, "calib", IMAGES, side)
+                cases = cases_of(options.data, "calib", IMAGES, family.framing(model.config))
                 before = masks_of(TorchEngine(family, model, "float"), cases)
             found[name] = measure(source, options.data, before)
         if options.retention and "retention" not in found[name]:

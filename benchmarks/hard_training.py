@@ -101,7 +101,7 @@ def sparsest(rows: Tensor) -> Tensor:
         direction = start
         for _ in range(SEARCH_STEPS):
             values = white @ direction
-            direction = (white * (values**3)[:, None]).mean(0) - 3 * direction
+            direction = white.T @ values**3 / len(white) - 3 * direction
             direction = direction / direction.norm()
         kurtosis = float(((white @ direction) ** 4).mean())
         if best is None or kurtosis > best[0]:

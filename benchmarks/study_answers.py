@@ -68,7 +68,7 @@ def _answers(
     for place, image in enumerate(images):
         photo = read_image(image.path)
         asked = ask(image.name, photo.shape[:2], image.objects())
-        pixels, frame = preprocess(photo, engine.image_size)
+        pixels, frame = preprocess(photo, engine.framing)
         embedding = embed(pixels)
         boxes, points = asked.prompts(frame)
         logits, predicted = [], []

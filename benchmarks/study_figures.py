@@ -16,6 +16,11 @@ CHANGES = {
 """What is drawn of an attention's `Focus`, and its title."""
 
 
+PLACES = [f"{block}.{part}" for block in (0, 1) for part in ("self", "t2i", "mlp", "i2t")]
+PLACES.append("final t2i")
+"""Stages of the two-way transformer of every SAM."""
+
+
 def save_figures(results: Results, folder: Path) -> None:
     """Write `dissipation.svg` and `oscillation.svg`, of strict cells, means over seeds."""
     strict = {
@@ -33,9 +38,9 @@ def _save_dissipation(strict: dict[tuple[str, str], list[dict]], path: Path) -> 
     """Draw by how much entropy, share inside the object and empty rows change, by attention."""
     models = list(dict.fromkeys(model for model, _ in strict))
     pyplot = svg_pyplot()
-    size = (9, 0.8 + 2.2 * len(models))
+    size = (12, 0.8 + 2.2 * len(models))
     figure, panels = pyplot.subplots(
-        len(models), 2, figsize=size, squeeze=False, layout="constrained"
+        len(models), len(CHANGES), figsize=size, squeeze=False, layout="constrained"
     )
     for model, line in zip(models, panels, strict=True):
         rows = {row: cells for (of, row), cells in strict.items() if of == model}
@@ -81,11 +86,6 @@ def _save_oscillation(strict: dict[tuple[str, str], list[dict]], path: Path) -> 
         axes.legend(fontsize=6, frameon=False)
     figure.savefig(path, bbox_inches="tight", metadata={"Date": None})
     pyplot.close(figure)
-
-
-PLACES = [f"{block}.{part}" for block in (0, 1) for part in ("self", "t2i", "mlp", "i2t")]
-PLACES.append("final t2i")
-"""Stages of the two-way transformer of every SAM."""
 
 
 def _final_losses(cell: dict[str, Any]) -> dict[str, float]:

@@ -14,7 +14,7 @@ from carsam.diagnosis.damage import Case
 from carsam.diagnosis.oscillation import loss_curves, swing
 from carsam.diagnosis.pictures import save_attention
 from carsam.diagnosis.switches import SwitchedModel
-from carsam.images.preprocess import preprocess
+from carsam.images.preprocess import Framing, preprocess
 from carsam.images.prompts import Prompts
 from carsam.images.read import read_image
 from carsam.simulation.model import QuantizedModel
@@ -33,7 +33,7 @@ def look(
         images: of which the first `IMAGES` with objects are looked at.
         picture: where the attention of the first one is drawn; None draws nothing.
     """
-    cases = _cases(images, module.config.vision_config.image_size)
+    cases = _cases(images, quantized.family.framing(module.config))
     model = SwitchedModel(quantized, module)
     model.switch_(())
     before, after = focus_before_and_after(model.reference, quantized, cases)
@@ -51,13 +51,13 @@ def look(
     }
 
 
-def _cases(images: Sequence[StudyImage], side: int) -> list[Case]:
+def _cases(images: Sequence[StudyImage], framing: Framing) -> list[Case]:
     cases: list[Case] = []
     for image in images:
         objects = image.objects()[:BOXES]
         if objects and len(cases) < IMAGES:
             photo = read_image(image.path)
-            pixels, frame = preprocess(photo, side)
+            pixels, frame = preprocess(photo, framing)
             boxes = ask(image.name, photo.shape[:2], objects).boxes[: len(objects)]
             cases.append(Case(pixels, Prompts(boxes=frame.map_boxes(np.asarray(boxes)))))
     return cases

@@ -25,7 +25,7 @@ STRENGTHS = {
 def logits(family, model) -> torch.Tensor:
     """Mask logits and IoUs of two boxes and two clicks on noise, from pixels to masks."""
     engine = TorchEngine(family, model, "float")
-    side = engine.image_size
+    side = engine.framing.side
     random = np.random.default_rng(0)
     embedding = engine.encode(random.standard_normal((3, side, side)).astype(np.float32))
     boxes = np.array([[0.1, 0.2, 0.6, 0.7], [0, 0, 1, 1]], np.float32) * side

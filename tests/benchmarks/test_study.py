@@ -8,6 +8,9 @@ from carsam.errors import UserError
 from carsam.evaluation.boundary import boundary_iou
 from carsam.families import load_model
 from carsam.images.read import read_image
+from carsam.methods.registry import make_steps
+from carsam.methods.steps.ranges.round_to_nearest import RoundToNearest
+from carsam.methods.steps.softmax.searched_softmax import SearchedSoftmax
 from carsam.predict.predictor import SamPredictor
 
 
@@ -152,6 +155,16 @@ def test_every_row_is_a_recipe_of_its_own_and_has_its_baseline():
         assert all(told.count(each) == 1 for each in told)
 
 
+def test_every_row_gives_probabilities_a_grid():
+    from study_rows import STUDIES, recipe_of
+
+    for row in (row for rows in STUDIES.values() for row in rows):
+        steps = make_steps(recipe_of(row, "strict", "w4a4", (), ()))
+        ranges = [step for step in steps if isinstance(step, RoundToNearest)]
+        searched = any(isinstance(step, SearchedSoftmax) for step in steps)
+        assert searched or all(step.softmax for step in ranges), row.name
+
+
 def test_rows_in_words():
     from study_rows import StudyRow, parse_row, recipe_of
 
@@ -193,4 +206,30 @@ def test_the_table_pairs_seeds_that_both_have():
     assert found["mean"] == pytest.approx(0.15)
     assert found["by_seed"] == pytest.approx((0.1, 0.2))
     assert found["from_images"] == pytest.approx(0, abs=1e-12)
-    assert "+15.00 [" in markdown([none, mac])
+    text = markdown([none, mac])
+    assert "+15.00 [" in text and "| m | MAC | strict | " in text.split("80 %")[1]
+    one = {key: {1: cells[1]} for key, cells in results.items()}
+    assert "80 %" not in markdown(document(one, {"m": list(groups)}))
+
+
+def test_figures_show_rows_and_units(tmp_path):
+    from study_figures import save_figures
+
+    units = ["layers.0.self_attn", "layers.0.cross_attn_token_to_image + layers.0.mlp"]
+    looked = {"entropy": 1.0, "inside": 0.5, "empty": 0.0}
+    path = "mask_decoder.transformer.layers.0.cross_attn_token_to_image"
+    cell = {
+        "focus": [{"path": path, "float": looked, "quantized": {**looked, "empty": 0.3}}],
+        "losses": [
+            {"unit": unit, "before": 2.0, "after": 1.0, "kept": True}
+            for unit in (
+                " + ".join(f"mask_decoder.transformer.{p}" for p in u.split(" + ")) for u in units
+            )
+        ],
+        "swing": 0.25,
+    }
+    save_figures({("sam", "none", "strict"): {0: cell}, ("sam", "none", "legacy"): {}}, tmp_path)
+    text = {path.name: path.read_text() for path in tmp_path.iterdir()}
+    assert set(text) == {"dissipation.svg", "oscillation.svg"}
+    assert "share of rows that are empty" in text["dissipation.svg"]
+    assert "swing 0.25" in text["oscillation.svg"] and "0.mlp" in text["oscillation.svg"]

@@ -1,3 +1,5 @@
+from contextlib import nullcontext
+
 import pytest
 import torch
 
@@ -105,3 +107,25 @@ def test_one_grid_fits_all_channels_of_a_head(make_unit):
         variances = attention_moments(unit, site, weights).keys.diagonal(dim1=1, dim2=2)
         spreads.append(float((variances.amax(1) / variances.amin(1)).max()))
     assert spreads[1] < 1.5 < 5 < spreads[0]
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("operand", ["query", "key", "value"])
+@pytest.mark.parametrize("path", UNITS)
+def test_heads_whose_operands_do_not_vary_are_passed_over(make_unit, path, operand):
+    """Their projection has a bias only, large beside what float32 leaves of its variance."""
+    unit = make_unit(path)
+    ((_, weights),) = attentions(unit)
+    weight, bias = weights.rows[operand]
+    size = len(weight) // weights.heads
+    fixed = slice(None) if weights.tables else slice(size, 2 * size)  # all share one M there
+    weight[fixed] = 0
+    bias[fixed] = 100 * torch.randn(bias[fixed].shape, generator=torch.Generator().manual_seed(0))
+    before = outputs(unit)
+    constant = operand != "query"  # their means are not taken out: something is left to balance
+    said = pytest.warns(UserWarning, match="does not vary") if constant else nullcontext()
+    with said:
+        BalanceAttention(shifts=False).run_(unit)
+    difference = (outputs(unit) - before).abs().max()
+    assert difference.isfinite()
+    assert difference < 2e-2 * before.abs().max()

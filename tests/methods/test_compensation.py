@@ -16,16 +16,24 @@ from carsam.families.sam.family import SamFamily
 from carsam.grids.observers import activation_grid
 from carsam.methods.base import Unit
 from carsam.methods.recipe import Bits, Recipe, Rule, Step
+from carsam.methods.steps.mac.attention_equations import (
+    score_equation,
+    score_weights,
+    value_equation,
+)
 from carsam.methods.steps.mac.compensate import Compensate
 from carsam.methods.steps.mac.compensated_attention import BIAS_COLUMN, CompensatedAttention
 from carsam.methods.steps.mac.equations import SOLVERS, Solution, solve_exact
 from carsam.methods.steps.ranges.round_to_nearest import RoundToNearest
 from carsam.methods.steps.softmax.adaptive_granularity import AdaptiveGranularity
+from carsam.methods.steps.softmax.logarithmic_softmax import LogarithmicSoftmax
 from carsam.methods.steps.softmax.row_maximum_softmax import RowMaximumSoftmax
+from carsam.methods.steps.softmax.twin_uniform import TwinUniform
 from carsam.methods.units import plan_units
 from carsam.progress import Silent
 from carsam.simulation.model import prepare
 
+NEAREST = (RoundToNearest(),)
 ONLY_PRODUCTS = ("*_proj=float", "*.mlp.*=float")
 PROJECTIONS = {"query": "q_proj", "key": "k_proj", "value": "v_proj"}
 TRANSFORMER = "mask_decoder.transformer"
@@ -65,10 +73,14 @@ def unit_of(model, path, **options):
     raise AssertionError(path)
 
 
-def compensated(unit, **parameters):
-    """A copy of the unit, compensated."""
+def compensated(unit, later=NEAREST, **parameters):
+    """A copy of the unit, compensated for what later steps do."""
     unit = replace(
-        unit, model=copy.deepcopy(unit.model), statistics=dict(unit.statistics), notes=[]
+        unit,
+        model=copy.deepcopy(unit.model),
+        statistics=dict(unit.statistics),
+        notes=[],
+        later=later,
     )
     with torch.no_grad():
         Compensate(**parameters).run_(unit)
@@ -135,18 +147,33 @@ def weights(unit, path):
     }
 
 
-def quantized(unit):
-    """A copy of the unit rounded to nearest, all that its sites ask for."""
-    unit = replace(unit, model=copy.deepcopy(unit.model))
+def quantized(unit, later=NEAREST):
+    """A copy of the unit after the later steps, all that its sites ask for."""
+    unit = replace(unit, model=copy.deepcopy(unit.model), notes=[])
     with torch.no_grad():
-        RoundToNearest().run_(unit)
+        for step in later:
+            step.run_(unit)
     return unit
 
 
-def quantization_error(unit, target, path):
+def quantization_error(unit, target, path, later=NEAREST):
     """Error of what leaves the product of the quantized unit, relative to its energy."""
-    error = attended(quantized(unit), path) - target
+    error = attended(quantized(unit, later), path) - target
     return float(error.square().sum() / target.square().sum())
+
+
+LATER = {
+    "uniform": NEAREST,
+    "averaged extremes": (RoundToNearest(activations="averaged-minmax"),),
+    "row-maximum": (RoundToNearest(), RowMaximumSoftmax(images=2)),
+    "logarithmic": (
+        RoundToNearest(),
+        AdaptiveGranularity(granularities="2,4", power=2.0, queries=5),
+    ),
+    "log1p": (RoundToNearest(), LogarithmicSoftmax(queries=5)),
+    "twin": (RoundToNearest(), TwinUniform(shifts=4)),
+}
+"""Steps after `compensate`."""
 
 
 @pytest.mark.parametrize("path", ATTENTIONS)
@@ -160,26 +187,22 @@ def test_the_noted_error_is_that_of_the_quantized_attention(tiny_sam, path):
     assert error == pytest.approx(noted, rel=1e-3)
 
 
-@pytest.mark.parametrize(
-    ("softmax", "step"),
-    [
-        ("row-maximum", RowMaximumSoftmax()),
-        ("logarithmic", AdaptiveGranularity(granularities="2", power=2.0)),
-    ],
-)
-def test_probabilities_on_the_grid_of_a_later_step_are_compensated(tiny_sam, softmax, step):
-    unit = unit_of(tiny_sam, FINAL)
-    changed = compensated(unit, softmax=softmax, projections="v")
-    (note,) = changed.notes
-    assert note["accepted"]
-    errors = []
-    for each in (unit, changed):
-        rounded = quantized(each)
-        with torch.no_grad():
-            step.run_(rounded)
-        error = attended(rounded, FINAL) - attended(unit, FINAL)
-        errors.append(float(error.square().sum() / attended(unit, FINAL).square().sum()))
-    assert errors == pytest.approx([note["before"], note["after"]], rel=1e-2)
+@pytest.mark.parametrize("name", LATER)
+@pytest.mark.parametrize("path", [FINAL, f"{FIRST}.cross_attn_image_to_token"])
+def test_errors_are_those_with_the_grids_that_later_steps_set(tiny_sam, path, name):
+    unit = unit_of(tiny_sam, path)
+    changed = compensated(unit, LATER[name])
+    assert any(note["accepted"] for note in changed.notes)
+    target = attended(unit, path)
+    errors = [quantization_error(each, target, path, LATER[name]) for each in (unit, changed)]
+    first, last = changed.notes[0], changed.notes[-1]
+    noted = [first["before"], last["after"] if last["accepted"] else last["before"]]
+    assert errors == pytest.approx(noted, rel=1e-3)
+
+
+def test_without_later_grids_there_is_nothing_to_compensate_for(tiny_sam):
+    with pytest.raises(UserError, match="needs a later step that sets the grids"):
+        compensated(unit_of(tiny_sam, FINAL), later=(AdaptiveGranularity(),))
 
 
 @pytest.mark.parametrize("rules", [ONLY_PRODUCTS, ()])
@@ -204,24 +227,61 @@ def test_images_not_calibrated_on_come_closer_too(tiny_sam):
     assert quantization_error(changed, target, path) < quantization_error(unit, target, path)
 
 
-@pytest.mark.parametrize("solver", ["exact", "sylvester"])
-def test_the_true_error_never_rises(tiny_sam, solver):
-    """Of the scores, when one projection after the other is let change: measured, not as noted."""
+@pytest.mark.parametrize(
+    ("rules", "options"),
+    [
+        (ONLY_PRODUCTS, {}),
+        (ONLY_PRODUCTS, {"solver": "sylvester"}),
+        (ONLY_PRODUCTS, {"weighted": True}),
+        ((), {"asymmetric": True}),
+        ((), {"asymmetric": True, "weighted": True}),
+    ],
+)
+def test_the_error_of_what_leaves_the_attention_never_rises(tiny_sam, rules, options):
+    """When one projection after the other is let change: measured, not as noted."""
     rises = []
-    for path in ATTENTIONS:
-        unit = unit_of(tiny_sam, path)
-        target = scores(unit, path)
-        errors = [score_error(quantized(unit), target, path)]
-        for options in (
-            {"projections": "q"},
-            {"projections": "qk"},
-            {"projections": "qk", "sweeps": 2},
-        ):
-            changed = compensated(unit, solver=solver, **options)
-            errors.append(score_error(quantized(changed), target, path))
+    for path in (f"{FIRST}.self_attn", f"{SECOND}.cross_attn_image_to_token", FINAL):
+        unit = unit_of(tiny_sam, path, rules=rules)
+        target = attended(unit, path)
+        errors = [quantization_error(unit, target, path)]
+        for projections, sweeps in (("q", 1), ("qk", 1), ("qk", 2), ("qkv", 2)):
+            changed = compensated(unit, projections=projections, sweeps=sweeps, **options)
+            errors.append(quantization_error(changed, target, path))
         rises += [after / before - 1 for before, after in pairwise(errors)]
     assert max(rises) < 1e-3
-    assert min(rises) < -0.1
+    assert min(rises) < -0.05
+
+
+@torch.no_grad()
+def test_weighted_equations_mind_what_softmax_passes_on(tiny_sam):
+    """Their solution has less of the weighted error, and more of the plain one."""
+    unit = replace(unit_of(tiny_sam, FINAL), later=NEAREST)
+    (site,) = (site for site, _ in unit.sites if site.path == FINAL)
+    attention = CompensatedAttention(unit, site, 4, False, 2.0)
+    errors = {}
+    for weighted in (False, True):
+        equation = score_equation(attention, "query", centre=False, weighted=weighted)
+        change = solve_exact(equation, equation.penalty(1e-3, 32)).change
+        errors[weighted] = [0.0, 0.0]
+        for (inputs, _), image in zip(attention, projected(unit, FINAL), strict=True):
+            (rows, query), (_, key) = image["query"], image["key"]
+            moved = query + with_bias(rows) @ change
+            error = query @ key.mT - moved @ attention.quantized("key", inputs).double().mT
+            own, others = score_weights(attention.probabilities(inputs), "query")
+            errors[weighted][0] += float(error.square().sum())
+            errors[weighted][1] += float((error.square() * own * others.mT).sum())
+    assert errors[False][0] < errors[True][0]
+    assert errors[True][1] < errors[False][1]
+
+
+def test_weights_of_scores_have_the_sums_of_softmaxs_derivative():
+    probabilities = torch.softmax(torch.randn(2, 3, 4, 5, dtype=torch.float64), -1)
+    squared = (probabilities * (1 - probabilities)).square()
+    for operand, sums in (("query", squared), ("key", squared.mT)):
+        own, others = score_weights(probabilities, operand)
+        products = own * others.mT
+        torch.testing.assert_close(products.sum(2), sums.sum(2))
+        torch.testing.assert_close(products.sum((1, 3)), sums.sum((1, 3)))
 
 
 @pytest.fixture
@@ -231,17 +291,17 @@ def swept(tiny_sam):
 
     The last is a function that rounds an operand as the changed attention does.
     """
-    path = f"{FIRST}.cross_attn_token_to_image"
+    path = f"{SECOND}.cross_attn_token_to_image"
     unit = unit_of(tiny_sam, path)
     (site,) = (site for site, _ in unit.sites if site.path == path)
+    unit = replace(unit, later=NEAREST)
     changed = replace(unit, model=copy.deepcopy(unit.model), statistics=dict(unit.statistics))
     with torch.no_grad():
-        attention = CompensatedAttention(unit, site, 4, "mse", "uniform", True, 2.0)
+        attention = CompensatedAttention(unit, site, 4, False, 2.0)
         for projection in ("query", "key"):
-            equation = attention.score_equation(projection)
+            equation = score_equation(attention, projection, centre=True, weighted=False)
             change = solve_exact(equation, equation.penalty(1e-2, 32)).change
             assert attention.try_(projection, change)["accepted"]
-        attention.refit_probability_grid_()
     attention.write_(changed)
 
     def rounded(operand, values):
@@ -276,7 +336,8 @@ def test_a_second_sweep_still_aims_at_the_first_scores(swept, operand):
             rows = with_bias(rows)
             right, right_rounded = (each - each.mean(-2, True) for each in (right, right_rounded))
         expected -= ((rows.mT @ left) @ ((right_rounded - right).mT @ right_rounded)).sum(0)
-    assert relative_error(attention.score_equation(operand).right_side, expected) < 1e-3
+    equation = score_equation(attention, operand, centre=True, weighted=False)
+    assert relative_error(equation.right_side, expected) < 1e-3
 
 
 @torch.no_grad()
@@ -294,26 +355,24 @@ def test_the_value_leg_aims_at_what_the_first_attention_returns(swept):
         changed = rounded("probabilities", changed)
         rows = changed @ with_bias(first["value"][0])
         expected += (rows.mT @ (exact @ value - changed @ value)).sum(0)
-    assert relative_error(attention.value_equation().right_side, expected) < 1e-3
+    assert relative_error(value_equation(attention).right_side, expected) < 1e-3
 
 
 def test_the_exact_solver_lowers_the_scores_error_most(tiny_sam):
-    unit = unit_of(tiny_sam, f"{SECOND}.self_attn")
-    after = {
-        solver: compensated(unit, solver=solver, projections="q").notes[0]["after"]
-        for solver in ("exact", "pooled", "sylvester")
-    }
+    path = f"{SECOND}.self_attn"
+    unit = unit_of(tiny_sam, path)
+    after = {}
+    for solver in SOLVERS:
+        changed = compensated(unit, solver=solver, projections="q")
+        assert changed.notes[0]["accepted"]
+        after[solver] = score_error(quantized(changed), scores(unit, path), path)
     assert after["exact"] < after["pooled"] < after["sylvester"]
 
 
 def test_a_change_that_does_not_help_is_not_made(tiny_sam, monkeypatch):
     monkeypatch.setattr(
-        "carsam.methods.steps.mac.compensated_attention.CompensatedAttention._score_error",
-        lambda self: 1.0,
-    )
-    monkeypatch.setattr(
-        "carsam.methods.steps.mac.compensated_attention.CompensatedAttention._value_error",
-        lambda self: 1.0,
+        "carsam.methods.steps.mac.compensated_attention.CompensatedAttention._error",
+        lambda self, version: 1.0,
     )
     unit = unit_of(tiny_sam, FINAL)
     changed = compensated(unit)
@@ -375,14 +434,15 @@ def test_projections_without_a_bias_are_compensated(tiny_sam):
     for name in PROJECTIONS.values():
         getattr(tiny_sam.mask_decoder.transformer.final_attn_token_to_image, name).bias = None
     notes = compensated(unit_of(tiny_sam, FINAL)).notes
-    assert all(note["accepted"] for note in notes)
+    assert any(note["accepted"] for note in notes)
 
 
 def test_scores_count_with_their_constants_when_not_centred(tiny_sam):
     unit = unit_of(tiny_sam, FINAL)
     centred, whole = (compensated(unit, centre=centre).notes for centre in (True, False))
     assert any(note["accepted"] for note in whole)
-    assert whole[0]["before"] != centred[0]["before"]
+    assert whole[0]["before"] == centred[0]["before"]
+    assert whole[0]["after"] != centred[0]["after"]
 
 
 def test_one_image_is_enough(tiny_sam):
@@ -403,8 +463,6 @@ def test_encoder_and_float_attentions_are_left_alone(tiny_sam, rules):
         ({"projections": "qx"}, "letters of qkv"),
         ({"projections": ""}, "letters of qkv"),
         ({"solver": "lu"}, "exact, pooled, sylvester"),
-        ({"activations": "max"}, "Observer max"),
-        ({"softmax": "log"}, "uniform, row-maximum, logarithmic"),
         ({"strength": 0.0}, "positive"),
         ({"strength": float("nan")}, "positive"),
         ({"sweeps": 0}, "sweeps is 0"),
@@ -424,5 +482,35 @@ def test_a_whole_model_is_strict_and_notes_every_leg(tiny_sam, image_folder, pho
     assert_strict(model, [photo])
     notes = model.provenance["notes"]
     assert [note["site"] for note in notes[::3]] == ATTENTIONS
-    assert sum(note["accepted"] for note in notes) > len(notes) / 2
+    assert any(note["accepted"] for note in notes)
     json.dumps(notes)  # they go into the manifest
+
+
+@pytest.mark.parametrize("asymmetric", [False, True])
+@pytest.mark.parametrize("operand", PROJECTIONS)
+@torch.no_grad()
+def test_operands_without_variance_are_no_error(tiny_sam, operand, asymmetric):
+    """Of one head all rows are alike, and of a second one all are zero."""
+    attention = tiny_sam.mask_decoder.transformer.final_attn_token_to_image
+    layer = getattr(attention, PROJECTIONS[operand])
+    layer.weight[:8] = 0
+    layer.bias[4:8] = 0
+    unit = unit_of(tiny_sam, FINAL, rules=())
+    target = attended(unit, FINAL)
+    changed = compensated(unit, asymmetric=asymmetric)
+    for weight in weights(changed, FINAL).values():
+        assert bool(weight.isfinite().all())
+    before, after = (quantization_error(each, target, FINAL) for each in (unit, changed))
+    assert after <= before * (1 + 1e-3)
+
+
+@torch.no_grad()
+def test_inputs_without_variance_are_no_error(tiny_sam):
+    """All tokens that enter the last attention are zero."""
+    block = tiny_sam.mask_decoder.transformer.layers[1]
+    for norm in (block.layer_norm3, block.layer_norm4):
+        norm.weight.zero_()
+        norm.bias.zero_()
+    changed = compensated(unit_of(tiny_sam, FINAL))
+    for weight in weights(changed, FINAL).values():
+        assert bool(weight.isfinite().all())

@@ -10,7 +10,7 @@ from carsam.methods.inspecting.layer_inputs import (
 )
 from carsam.methods.steps.ranges.round_to_nearest import RoundToNearest
 from carsam.methods.steps.rounding.erq import ReduceErrors, correct_inputs, round_by_halves
-from carsam.methods.steps.rounding.gptq import FeedBackErrors, compensated
+from carsam.methods.steps.rounding.gptq import FeedBackErrors, compensated, inverse_factor
 from carsam.simulation import slots
 
 PATH = "vision_encoder.layers.0.mlp"
@@ -207,3 +207,38 @@ def test_float_inputs_do_not_know_of_biases_corrected_before(make_unit):
     for old, (inputs, quantized) in zip(before, input_pairs(unit, site, originals), strict=True):
         assert torch.equal(old, inputs)
         assert float((quantized - inputs).mean()) > 1
+
+
+DEGENERATE = {
+    "nothing": torch.zeros(50, 6),
+    "one channel": torch.eye(6)[2].repeat(50, 1),
+    "a constant": torch.tensor([3.0, -1, 0, 7, 1e-4, 2]).repeat(50, 1),
+    "one channel that outweighs all": 1e6 * torch.eye(6)[1] + torch.ones(50, 6),
+}
+"""Inputs without variance, or with that of one channel only."""
+
+
+@pytest.mark.parametrize("inputs", DEGENERATE.values(), ids=DEGENERATE)
+@pytest.mark.parametrize("method", ["gptq", "gptaq", "erq"])
+def test_inputs_without_variance_give_finite_weights_on_the_grid(inputs, method):
+    weights, inputs = draw(8, 6, seed=3).float(), inputs.double()
+    grid, moments = grid_of(weights), moments_of(inputs, torch.round(inputs))
+    if method == "erq":
+        corrected, added = correct_inputs(weights, moments, 0.01, True)
+        assert bool(added.isfinite().all())
+        assert float((corrected - weights).abs().max()) < 1.0
+        rows = round_by_halves(corrected, grid, moments.quantized, 0.01, 100)
+    else:
+        share = 1.0 if method == "gptaq" else 0.0
+        rows = feed_back(weights, grid, moments, 1e-9, share, True)
+    assert bool(rows.isfinite().all())
+    assert torch.equal(grid(rows), rows)
+
+
+def test_a_gram_that_rounding_left_indefinite_is_damped_more():
+    gram = torch.tensor([[1.0, 1.0], [1.0, 1.0 - 1e-6]], dtype=torch.float64)
+    with pytest.raises(RuntimeError):
+        torch.linalg.cholesky(gram + 1e-9 * torch.eye(2))
+    factor = inverse_factor(gram, 1e-9)
+    damped = torch.linalg.inv(factor.mT @ factor)
+    torch.testing.assert_close(damped, gram, atol=1e-3, rtol=0)

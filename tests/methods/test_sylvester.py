@@ -8,7 +8,6 @@ from carsam.methods.steps.mac.equations import (
     MatrixEquation,
     RidgeEquation,
     cross_validated,
-    product_energy,
     solve_averaged,
     solve_exact,
     solve_pooled,
@@ -86,6 +85,30 @@ def test_several_samples_equal_dense_cholesky(rows, others):
         solution.change, dense_solution(operands, penalty), rtol=1e-6, atol=1e-8
     )
     assert solution.residual < 1e-9
+
+
+@pytest.mark.parametrize(("rows", "others"), [(5, 60), (60, 5)])
+def test_the_asymmetric_form_equals_dense_least_squares(rows, others):
+    """min ||L R' - (L^ + X^ D) R^'||^2 + penalty ||D||^2, by Kronecker products."""
+    inputs, left, right, quantized = samples(6, rows, others)
+    inputs = inputs + 0.3 * draw(*inputs.shape, seed=8)  # of the quantized path
+    left_now = inputs[:, None] @ draw(HEADS, COLUMNS, WIDTH, seed=9)  # and of rounded weights
+    equation = MatrixEquation.from_operands(inputs, left, right, quantized, left_now - left)
+    penalty = equation.penalty(1e-3, COLUMNS)
+    change = solve_exact(equation, penalty, tolerance=1e-10).change
+    for head in range(HEADS):
+        factors = [
+            np.kron(inputs[s].numpy(), quantized[s, head].numpy()) for s in range(len(inputs))
+        ]
+        targets = [
+            (left[s, head] @ right[s, head].mT - left_now[s, head] @ quantized[s, head].mT).numpy()
+            for s in range(len(inputs))
+        ]
+        root = np.sqrt(penalty[head].item()) * np.eye(COLUMNS * WIDTH)
+        matrix = np.concatenate([*factors, root])
+        vector = np.concatenate([*(t.ravel() for t in targets), np.zeros(COLUMNS * WIDTH)])
+        expected = np.linalg.lstsq(matrix, vector, rcond=None)[0].reshape(COLUMNS, WIDTH)
+        np.testing.assert_allclose(change[head].numpy(), expected, rtol=1e-5, atol=1e-8)
 
 
 def test_no_other_change_has_a_lower_objective():
@@ -213,8 +236,3 @@ def test_cross_validation_judges_by_the_error_of_the_unseen_half():
         MatrixEquation.from_operands(*operands), solve_exact, strengths, COLUMNS
     )
     assert errors[strengths.index(chosen)] == min(errors)
-
-
-def test_product_energy_equals_the_formed_products():
-    left, right = draw(3, HEADS, 5, WIDTH, seed=0), draw(1, HEADS, 7, WIDTH, seed=1)
-    torch.testing.assert_close(product_energy(left, right), (left @ right.mT).square().sum())

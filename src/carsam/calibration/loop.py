@@ -178,8 +178,8 @@ class _Run:
             following=stages[stages.index(plan.stages[-1]) + 1 :],
             keep=self.cache.keep,
         )
-        for step in self.course.steps:
-            step.run_(unit)
+        for number, step in enumerate(self.course.steps, 1):
+            step.run_(replace(unit, later=self.course.steps[number:]))
         if self.log is not None:
             self.log.store(index, model, plan, unit.notes)
         self.notes.extend(unit.notes)

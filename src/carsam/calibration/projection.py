@@ -143,8 +143,8 @@ def _unit_time(
     total, training = images * (_now(model) - started), 0.0
     following = tuple(course.stages[course.stages.index(plan.stages[-1]) + 1 :])
     trial = _UnitTrial(model, plan, following, images, state, targets[0], statistics)
-    for step in course.steps if plan.sites else ():
-        cost = step.cost(trial)
+    for number, step in enumerate(course.steps if plan.sites else (), 1):
+        cost = step.cost(replace(trial, later=course.steps[number:]))
         total, training = total + cost.seconds, max(training, cost.step_seconds)
     if course.needs_quantized_path:
         started = _now(model)
@@ -164,6 +164,7 @@ class _UnitTrial:
     state: State
     target: State
     statistics: dict[Any, Any]
+    later: tuple[UnitStep, ...] = ()
 
     @property
     def stages(self) -> tuple[Stage, ...]:
@@ -181,6 +182,7 @@ class _UnitTrial:
             self.statistics,
             progress=_Mute(),
             following=self.following,
+            later=self.later,
         )
         started = _now(self.model)
         step.run_(unit)

@@ -21,10 +21,10 @@ from carsam.families.base import State
 from carsam.formats.folders import sole_writer
 from carsam.images.read import sample_images
 from carsam.methods.recipe import DEFAULT_RECIPE, Recipe
-from carsam.methods.registry import idle_steps, make_recipe, make_whole_model_steps
+from carsam.methods.registry import check_steps, idle_steps, make_recipe, make_whole_model_steps
 from carsam.progress import Progress, Silent
 from carsam.simulation.model import QuantizedModel, prepare
-from carsam.system import peak_memory
+from carsam.system import keep_freed_memory, peak_memory
 
 
 def quantize(
@@ -94,7 +94,9 @@ def calibrate(
         UserError, ValueError: as of `quantize`.
     """
     progress = progress or Silent()
+    keep_freed_memory()
     started = time.monotonic()
+    check_steps(recipe)
     calibration = _calibration_set(record, progress)
     family, model = load_model(source, progress.warn)
     sites = family.sites(model)

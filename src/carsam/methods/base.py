@@ -9,6 +9,7 @@ from carsam.families.base import Site, SiteType, Stage, State
 from carsam.formats.journal import Entry
 from carsam.grids.observers import Statistics
 from carsam.methods.cost import Costed
+from carsam.methods.order import Ordered
 from carsam.methods.recipe import Bits
 from carsam.methods.steps.training.teacher import Teacher
 from carsam.methods.units import UnitPlan
@@ -32,6 +33,7 @@ class Unit:
         notes: what steps found worth recording, for the manifest.
         following: the stages after the unit, which are still float.
         keep: makes a list of states that need not all stay in memory.
+        later: the recipe's steps that are still to run on the unit.
     """
 
     model: Any
@@ -45,6 +47,7 @@ class Unit:
     notes: list[dict[str, Any]] = field(default_factory=list)
     following: tuple[Stage, ...] = ()
     keep: Callable[[Iterable[State]], Sequence[State]] = tuple
+    later: tuple["UnitStep", ...] = ()
 
     @property
     def sites(self) -> tuple[tuple[Site, Bits], ...]:
@@ -84,7 +87,7 @@ class WholeModel:
     entry: Entry | None = None
 
 
-class UnitStep(Costed, ABC):
+class UnitStep(Costed, Ordered, ABC):
     """A step that runs on one unit after the other, with its parameters as fields."""
 
     operands: ClassVar[tuple[str, ...]] = ()
@@ -112,7 +115,7 @@ class UnitStep(Costed, ABC):
         """Change the unit's weights or quantizers."""
 
 
-class WholeModelStep(Costed, ABC):
+class WholeModelStep(Costed, Ordered, ABC):
     """A step that runs once, on the whole model, with its parameters as fields."""
 
     @property

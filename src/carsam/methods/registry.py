@@ -8,6 +8,7 @@ from carsam.errors import UserError
 from carsam.families.base import Site
 from carsam.methods.base import UnitStep, WholeModelStep
 from carsam.methods.budgets import with_budget
+from carsam.methods.order import Ordered, Outcome, check_order
 from carsam.methods.parameters import fits, in_words
 from carsam.methods.recipe import FOUR_BITS, Bits, Recipe, Rule, Step
 from carsam.methods.recipes import (
@@ -33,7 +34,7 @@ from carsam.methods.steps.folding.fold_norms import FoldNorms
 from carsam.methods.steps.folding.reduce_condition import ReduceCondition
 from carsam.methods.steps.mac.compensate import Compensate
 from carsam.methods.steps.ranges.channel_grouping import ChannelGrouping
-from carsam.methods.steps.ranges.codebook_inputs import CodebookInputs
+from carsam.methods.steps.ranges.codebooks import Codebooks
 from carsam.methods.steps.ranges.hybrid_log_uniform import HybridLogUniform
 from carsam.methods.steps.ranges.perceptual_clipping import PerceptualClipping
 from carsam.methods.steps.ranges.round_to_nearest import RoundToNearest
@@ -53,10 +54,10 @@ STEPS: dict[str, Any] = {
     "balance-attention": BalanceAttention,
     "bimodal-integration": BimodalIntegration,
     "channel-grouping": ChannelGrouping,
+    "codebooks": Codebooks,
     "compensate": Compensate,
     "feed-back-errors": FeedBackErrors,
     "fold-norms": FoldNorms,
-    "codebook-inputs": CodebookInputs,
     "hybrid-log-uniform": HybridLogUniform,
     "logarithmic-softmax": LogarithmicSoftmax,
     "perceptual-clipping": PerceptualClipping,
@@ -153,9 +154,24 @@ def make_recipe(
     parsed = tuple(Rule.parse(rule) for rule in rules)
     recipe = with_budget(known[name], budget).with_parameters(settings)
     recipe = replace(recipe, bits=Bits.parse(bits), rules=parsed)
-    make_steps(recipe)
-    make_whole_model_steps(recipe)
+    check_steps(recipe)
     return recipe
+
+
+def check_steps(recipe: Recipe) -> None:
+    """Check steps and parameters of a recipe, and the order in which they run.
+
+    Raises:
+        UserError: one is not known, or they contradict each other.
+    """
+    opening, closing = make_whole_model_steps(recipe)
+    steps: tuple[Ordered, ...] = (*opening, *make_steps(recipe), *closing)
+    names = (step.name for step in recipe.all_steps)
+    check_order(recipe.name, tuple(zip(names, steps, strict=True)), _makers)
+
+
+def _makers(outcome: Outcome) -> list[str]:
+    return [name for name, step in STEPS.items() if name != UNFINISHED and outcome in step().makes]
 
 
 def make_steps(recipe: Recipe) -> tuple[UnitStep, ...]:

@@ -39,10 +39,14 @@ class SoftRounding(nn.Module):
         rows = weight_to_rows(layer, layer.weight.detach())
         steps = rows / grid.scale
         self.register_buffer("floor", torch.floor(steps))
-        share = (steps - steps.floor()).clamp(0.0, 1.0)
-        span = STRETCH_HIGH - STRETCH_LOW
-        self.alpha = nn.Parameter(-torch.log(span / (share - STRETCH_LOW) - 1))
+        self.alpha = nn.Parameter(torch.empty_like(rows))
+        self.start_at_((steps - steps.floor()).clamp(0.0, 1.0))
         self.hard = False
+
+    def start_at_(self, share: Tensor) -> None:
+        """Give h(alpha) the values `share` (rows, columns), each in [0, 1]."""
+        span = STRETCH_HIGH - STRETCH_LOW
+        self.alpha.data = -torch.log(span / (share - STRETCH_LOW) - 1)
 
     @property
     def share(self) -> Tensor:

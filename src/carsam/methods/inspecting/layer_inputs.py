@@ -15,6 +15,9 @@ from carsam.methods.inspecting.operands import in_float, value_at
 from carsam.simulation import slots
 from carsam.simulation.layers import Layer
 
+NOISE = 1e-11
+"""A variance that is no more than this share of the mean square is float32's rounding error."""
+
 
 @dataclass(frozen=True)
 class InputMoments:

@@ -4,8 +4,7 @@ MAC (`compensate`) before, and JCAR's joint cross-attention unit during, QDrop's
 
 Where we differ: see `methods/steps/mac/compensate.py` for MAC. The paper leaves its base and its
 softmax grid open; ours is PTQ4SAM's logarithmic one, at the granularity that is best for most.
-Whether it reconstructs the encoder is open too; here it does, as every recipe that trains. MAC is
-told of a uniform softmax grid, though a later step sets a logarithmic one.
+Whether it reconstructs the encoder is open too; here it does, as every recipe that trains.
 """
 
 from carsam.methods.recipe import Recipe, Step

@@ -8,7 +8,9 @@ from torch import Tensor
 
 from carsam.families.base import Site
 from carsam.methods.base import Unit, UnitStep
+from carsam.methods.inspecting.layer_inputs import NOISE
 from carsam.methods.inspecting.operands import in_float, listening, observe_again_, run
+from carsam.methods.order import ALL
 from carsam.methods.parameters import Positive
 from carsam.methods.steps.folding.attention_weights import AttentionWeights, attentions
 from carsam.simulation.stored import as_stored, store_
@@ -34,7 +36,8 @@ class BalanceAttention(UnitStep):
     Relative positions of SAM's encoder, q . r, take M^-T into their table, which all heads share:
     there one M serves all heads. Where only positive factors can move (`scales_in` of the
     attention), M is diagonal and makes the diagonals of both factors' second moments equal,
-    M_c^4 = T_cc / S_cc, and nothing rotates.
+    M_c^4 = T_cc / S_cc, and nothing rotates. A head of which an operand does not vary, so that
+    nothing is lost by rounding it, keeps its weights.
 
     Args:
         shifts: fold means of keys and values into biases.
@@ -49,6 +52,7 @@ class BalanceAttention(UnitStep):
     values: bool = True
     rotates: bool = True
     damping: Positive = 1e-2
+    precedes = ALL
 
     def run_(self, unit: Unit) -> None:
         """Fold into every attention of the unit, and renew the statistics of what has changed."""
@@ -57,35 +61,57 @@ class BalanceAttention(UnitStep):
             if self.shifts:
                 shift_(weights, moments)
             if self.scores:
-                mix_scores_(weights, self._score_mixes(site, weights, moments))
+                around = site.attention
+                mixes = self._mixes(
+                    unit,
+                    site,
+                    moments.queries,
+                    moments.keys,
+                    bool(weights.tables),
+                    around.scales_in if around else None,
+                )
+                mix_scores_(weights, mixes)
             if self.values:
                 columns = weights.output.weight.unflatten(1, (weights.heads, -1)).permute(1, 2, 0)
                 output = (columns @ columns.mT).double()  # (heads, d, d)
-                mix_values_(weights, self._mixes(moments.values, output, ()))
+                mix_values_(weights, self._mixes(unit, site, moments.values, output))
             round_to_stored_(unit, weights)
             keys = [(site, operand) for operand in ("query", "key", "value")]
             observe_again_(unit, [*keys, (weights.output_site, "input")])
 
-    def _score_mixes(
-        self, site: Site, weights: AttentionWeights, moments: "AttentionMoments"
+    def _mixes(
+        self,
+        unit: Unit,
+        site: Site,
+        first: Tensor,
+        second: Tensor,
+        shared: bool = False,
+        scales_in: int | None = None,
     ) -> Tensor:
-        scales_in = site.attention.scales_in if site.attention else None
-        if scales_in is None:
-            return self._mixes(moments.queries, moments.keys, weights.tables)
-        first, second = (_damped(m, self.damping) for m in (moments.queries, moments.keys))
-        return scaling(first, second, scales_in)
-
-    def _mixes(self, first: Tensor, second: Tensor, shared: tuple[Tensor, ...]) -> Tensor:
-        """Return M (heads, d, d) for second moments of both factors."""
+        """Return M (heads, d, d) for second moments of both factors; 1 for heads without any."""
         if shared:
             first, second = (m.mean(0, keepdim=True).expand_as(m) for m in (first, second))
-        mixes = balancing(_damped(first, self.damping), _damped(second, self.damping))
-        return mixes @ rotation(mixes.shape[-1]).to(mixes) if self.rotates else mixes
+        identity = torch.eye(first.shape[-1]).to(first)
+        flat = (_energy(first) == 0) | (_energy(second) == 0)  # (heads,)
+        if bool(flat.any()):
+            heads = ", ".join(str(int(head)) for head in flat.nonzero())
+            unit.progress.warn(
+                f"{site.path}: an operand of head {heads} does not vary; it is not balanced."
+            )
+        first, second = (torch.where(flat[:, None, None], identity, m) for m in (first, second))
+        first, second = (_damped(m, self.damping) for m in (first, second))
+        if scales_in is not None:
+            mixes = scaling(first, second, scales_in)
+        else:
+            mixes = balancing(first, second)
+            if self.rotates:
+                mixes = mixes @ rotation(mixes.shape[-1]).to(mixes)
+        return torch.where(flat[:, None, None], identity, mixes)
 
 
 @dataclass(frozen=True)
 class AttentionMoments:
-    """What flows through an attention in float, in float64.
+    """What flows through an attention in float, in float64; 0 where it is float32's noise only.
 
     Args:
         key_mean, value_mean: (heads * d,).
@@ -127,7 +153,9 @@ def attention_moments(unit: Unit, site: Site, weights: AttentionWeights) -> Atte
     def around(name: str, centre: Tensor) -> Tensor:
         cross = torch.einsum("hi,hj->hij", means[name], centre)
         outer = torch.einsum("hi,hj->hij", centre, centre)
-        return seconds[name] - cross - cross.mT + outer
+        moments = seconds[name] - cross - cross.mT + outer
+        varies = _energy(moments) > NOISE * _energy(seconds[name])
+        return torch.where(varies[:, None, None], moments, 0.0)
 
     attended = means["attended"]
     return AttentionMoments(
@@ -222,5 +250,10 @@ def _mix_rows_(rows: tuple[Tensor, Tensor | None], left: Tensor) -> None:
 
 
 def _damped(moments: Tensor, damping: float) -> Tensor:
-    mean = moments.diagonal(dim1=-2, dim2=-1).mean(-1).clamp(min=torch.finfo(torch.float32).tiny)
-    return moments + damping * mean[:, None, None] * torch.eye(moments.shape[-1]).to(moments)
+    mean = _energy(moments)[:, None, None]
+    return moments + damping * mean * torch.eye(moments.shape[-1]).to(moments)
+
+
+def _energy(moments: Tensor) -> Tensor:
+    """Return the mean diagonal of moments (..., d, d)."""
+    return moments.diagonal(dim1=-2, dim2=-1).mean(-1)

@@ -9,6 +9,7 @@ from torch import Tensor
 from carsam.families.base import Role, Site
 from carsam.methods.base import Unit, UnitStep
 from carsam.methods.inspecting.operands import in_float, listening, observe_again_, run
+from carsam.methods.order import ALL
 from carsam.methods.parameters import Between, Count, Share
 from carsam.simulation import slots
 
@@ -36,6 +37,7 @@ class BimodalIntegration(UnitStep):
     height: Share = 0.01
     distance: Count = 32
     operands = ("key",)
+    precedes = ALL
 
     def run_(self, unit: Unit) -> None:
         """Flip signs in the unit's token-to-image attentions, and renew their statistics."""

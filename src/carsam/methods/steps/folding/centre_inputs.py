@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from carsam.families.base import SharedOffset
 from carsam.methods.base import WholeModel, WholeModelStep
+from carsam.methods.order import ALL
 from carsam.methods.steps.training.mask_loss import run_stages
 from carsam.simulation.layers import QuantizedLayer
 from carsam.simulation.stored import as_stored, store_
@@ -30,6 +31,7 @@ class CentreInputs(WholeModelStep):
     """
 
     changes_encoder = False
+    precedes = ALL
 
     def run_(self, whole: WholeModel) -> None:
         """Centre the inputs, on the means over all images."""

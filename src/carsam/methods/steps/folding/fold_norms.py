@@ -8,6 +8,7 @@ from torch import Tensor
 from carsam.families.base import NormBefore
 from carsam.methods.base import Unit, UnitStep
 from carsam.methods.inspecting.operands import observe_again_
+from carsam.methods.order import ALL
 from carsam.methods.steps.ranges.channel_grouping import channel_ranges
 from carsam.simulation.stored import as_stored, store_
 
@@ -29,6 +30,7 @@ class FoldNorms(UnitStep):
     """
 
     operands = ("input",)
+    precedes = ALL
 
     def run_(self, unit: Unit) -> None:
         """Fold every such norm of the unit."""

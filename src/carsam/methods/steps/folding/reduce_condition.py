@@ -10,6 +10,7 @@ from carsam.families.base import Site, SiteType
 from carsam.methods.base import Unit, UnitStep
 from carsam.methods.inspecting.layer_inputs import float_layers, input_pairs
 from carsam.methods.inspecting.operands import observe_again_
+from carsam.methods.order import ALL, Outcome
 from carsam.methods.parameters import Between, Count, NotNegative, Share
 from carsam.simulation import slots
 from carsam.simulation.layers import Layer
@@ -46,6 +47,8 @@ class ReduceCondition(UnitStep):
     kept_energy: Share = 0.8
     needs_quantized_path = True
     operands = ("weight",)
+    needs = spoils = frozenset({Outcome.GRIDS})
+    precedes = ALL - needs
 
     def run_(self, unit: Unit) -> None:
         """Change the unit's ill-conditioned weights, and renew the statistics of all operands."""

@@ -11,10 +11,11 @@ from functools import partial
 from typing import Any
 
 from carsam.errors import UserError
-from carsam.families.base import Site, SiteType
-from carsam.grids.observers import ACTIVATION_OBSERVERS, NEED_HISTOGRAM
+from carsam.families.base import SiteType
 from carsam.methods.base import Unit, UnitStep
-from carsam.methods.steps.mac.compensated_attention import SOFTMAX_STEPS, CompensatedAttention
+from carsam.methods.order import ALL, Outcome
+from carsam.methods.steps.mac.attention_equations import score_equation, value_equation
+from carsam.methods.steps.mac.compensated_attention import CompensatedAttention
 from carsam.methods.steps.mac.equations import SOLVERS, cross_validated, solve_exact, solve_ridge
 from carsam.simulation import slots
 
@@ -27,9 +28,10 @@ class Compensate(UnitStep):
 
     The float query projection makes up for the rounding of the keys, then the key projection for
     that of the new queries, then the value projection for that of the probabilities. A change
-    stays only if the error of the scores, or of the attended values, falls with every operand on
-    its new grid. Attentions whose query, key and value come from one layer (SAM's encoder, where
-    relative positions make every query's keys differ) are left alone.
+    stays only if the error of what leaves the attention, ||A V - A^ V^||^2, falls with every
+    operand on its new grid. The grids are those that the recipe's later steps are going to set;
+    these steps are asked for them. Attentions whose query, key and value come from one layer
+    (SAM's encoder, where relative positions make every query's keys differ) are left alone.
 
     Args:
         projections: letters of the projections to change: q, k, v.
@@ -40,10 +42,12 @@ class Compensate(UnitStep):
             changes found on half of the samples do for the other half. A change that was not
             accepted is tried again with the next.
         centre: ignore what softmax ignores, a constant added to a query's scores.
+        weighted: weigh scores in the equations of queries and keys by how much softmax passes on,
+            A (1 - A).
+        asymmetric: let the equations have the projections' inputs of the quantized path, rounded,
+            and weights rounded to nearest, so that they make up for these errors as well; a
+            change is then accepted by the error that all of it makes together.
         sweeps: how often the query and key projections are gone through.
-        activations: observer of the grids that the following step will use.
-        softmax: grid of the probabilities that the following steps will use: `uniform`, by the
-            observer, `row-maximum`, or `logarithmic` of granularity 2.
         memory: gigabytes of inputs that are remembered, in memory or on the temporary disk; beyond
             it they are computed again.
     """
@@ -53,10 +57,11 @@ class Compensate(UnitStep):
     strength: float = 1e-2
     strengths: int = 4
     centre: bool = True
+    weighted: bool = False
+    asymmetric: bool = False
     sweeps: int = 1
-    activations: str = "mse"
-    softmax: str = "uniform"
     memory: float = 2.0
+    precedes = ALL
 
     def __post_init__(self) -> None:
         if not self.projections or set(self.projections) - set("qkv"):
@@ -67,26 +72,22 @@ class Compensate(UnitStep):
             raise UserError(
                 f"Solver {self.solver} is not known; expected one of {', '.join(SOLVERS)}."
             )
-        if self.activations not in ACTIVATION_OBSERVERS:
-            raise UserError(
-                f"Observer {self.activations} is not known; expected one of "
-                f"{', '.join(ACTIVATION_OBSERVERS)}."
-            )
-        if self.softmax not in SOFTMAX_STEPS:
-            raise UserError(
-                f"Softmax grid {self.softmax} is not known; expected one of "
-                f"{', '.join(SOFTMAX_STEPS)}."
-            )
         if not (math.isfinite(self.strength) and self.strength > 0):
             raise UserError(f"Strength is {self.strength}; expected a positive number.")
         for name in ("sweeps", "strengths"):
             if getattr(self, name) < 1:
                 raise UserError(f"{name} is {getattr(self, name)}; expected at least 1.")
 
-    def reads_histogram(self, site: Site, operand: str) -> bool:
-        """Tell whether the activation observer reads it, of attentions that are compensated."""
-        apart = site.attention is not None and not site.attention.fused
-        return apart and self.activations in NEED_HISTOGRAM
+    @property
+    def needs_quantized_path(self) -> bool:
+        """Whether inputs of the quantized path are read."""
+        return self.asymmetric
+
+    @property
+    def makes(self) -> frozenset[Outcome]:
+        """Weights that fit grids, of attentions and perhaps of inputs, that are still to be set."""
+        made = {Outcome.COMPENSATION}
+        return frozenset(made | ({Outcome.INPUT_COMPENSATION} if self.asymmetric else set()))
 
     def run_(self, unit: Unit) -> None:
         """Change the unit's attentions, and the statistics of the operands that changed.
@@ -102,13 +103,7 @@ class Compensate(UnitStep):
                 and slots.projections(unit.model, site)
             ):
                 attention = CompensatedAttention(
-                    unit,
-                    site,
-                    bits.activations,
-                    self.activations,
-                    self.softmax,
-                    self.centre,
-                    self.memory,
+                    unit, site, bits.activations, self.asymmetric, self.memory
                 )
                 for note in self._compensate_(attention):
                     unit.notes.append({"step": "compensate", "site": site.path, **note})
@@ -123,17 +118,16 @@ class Compensate(UnitStep):
         for _ in range(self.sweeps):
             for letter, operand in (("q", "query"), ("k", "key")):
                 if letter in self.projections:
-                    equation = attention.score_equation(operand)
+                    equation = score_equation(attention, operand, self.centre, self.weighted)
                     yield self._try_(attention, operand, equation, solver)
-        attention.refit_probability_grid_()
         if "v" in self.projections:
-            yield self._try_(attention, "value", attention.value_equation(), solve_ridge)
+            yield self._try_(attention, "value", value_equation(attention), solve_ridge)
 
     def _try_(
         self, attention: CompensatedAttention, operand: str, equation: Any, solver: Any
     ) -> dict[str, Any]:
         """Try changes of ever stronger penalty until one stays; return the last one's note."""
-        columns = attention.channels(operand)
+        columns = attention.first.weights[operand][0].shape[1]  # channels, without the bias
         strengths = [self.strength * 10**power for power in range(self.strengths)]
         # A rough solution is enough to choose among powers of ten, and takes a third of the time.
         rough = partial(solver, tolerance=ROUGH) if solver is solve_exact else solver

@@ -1,6 +1,7 @@
 """One attention while its projections are being compensated (MAC)."""
 
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -8,279 +9,241 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from carsam.families.base import Site
-from carsam.grids.base import Grid, UniformGrid
-from carsam.grids.observers import NEED_HISTOGRAM, Observer, Statistics, activation_grid
+from carsam.grids.base import Grid
+from carsam.grids.observers import Observer, Statistics
 from carsam.methods.base import Unit
-from carsam.methods.steps.mac.equations import MatrixEquation, RidgeEquation, product_energy
-from carsam.methods.steps.mac.samples import AttentionSamples
-from carsam.methods.steps.softmax.adaptive_granularity import AdaptiveGranularity
-from carsam.methods.steps.softmax.row_maximum_softmax import RowMaximumSoftmax
-from carsam.methods.steps.softmax.searched_softmax import SearchedSoftmax
+from carsam.methods.steps.mac.later_grids import LaterGrids
+from carsam.methods.steps.mac.samples import AttentionSamples, Inputs
 from carsam.simulation import slots
 from carsam.simulation.attention import OPERANDS, rounded_probabilities
 from carsam.simulation.stored import as_stored
 
-ROWS_COMPARED = 256
-
-SOFTMAX_STEPS: dict[str, SearchedSoftmax | None] = {
-    "uniform": None,
-    "row-maximum": RowMaximumSoftmax(),
-    "logarithmic": AdaptiveGranularity(granularities="2"),
-}
-"""The step that offers the candidates for the probabilities; the observer finds a uniform grid."""
-
 BIAS_COLUMN = 10.0  # beside the inputs, in place of 1: penalises a bias 100 times less
 
-Weights = dict[str, tuple[Tensor, Tensor | None]]
+Weights = Mapping[str, tuple[Tensor, Tensor | None]]
 """Weight (h * d, channels) and bias (h * d) of each projection, by the operand it makes."""
-Inputs = Mapping[str, Tensor]
-"""Inputs of the projections for one image: (batch, tokens, channels) by operand."""
+
+
+@dataclass(frozen=True)
+class Version:
+    """Weights of the projections, and what they make of the operands.
+
+    Args:
+        weights: of the three projections, in float.
+        rounded: the same as they are met in the quantized attention.
+        grids: of the four operands.
+        statistics: of the operands that the change of a weight changed.
+    """
+
+    weights: Weights
+    rounded: Weights
+    grids: Mapping[str, Grid]
+    statistics: Mapping[str, Statistics]
 
 
 class CompensatedAttention:
     """Weights and grids of one attention; the model itself is changed by `write_` only.
 
-    Targets always come from the weights that the attention had at first.
+    Targets always come from the weights that the attention had at first, and from float inputs.
 
     Args:
         unit: whose weights are still float.
         site: of the attention.
         bits: of its operands.
-        observer: of `ACTIVATION_OBSERVERS`, finds the grids.
-        softmax: of `SOFTMAX_STEPS`, the kind of grid of the probabilities.
-        centre: whether scores count only up to a constant per query.
+        asymmetric: whether the quantized attention is the one of the quantized path, with rounded
+            inputs and weights, or one with rounded operands only.
         gigabytes: memory for remembered inputs.
+
+    Attributes:
+        first: the version at first.
+        now: the one with the changes accepted so far.
     """
 
     def __init__(
-        self,
-        unit: Unit,
-        site: Site,
-        bits: int,
-        observer: str,
-        softmax: str,
-        centre: bool,
-        gigabytes: float,
+        self, unit: Unit, site: Site, bits: int, asymmetric: bool, gigabytes: float
     ) -> None:
-        self.site, self.bits, self.observer, self.centre = site, bits, observer, centre
-        self.softmax = softmax
-        self._samples = AttentionSamples(unit, site, gigabytes)
+        self._site, self._bits, self.asymmetric = site, bits, asymmetric
+        self._later = LaterGrids.of(unit)
+        room = gigabytes / 2 if asymmetric else gigabytes
+        self._samples = AttentionSamples(unit, site, unit.inputs, room)
+        self._path = self._samples
+        if asymmetric:
+            self._path = AttentionSamples(unit, site, unit.quantized_inputs, room)
         layers = slots.projections(unit.model, site)
-        self._original: Weights = {
+        weights = {
             operand: (module.layer.weight, module.layer.bias) for operand, module in layers.items()
         }
-        self._weights = dict(self._original)
-        rounded = {each.path for each, bits in unit.sites if bits.weights is not None}
+        self._first_statistics = {o: unit.statistics[site.path, o] for o in OPERANDS}
         assert site.attention is not None
-        self._stored_half = {
-            operand
-            for operand, path in zip(layers, site.attention.projections, strict=True)
-            if path not in rounded
-        }
-        self._grids: dict[str, Grid] = {
-            operand: self._grid(unit.statistics[site.path, operand]) for operand in OPERANDS
-        }
-        self._first_probabilities = unit.statistics[site.path, "probabilities"]
-        self._statistics: dict[str, Statistics] = {}  # of changed operands
+        wanted = {each.path: (each, bits) for each, bits in unit.sites}
+        self._weight_bits: dict[str, int | None] = {}
+        self._input_grids: dict[str, Grid] = {}
+        for operand, path in zip(layers, site.attention.projections, strict=True):
+            self._weight_bits[operand] = None
+            if path in wanted:
+                layer, layer_bits = wanted[path]
+                self._weight_bits[operand] = layer_bits.weights
+                if asymmetric and layer_bits.activations is not None:
+                    self._input_grids[operand] = self._later.of_operand(
+                        layer, "input", unit.statistics[path, "input"], layer_bits.activations
+                    )
+        grids = {o: self._grid(o, self._first_statistics[o]) for o in layers}
+        self.first = self.now = self._with_probability_grid(weights, grids, {})
 
-    def channels(self, operand: str) -> int:
-        """How many channels enter an operand's projection."""
-        return self._original[operand][0].shape[1]
+    def __iter__(self) -> Iterator[tuple[Inputs, Inputs]]:
+        """Yield the projections' inputs for each image, in float and in the quantized attention."""
+        if not self.asymmetric:
+            yield from ((inputs, inputs) for inputs in self._samples)
+            return
+        for exact, path in zip(self._samples, self._path, strict=True):
+            rounded = {operand: grid(path[operand]) for operand, grid in self._input_grids.items()}
+            yield exact, {**path, **rounded}
 
-    def score_equation(self, operand: str) -> MatrixEquation:
-        """Return the equation of the change of `query` or `key` that undoes the other's rounding.
-
-        Its solution (h, channels or with the bias one more, d) is relative to the original weights.
-        """
-        other = "key" if operand == "query" else "query"
-        equations = []
-        for inputs in self._samples:
-            left = self._project(operand, inputs, self._original)
-            right = self._project(other, inputs, self._original)
-            quantized = self._quantized(other, inputs)
-            rows = inputs[operand].double()
-            if self.centre and operand == "key":  # a key's bias shifts all scores of a query alike
-                rows, left = _centred(rows), _centred(left)
-            else:
-                rows = self._with_bias(operand, rows)
-            if self.centre and other == "key":
-                right, quantized = _centred(right), _centred(quantized)
-            equations.append(MatrixEquation.from_operands(rows, left, right, quantized))
-        return MatrixEquation.joined(equations)
-
-    def value_equation(self) -> RidgeEquation:
-        """Return the equation of the change of the values that undoes the probabilities' rounding.
-
-        Ridge regression per head: min ||A V - A^ (V + Y D)||^2 + penalty ||D||^2, where rounded
-        rows of A^ need not sum to 1: the bias column is their sums.
-        """
-        grams, right_sides = [], []
-        for inputs in self._samples:
-            values = self._project("value", inputs, self._original).double()
-            quantized = self._quantized_probabilities(inputs).double()
-            target = self._probabilities(inputs, self._original).double() @ values
-            error = target - quantized @ values  # (batch, h, queries, d)
-            rows = self._with_bias("value", inputs["value"].double())
-            if quantized.shape[3] <= quantized.shape[2]:  # few keys: A^ Y would be large
-                rows = rows[:, None]
-                grams.append((rows.mT @ (quantized.mT @ quantized) @ rows).sum(0))
-                right_sides.append((rows.mT @ (quantized.mT @ error)).sum(0))
-            else:
-                attended = quantized.flatten(1, 2) @ rows  # all heads at once
-                attended = attended.view(*quantized.shape[:3], -1)  # (batch, h, queries, n)
-                grams.append((attended.mT @ attended).sum(0))
-                right_sides.append((attended.mT @ error).sum(0))
-        return RidgeEquation(torch.stack(grams), torch.stack(right_sides))
-
-    def try_(self, operand: str, change: Tensor) -> dict[str, Any]:
-        """Apply a change if the true error falls, with the operand on a new grid.
-
-        Returns:
-            Projection, relative errors before and after (None for weights beyond what can be
-            stored), and whether the change stays.
-        """
-        measure = self._value_error if operand == "value" else self._score_error
-        weights, grid = self._weights[operand], self._grids[operand]
-        before = measure()
-        changed = self._changed(operand, change)
-        if not all(bool(part.isfinite().all()) for part in changed if part is not None):
-            return {"projection": operand, "before": before, "after": None, "accepted": False}
-        self._weights[operand] = changed
-        statistics = self._observed(operand)
-        self._grids[operand] = self._grid(statistics)
-        after = measure()
-        accepted = after < before
-        if accepted:
-            self._statistics[operand] = statistics
-        else:
-            self._weights[operand], self._grids[operand] = weights, grid
-        return {"projection": operand, "before": before, "after": after, "accepted": accepted}
-
-    def refit_probability_grid_(self) -> None:
-        """Give the probabilities the grid that fits the queries and keys as they are now."""
-        if self._statistics:
-            statistics = self._observed("probabilities")
-            self._statistics["probabilities"] = statistics
-            self._grids["probabilities"] = self._grid(statistics)
-        step = SOFTMAX_STEPS[self.softmax]
-        if step is not None:
-            statistics = self._statistics.get("probabilities", self._first_probabilities)
-            device = self._original["query"][0].device
-            candidates = step.candidates(statistics, self.bits, device)
-            self._grids["probabilities"] = self._best_for_values([grid for grid, _ in candidates])
-
-    def forget_inputs(self) -> None:
-        """Free the inputs' memory, once all projections have been tried."""
-        self._samples.forget()
-
-    @torch.no_grad()
-    def write_(self, unit: Unit) -> None:
-        """Write the accepted changes into the model, and the unit's statistics."""
-        for operand, module in slots.projections(unit.model, self.site).items():
-            weight, bias = self._weights[operand]
-            module.layer.weight.copy_(weight)
-            if bias is not None and module.layer.bias is not None:
-                module.layer.bias.copy_(bias)
-        for operand, statistics in self._statistics.items():
-            unit.statistics[self.site.path, operand] = statistics
-
-    def _score_error(self) -> float:
-        """Return ||Q K' - Q^ K^'||^2 over all samples, relative to ||Q K'||^2."""
-        error = energy = 0.0
-        for inputs in self._samples:
-            query, key = (self._project(o, inputs, self._original) for o in ("query", "key"))
-            rounded_query, rounded_key = (self._quantized(o, inputs) for o in ("query", "key"))
-            if self.centre:
-                key, rounded_key = _centred(key), _centred(rounded_key)
-            left = torch.cat([query, -rounded_query], -1)  # (batch, h, queries, 2 d)
-            error += float(product_energy(left, torch.cat([key, rounded_key], -1)))
-            energy += float(product_energy(query, key))
-        return error / energy if energy > 0 else error
-
-    def _value_error(self) -> float:
-        """Return ||A V - A^ V^||^2 over all samples, relative to ||A V||^2."""
-        error = energy = 0.0
-        for inputs in self._samples:
-            values = self._project("value", inputs, self._original)
-            target = self._probabilities(inputs, self._original) @ values
-            rounded = self._quantized_probabilities(inputs) @ self._quantized("value", inputs)
-            error += float((target - rounded).double().square().sum())
-            energy += float(target.double().square().sum())
-        return error / energy if energy > 0 else error
-
-    def _project(self, operand: str, inputs: Inputs, weights: Weights) -> Tensor:
+    def project(self, operand: str, inputs: Inputs, weights: Weights) -> Tensor:
         """Return (batch, h, tokens, d)."""
         projected = F.linear(inputs[operand], *weights[operand])
         return projected.unflatten(2, (self._samples.heads, -1)).transpose(1, 2)
 
-    def _quantized(self, operand: str, inputs: Inputs) -> Tensor:
-        rounded: Tensor = self._grids[operand](self._project(operand, inputs, self._weights))
-        return rounded
+    def quantized(self, operand: str, inputs: Inputs) -> Tensor:
+        """Return an operand (batch, h, tokens, d) of the present version on its grid."""
+        return self._quantized(operand, inputs, self.now)
+
+    def probabilities(self, inputs: Inputs) -> Tensor:
+        """Return the A (batch, h, queries, keys) of the original weights."""
+        return self._probabilities(inputs, self.first.weights)
+
+    def quantized_probabilities(self, inputs: Inputs) -> Tensor:
+        """Return the A^ of the present version."""
+        return self._quantized_probabilities(inputs, self.now)
+
+    def try_(self, operand: str, change: Tensor) -> dict[str, Any]:
+        """Apply a change if the error of what leaves the attention falls, on new grids.
+
+        Args:
+            change: of the original weight and bias (h, columns, d).
+
+        Returns:
+            Projection, ||A V - A^ V^||^2 before and after over all samples, relative to
+            ||A V||^2 (None for weights beyond what can be stored), and whether the change stays.
+        """
+        before = self._error(self.now)
+        changed = self._changed(operand, change)
+        if not all(bool(part.isfinite().all()) for part in changed if part is not None):
+            return {"projection": operand, "before": before, "after": None, "accepted": False}
+        tried = self._version(operand, changed)
+        after = self._error(tried)
+        if after < before:
+            self.now = tried
+        return {
+            "projection": operand,
+            "before": before,
+            "after": after,
+            "accepted": after < before,
+        }
+
+    def forget_inputs(self) -> None:
+        """Free the inputs' memory, once all projections have been tried."""
+        self._samples.forget()
+        self._path.forget()
+
+    @torch.no_grad()
+    def write_(self, unit: Unit) -> None:
+        """Write the accepted changes into the model, and the unit's statistics."""
+        for operand, module in slots.projections(unit.model, self._site).items():
+            weight, bias = self.now.weights[operand]
+            module.layer.weight.copy_(weight)
+            if bias is not None and module.layer.bias is not None:
+                module.layer.bias.copy_(bias)
+        for operand, statistics in self.now.statistics.items():
+            unit.statistics[self._site.path, operand] = statistics
+
+    def _version(self, operand: str, changed: tuple[Tensor, Tensor | None]) -> Version:
+        """Return the present version with another projection, and the grids that go with it."""
+        weights = {**self.now.weights, operand: changed}
+        statistics = dict(self.now.statistics)
+        statistics[operand] = self._observed(
+            operand, lambda exact, _: self.project(operand, exact, weights)
+        )
+        grids = {**self.now.grids, operand: self._grid(operand, statistics[operand])}
+        if operand != "value":
+            version = Version(weights, self._rounded(weights), grids, statistics)
+            statistics["probabilities"] = self._observed(
+                "probabilities", lambda _, actual: self._unrounded_probabilities(actual, version)
+            )
+        return self._with_probability_grid(weights, grids, statistics)
+
+    def _with_probability_grid(
+        self, weights: Weights, grids: Mapping[str, Grid], statistics: Mapping[str, Statistics]
+    ) -> Version:
+        known = statistics.get("probabilities", self._first_statistics["probabilities"])
+        products = (
+            (self._probabilities(exact, weights), self.project("value", exact, weights))
+            for exact, _ in self
+        )
+        grid = self._later.of_probabilities(self._site, known, self._bits, products)
+        grids = {**grids, "probabilities": grid}
+        return Version(weights, self._rounded(weights), grids, statistics)
+
+    def _rounded(self, weights: Weights) -> Weights:
+        if not self.asymmetric:
+            return weights
+        return {
+            operand: (self._later.rounded_weight(weight, self._weight_bits[operand]), bias)
+            for operand, (weight, bias) in weights.items()
+        }
+
+    def _error(self, version: Version) -> float:
+        """Return ||A V - A^ V^||^2 over all samples, relative to ||A V||^2."""
+        error = energy = 0.0
+        for exact, actual in self:
+            target = self.probabilities(exact) @ self.project("value", exact, self.first.weights)
+            rounded = self._quantized("value", actual, version)
+            rounded = self._quantized_probabilities(actual, version) @ rounded
+            error += float((target - rounded).double().square().sum())
+            energy += float(target.double().square().sum())
+        return error / energy if energy > 0 else error
 
     def _probabilities(self, inputs: Inputs, weights: Weights) -> Tensor:
-        """Return the float A (batch, h, queries, keys)."""
-        query, key = (self._project(operand, inputs, weights) for operand in ("query", "key"))
+        return self._softmax(*(self.project(o, inputs, weights) for o in ("query", "key")))
+
+    def _quantized(self, operand: str, inputs: Inputs, version: Version) -> Tensor:
+        rounded: Tensor = version.grids[operand](self.project(operand, inputs, version.rounded))
+        return rounded
+
+    def _unrounded_probabilities(self, inputs: Inputs, version: Version) -> Tensor:
+        return self._softmax(*(self._quantized(o, inputs, version) for o in ("query", "key")))
+
+    def _quantized_probabilities(self, inputs: Inputs, version: Version) -> Tensor:
+        unrounded = self._unrounded_probabilities(inputs, version)
+        return rounded_probabilities(version.grids["probabilities"], unrounded)
+
+    def _softmax(self, query: Tensor, key: Tensor) -> Tensor:
         return torch.softmax(query @ key.mT * self._samples.scaling, dim=-1)
-
-    def _unrounded_probabilities(self, inputs: Inputs) -> Tensor:
-        query, key = (self._quantized(operand, inputs) for operand in ("query", "key"))
-        return torch.softmax(query @ key.mT * self._samples.scaling, dim=-1)
-
-    def _quantized_probabilities(self, inputs: Inputs) -> Tensor:
-        unrounded = self._unrounded_probabilities(inputs)
-        return rounded_probabilities(self._grids["probabilities"], unrounded)
-
-    def _with_bias(self, operand: str, rows: Tensor) -> Tensor:
-        """Return the inputs with the bias's column, if there is a bias to change."""
-        if self._original[operand][1] is None:
-            return rows
-        return F.pad(rows, (0, 1), value=BIAS_COLUMN)
 
     def _changed(self, operand: str, change: Tensor) -> tuple[Tensor, Tensor | None]:
         """Return the original weight and bias with a change (h, columns, d)."""
-        weight, bias = self._original[operand]
+        weight, bias = self.first.weights[operand]
         channels = weight.shape[1]
         rows = change.transpose(1, 2).flatten(0, 1)  # (h * d, columns)
         weight = (weight + rows[:, :channels]).float()
-        if operand in self._stored_half:
+        if self._weight_bits[operand] is None:
             weight = as_stored(weight)
         if bias is not None and rows.shape[1] > channels:
             bias = as_stored(bias + BIAS_COLUMN * rows[:, channels])
         return weight, bias
 
-    def _observed(self, operand: str) -> Statistics:
-        """Return the statistics of an operand under the present weights."""
-        observer = Observer(self.site.path, operand, self.observer in NEED_HISTOGRAM)
-        for values in self._values(operand):
-            observer(values)
+    def _observed(self, operand: str, values: Any) -> Statistics:
+        """Return an operand's statistics.
+
+        Args:
+            values: function of an image's two inputs.
+        """
+        counts = self._later.ranges.reads_histogram(self._site, operand)
+        observer = Observer(self._site.path, operand, counts)
+        for inputs in self:
+            observer(values(*inputs))
             observer.end_image()
         return observer.statistics
 
-    def _values(self, operand: str) -> Iterator[Tensor]:
-        """Yield what the operand's quantizer sees, image by image."""
-        for inputs in self._samples:
-            if operand == "probabilities":
-                yield self._unrounded_probabilities(inputs)
-            else:
-                yield self._project(operand, inputs, self._weights)
-
-    def _best_for_values(self, grids: list[Grid]) -> Grid:
-        """Return the grid with the least ||A^ V - A V||^2, as the step that sets it finds it."""
-        errors = [0.0] * len(grids)
-        for inputs in self._samples:
-            values = self._project("value", inputs, self._weights)
-            rows = self._probabilities(inputs, self._weights)
-            rows = rows[:, :, :: -(-rows.shape[2] // ROWS_COMPARED)]
-            for index, grid in enumerate(grids):
-                error = (rounded_probabilities(grid, rows) - rows) @ values
-                errors[index] += float(error.square().sum())
-        return grids[errors.index(min(errors))]
-
-    def _grid(self, statistics: Statistics) -> UniformGrid:
-        device = self._original["query"][0].device
-        return activation_grid(statistics, self.observer, self.bits, device)
-
-
-def _centred(tokens: Tensor) -> Tensor:
-    """Subtract the mean over the tokens (..., tokens, channels)."""
-    return tokens - tokens.mean(-2, keepdim=True)
+    def _grid(self, operand: str, statistics: Statistics) -> Grid:
+        return self._later.of_operand(self._site, operand, statistics, self._bits)

@@ -2,12 +2,13 @@
 
 The change D of a projection's weight that best undoes the error of the other operand minimises
 
-    sum_s || L_s R_s' - (L_s + X_s D) R^_s' ||^2 + penalty ||D||^2
+    sum_s || L_s R_s' - (L^_s + X_s D) R^_s' ||^2 + penalty ||D||^2
 
-over the samples s, for every head by itself. Its normal equations,
+over the samples s, for every head by itself. L^ is L but for the asymmetric form, where it has
+the errors of the projection's own inputs and weights. The normal equations,
 
     sum_s G_s D B_s + penalty D = C,   G_s = X_s' X_s,  B_s = R^_s' R^_s,
-    C = - sum_s (X_s' L_s) ((R^_s - R_s)' R^_s),
+    C = - sum_s (X_s' L_s) ((R^_s - R_s)' R^_s) - sum_s (X_s' (L^_s - L_s)) B_s,
 
 are a Sylvester equation (CAR-SAM, arXiv 2605.16901) for one sample only. Mind the minus: some
 accounts of the paper print a plus, which doubles the error instead of undoing it.
@@ -32,9 +33,9 @@ class MatrixEquation:
 
     Args:
         factors: (samples, rows, n) with factors' factors = G_s.
-        moments: (samples, h, n, d), X_s' L_s.
+        moments: (samples, h, n, e), X_s' L_s, and for L^ in the next d columns X_s' (L^_s - L_s).
         grams: (samples, h, d, d), B_s.
-        errors: (samples, h, d, d), (R^_s - R_s)' R^_s.
+        errors: (samples, h, e, d), (R^_s - R_s)' R^_s, and for L^ in the next d rows B_s.
     """
 
     factors: Tensor
@@ -44,7 +45,12 @@ class MatrixEquation:
 
     @classmethod
     def from_operands(
-        cls, inputs: Tensor, left: Tensor, right: Tensor, right_quantized: Tensor
+        cls,
+        inputs: Tensor,
+        left: Tensor,
+        right: Tensor,
+        right_quantized: Tensor,
+        left_error: Tensor | None = None,
     ) -> "MatrixEquation":
         """Return the equation of some samples.
 
@@ -54,14 +60,18 @@ class MatrixEquation:
             inputs: X (batch, rows, n).
             left: L (batch, h, rows, d).
             right, right_quantized: R and R^ (batch, h, others, d).
+            left_error: L^ - L (batch, h, rows, d) of the asymmetric form; None for zero.
         """
         inputs, left = inputs.double(), left.double()
         right, right_quantized = right.double(), right_quantized.double()
+        grams = right_quantized.mT @ right_quantized
+        errors = (right_quantized - right).mT @ right_quantized
+        if left_error is not None:
+            left = torch.cat([left, left_error.double()], -1)
+            errors = torch.cat([errors, grams], -2)
         # All heads in one product: a broadcast one would copy the inputs for each head.
         moments = inputs.mT @ left.transpose(1, 2).flatten(2)  # (batch, n, h * d)
         moments = moments.unflatten(2, (left.shape[1], -1)).transpose(1, 2)
-        grams = right_quantized.mT @ right_quantized
-        errors = (right_quantized - right).mT @ right_quantized
         if len(grams) == 1:
             inputs, moments = inputs.flatten(0, 1)[None], moments.sum(0, keepdim=True)
         elif len(inputs) == 1:
@@ -304,17 +314,6 @@ def cross_validated(
         return error
 
     return min(strengths, key=error_of_unseen)
-
-
-def product_energy(left: Tensor, right: Tensor) -> Tensor:
-    """Return sum ||left right'||^2 without forming the product.
-
-    Args:
-        left: (batch, h, rows, width).
-        right: (batch, h, others, width); a batch of 1 on either side meets all of the other.
-    """
-    left, right = left.double(), right.double()
-    return ((left.mT @ left) * (right.mT @ right)).sum()
 
 
 def _fewest_rows(inputs: Tensor) -> Tensor:

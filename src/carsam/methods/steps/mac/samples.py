@@ -10,6 +10,9 @@ from carsam.families.base import Site, State
 from carsam.methods.base import Unit
 from carsam.simulation import slots
 
+Inputs = Mapping[str, Tensor]
+"""Inputs of the projections for one image: (batch, tokens, channels) by operand."""
+
 
 class AttentionSamples:
     """Inputs of the three projections of one attention, however often they are iterated.
@@ -20,14 +23,15 @@ class AttentionSamples:
     Args:
         unit: whose weights are still float.
         site: of the attention.
+        states: before the unit, one per image.
         gigabytes: most of remembered inputs, in memory or on the temporary disk.
 
     Iterating yields, for each image, (batch, tokens, channels) by operand; a batch of 1 is shared
     by all boxes.
     """
 
-    def __init__(self, unit: Unit, site: Site, gigabytes: float) -> None:
-        self._unit, self._site = unit, site
+    def __init__(self, unit: Unit, site: Site, states: Sequence[State], gigabytes: float) -> None:
+        self._unit, self._site, self._states = unit, site, states
         self._room = gigabytes * 1e9
         self._kept: list[Sequence[State]] = []  # one state each
         self._full = False
@@ -35,8 +39,8 @@ class AttentionSamples:
         self.heads = 0
         self._run(0)
 
-    def __iter__(self) -> Iterator[Mapping[str, Tensor]]:
-        for index in range(len(self._unit.inputs)):
+    def __iter__(self) -> Iterator[Inputs]:
+        for index in range(len(self._states)):
             if index < len(self._kept):
                 yield self._kept[index][0]
                 continue
@@ -56,7 +60,7 @@ class AttentionSamples:
         inputs: dict[str, Tensor] = {}
         with self._caught(inputs):
             try:
-                self._unit.plan.run(self._unit.model, self._unit.inputs[index])
+                self._unit.plan.run(self._unit.model, self._states[index])
             except _Reached:
                 return inputs
         raise RuntimeError(f"{self._site.path} was not reached when its unit ran.")

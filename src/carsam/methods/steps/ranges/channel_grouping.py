@@ -12,6 +12,7 @@ from carsam.grids.grouped import GroupedUniformGrid
 from carsam.methods.base import Unit, UnitStep
 from carsam.methods.inspecting.entry_layers import entry_layers
 from carsam.methods.inspecting.operands import Consumer, in_float, listening, run
+from carsam.methods.order import Outcome
 from carsam.methods.parameters import Between
 from carsam.simulation import slots
 
@@ -36,6 +37,8 @@ class ChannelGrouping(UnitStep):
 
     groups: Annotated[int, Between(1, 256)] = 4
     operands = ("input",)
+    makes = frozenset({Outcome.TOKENS})
+    precedes = makes | {Outcome.TRAINING, Outcome.INPUT_COMPENSATION}
 
     def run_(self, unit: Unit) -> None:
         """Give the unit's entry layers grouped grids."""

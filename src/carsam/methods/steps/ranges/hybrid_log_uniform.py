@@ -10,6 +10,7 @@ from carsam.grids.observers import averaged_minmax
 from carsam.grids.tables import LogUniformGrid
 from carsam.methods.base import Unit, UnitStep
 from carsam.methods.inspecting.entry_layers import second_layers
+from carsam.methods.order import Outcome
 from carsam.methods.steps.softmax.grid_search import best_for_input
 from carsam.simulation import slots
 
@@ -31,6 +32,8 @@ class HybridLogUniform(UnitStep):
     """
 
     operands = ("input",)
+    makes = frozenset({Outcome.ACTIVATED})
+    precedes = makes | {Outcome.TRAINING}
 
     def run_(self, unit: Unit) -> None:
         """Give the second layers of the unit's MLPs their grids."""

@@ -12,12 +12,17 @@ from carsam.grids.base import UniformGrid
 from carsam.grids.observers import percentile
 from carsam.methods.base import Unit, UnitStep
 from carsam.methods.inspecting.operands import Key, in_float, replaced, value_at
+from carsam.methods.order import Outcome
 from carsam.methods.parameters import Count, Share
 from carsam.methods.recipe import Bits
 from carsam.simulation import slots
 
-COVERED = (*(0.85 + 0.01 * step for step in range(15)), 0.995, 0.999, 0.9995, 0.9999, 0.99999)
-"""Shares of the values that a range may hold."""
+COVERED = (
+    *(0.85, 0.87, 0.88, 0.89, 0.9, 0.91, 0.92, 0.93, 0.94, 0.95),
+    *(0.96, 0.965, 0.97, 0.975, 0.98, 0.983, 0.985, 0.987, 0.989),
+    *(0.99, 0.993, 0.995, 0.997, 0.999, 0.9993, 0.9995, 0.9997, 0.9999, 0.99999),
+)
+"""Share of the values below the upper end of a range, and above the lower one; as released."""
 
 
 @dataclass(frozen=True)
@@ -31,7 +36,8 @@ class PerceptualClipping(UnitStep):
     attention (intersection over union, first image). One operand after the other, the others on
     the grids they have so far, float weights; the whole round is repeated `rounds` times.
 
-    Where we differ: the original has 29 percentiles, a finer list of the same extent.
+    Where we differ: the percentiles are of all images, those of the released code of the first; of
+    equal overlaps the widest range is taken, there the narrowest.
 
     Args:
         focus: share of a row's largest probability.
@@ -42,6 +48,9 @@ class PerceptualClipping(UnitStep):
     focus: Share = 0.5
     rounds: Count = 2
     kinds: str = "decoder.*"
+    needs = frozenset({Outcome.GRIDS})
+    makes = frozenset({Outcome.SCORE_RANGES, Outcome.TOKENS})
+    precedes = makes | {Outcome.TRAINING, Outcome.COMPENSATION}
     operands = ("query", "key")
 
     def acts_on(self, site: Site, bits: Bits) -> bool:

@@ -3,6 +3,9 @@
 from collections.abc import Collection
 from dataclasses import dataclass
 
+import torch
+from torch import Tensor
+
 from carsam.errors import UserError
 from carsam.families.base import Site
 from carsam.grids.base import UniformGrid
@@ -10,10 +13,12 @@ from carsam.grids.observers import (
     ACTIVATION_OBSERVERS,
     NEED_HISTOGRAM,
     WEIGHT_OBSERVERS,
+    Statistics,
     activation_grid,
 )
 from carsam.methods.base import Unit, UnitStep
 from carsam.methods.cost import Cost, Trial
+from carsam.methods.order import SPECIAL_GRIDS, Outcome
 from carsam.methods.recipe import Step
 from carsam.simulation import slots
 from carsam.simulation.layers import weight_to_rows
@@ -44,6 +49,8 @@ class RoundToNearest(UnitStep):
     rounds_weights: bool = True
     softmax: bool = True
 
+    precedes = SPECIAL_GRIDS | {Outcome.GRIDS, Outcome.ROUNDING, Outcome.TRAINING}
+
     def __post_init__(self) -> None:
         check_observer(self.weights, WEIGHT_OBSERVERS)
         check_observer(self.activations, ACTIVATION_OBSERVERS)
@@ -53,9 +60,25 @@ class RoundToNearest(UnitStep):
         """Tell whether the operand's observer reads it."""
         return self._sets(operand) and self._observer(site, operand) in NEED_HISTOGRAM
 
+    @property
+    def makes(self) -> frozenset[Outcome]:
+        """Grids, and rounded weights."""
+        return frozenset({Outcome.GRIDS} | ({Outcome.ROUNDING} if self.rounds_weights else set()))
+
     def cost(self, trial: Trial) -> Cost:
         """Return the time of one try: weights and statistics are looked at, whatever the images."""
         return Cost(trial.seconds(self, 1))
+
+    def activation_grid(
+        self, site: Site, operand: str, statistics: Statistics, bits: int, device: torch.device
+    ) -> UniformGrid:
+        """Return the grid of an operand with these statistics."""
+        return activation_grid(statistics, self._observer(site, operand), bits, device)
+
+    def weight_grid(self, rows: Tensor, bits: int) -> UniformGrid:
+        """Return the grid of a weight's rows (outputs, K)."""
+        low, high = WEIGHT_OBSERVERS[self.weights](rows, bits)
+        return UniformGrid.from_range(low, high, bits)
 
     def run_(self, unit: Unit) -> None:
         """Give every site of the unit its grids, and round its weights."""
@@ -64,14 +87,12 @@ class RoundToNearest(UnitStep):
             if bits.activations is not None:
                 for operand in filter(self._sets, slots.operands(site)):
                     statistics = unit.statistics[site.path, operand]
-                    observer = self._observer(site, operand)
-                    grid = activation_grid(statistics, observer, bits.activations, device)
+                    grid = self.activation_grid(site, operand, statistics, bits.activations, device)
                     slots.set_quantizer_(unit.model, site, operand, grid)
             layer = slots.weight_layer(unit.model, site)
             if bits.weights is not None and layer is not None:
                 rows = weight_to_rows(layer.layer, layer.layer.weight)
-                low, high = WEIGHT_OBSERVERS[self.weights](rows, bits.weights)
-                layer.weight_grid = UniformGrid.from_range(low, high, bits.weights)
+                layer.weight_grid = self.weight_grid(rows, bits.weights)
                 if self.rounds_weights:
                     layer.round_weight_()
 

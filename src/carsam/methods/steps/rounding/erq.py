@@ -9,11 +9,13 @@ from carsam.grids.base import UniformGrid
 from carsam.grids.observers import WEIGHT_OBSERVERS
 from carsam.methods.base import Unit, UnitStep
 from carsam.methods.inspecting.layer_inputs import (
+    NOISE,
     InputMoments,
     float_layers,
     has_rows,
     input_moments,
 )
+from carsam.methods.order import Outcome
 from carsam.methods.parameters import CountFromZero, Positive
 from carsam.methods.steps.ranges.round_to_nearest import check_observer
 from carsam.simulation import slots
@@ -46,6 +48,8 @@ class ReduceErrors(UnitStep):
     weights: str = "mse"
     needs_quantized_path = True
     operands = ("weight",)
+    needs = frozenset({Outcome.GRIDS})
+    makes = precedes = frozenset({Outcome.ROUNDING})
 
     def __post_init__(self) -> None:
         check_observer(self.weights, WEIGHT_OBSERVERS)
@@ -88,7 +92,8 @@ def correct_inputs(
     if with_bias:  # the best bias for any D: regress what is left without the means
         gram = gram - moments.rows * torch.outer(mean, mean)
         mixed = mixed - moments.rows * torch.outer(shift_mean, mean)
-    change = torch.linalg.solve(_damped(gram, penalty), (rows.double() @ mixed).T).T
+    least = NOISE * float(moments.quantized.diagonal().mean())
+    change = torch.linalg.solve(_damped(gram, penalty, least), (rows.double() @ mixed).T).T
     added = rows.double() @ shift_mean - change @ mean
     return (rows + change).to(rows.dtype), added.to(rows.dtype)
 
@@ -132,6 +137,7 @@ def _flip(rows: Tensor, grid: UniformGrid, gram: Tensor, flips: int) -> Tensor:
     return (codes - zero_point) * scale
 
 
-def _damped(gram: Tensor, penalty: float) -> Tensor:
-    mean = gram.diagonal().mean().clamp(min=torch.finfo(torch.float32).tiny)
+def _damped(gram: Tensor, penalty: float, least: float = 0.0) -> Tensor:
+    """Add the penalty, relative to the mean diagonal, or to `least` where that is more."""
+    mean = gram.diagonal().mean().clamp(min=max(least, torch.finfo(torch.float32).tiny))
     return gram + penalty * mean * torch.eye(len(gram), dtype=gram.dtype, device=gram.device)

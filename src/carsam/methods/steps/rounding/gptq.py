@@ -10,6 +10,7 @@ from carsam.grids.base import UniformGrid
 from carsam.grids.observers import WEIGHT_OBSERVERS
 from carsam.methods.base import Unit, UnitStep
 from carsam.methods.inspecting.layer_inputs import float_layers, has_rows, input_gram, input_moments
+from carsam.methods.order import Outcome
 from carsam.methods.parameters import Positive, Share
 from carsam.methods.steps.ranges.round_to_nearest import check_observer
 from carsam.simulation import slots
@@ -42,6 +43,8 @@ class FeedBackErrors(UnitStep):
     weights: str = "mse"
     needs_quantized_path = True
     operands = ("weight",)
+    needs = frozenset({Outcome.GRIDS})
+    makes = precedes = frozenset({Outcome.ROUNDING})
 
     def __post_init__(self) -> None:
         check_observer(self.weights, WEIGHT_OBSERVERS)
@@ -96,18 +99,14 @@ def compensated(
     order = torch.arange(len(gram), device=gram.device)
     if ordered:
         order = diagonal.argsort(descending=True)
-    hessian = gram[order][:, order]
-    mean = diagonal.mean().clamp(min=torch.finfo(torch.float32).tiny)
-    hessian.diagonal().add_(damping * mean)
-    inverse = torch.cholesky_inverse(torch.linalg.cholesky(hessian))
-    factor = torch.linalg.cholesky(inverse, upper=True)
+    factor = inverse_factor(gram[order][:, order], damping)
     spread = torch.zeros_like(factor)
     if shift is not None:
         spread = torch.triu(shift[order][:, order] @ factor.T, 1) @ factor
     weights, scale, zero_point = rows.double()[:, order], grid.scale[:, 0], grid.zero_point[:, 0]
     turns = torch.empty_like(weights)
-    for start in range(0, len(hessian), COLUMNS_AT_ONCE):
-        end = min(start + COLUMNS_AT_ONCE, len(hessian))
+    for start in range(0, len(factor), COLUMNS_AT_ONCE):
+        end = min(start + COLUMNS_AT_ONCE, len(factor))
         errors = torch.empty_like(weights[:, start:end])
         values = torch.empty_like(errors)
         for column in range(start, end):
@@ -124,3 +123,26 @@ def compensated(
     result = torch.empty_like(rows)
     result[:, order] = turns.to(rows.dtype)
     return result
+
+
+def inverse_factor(gram: Tensor, damping: float) -> Tensor:
+    """Return U, upper triangular, with (gram + damping * its mean diagonal)^-1 = U' U.
+
+    Where few inputs outweigh all others, or inputs repeat one another, float32's errors may leave
+    the sum without an inverse: then ten times the damping is taken, until it has one.
+
+    Args:
+        gram: (K, K), symmetric; zero is as good as the identity.
+    """
+    mean = gram.diagonal().mean()
+    if not mean > 0:
+        return torch.eye(len(gram)).to(gram)
+    while True:
+        hessian = gram.clone()
+        hessian.diagonal().add_(damping * mean)
+        lower, failed = torch.linalg.cholesky_ex(hessian)
+        if not failed:
+            factor, failed = torch.linalg.cholesky_ex(torch.cholesky_inverse(lower), upper=True)
+            if not failed:
+                return factor
+        damping *= 10

@@ -10,7 +10,7 @@ from torch import Tensor
 from carsam.families.base import Site
 from carsam.grids.base import Grid
 from carsam.methods.base import Unit
-from carsam.methods.inspecting.operands import in_float, listening, run, run_products
+from carsam.methods.inspecting.operands import in_float, listening, run
 from carsam.simulation import slots
 from carsam.simulation.attention import rounded_probabilities
 
@@ -31,32 +31,33 @@ def best_for_input(unit: Unit, site: Site, grids: Sequence[G]) -> G:
     return grids[int(errors.argmin())]
 
 
-def best_for_probabilities(
-    unit: Unit,
-    site: Site,
-    grids: Sequence[Grid],
-    power: float,
-    queries: int,
-    images: int | None = None,
-) -> int:
-    """Return which grid of an attention's probabilities A has the least |A^ V - A V|**power.
+class ProbabilitySearch:
+    """Adds up |A^ V - A V|**power of several grids of probabilities A, piece by piece.
 
     Args:
+        grids: to choose from.
+        power: of the error.
         queries: rows of A that are compared, in each piece.
-        images: the unit's first images that are looked at; None for all.
+        seed: chooses the rows.
     """
-    device = next(unit.model.parameters()).device
-    errors = torch.zeros(len(grids), dtype=torch.float64)
-    generator = torch.Generator(device).manual_seed(unit.seed)
 
-    def compare(probabilities: Tensor, values: Tensor) -> None:
-        rows = probabilities.shape[2]
-        chosen = torch.randperm(rows, generator=generator, device=device)[:queries]
-        some = probabilities[:, :, chosen]
-        for index, grid in enumerate(grids):
+    def __init__(self, grids: Sequence[Grid], power: float, queries: int, seed: int) -> None:
+        self._grids, self._power, self._queries, self._seed = grids, power, queries, seed
+        self._errors = torch.zeros(len(grids), dtype=torch.float64)
+        self._generator: torch.Generator | None = None
+
+    def add(self, probabilities: Tensor, values: Tensor) -> None:
+        """Compare on some rows of A (batch, heads, queries, keys), and V (.., heads, keys, d)."""
+        rows, device = probabilities.shape[2], probabilities.device
+        if self._generator is None:
+            self._generator = torch.Generator(device).manual_seed(self._seed)
+        order = torch.randperm(rows, generator=self._generator, device=device)
+        some = probabilities[:, :, order[: self._queries]]
+        for index, grid in enumerate(self._grids):
             error = rounded_probabilities(grid, some) - some
-            errors[index] += float((error @ values).abs().pow(power).sum())
+            self._errors[index] += float((error @ values).abs().pow(self._power).sum())
 
-    with in_float(unit):
-        run_products(unit, unit.inputs[:images], site, compare)
-    return int(errors.argmin())
+    @property
+    def best(self) -> int:
+        """Which grid has the least error."""
+        return int(self._errors.argmin())

@@ -1,6 +1,7 @@
 """The search that all steps for a softmax's grid share; each step offers its candidates."""
 
 from abc import abstractmethod
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -10,8 +11,10 @@ from carsam.families.base import SiteType
 from carsam.grids.base import Grid
 from carsam.grids.observers import Statistics
 from carsam.methods.base import Unit, UnitStep
+from carsam.methods.inspecting.operands import in_float, run_products
+from carsam.methods.order import Outcome
 from carsam.methods.parameters import Count, CountFromZero, Positive
-from carsam.methods.steps.softmax.grid_search import best_for_probabilities
+from carsam.methods.steps.softmax.grid_search import ProbabilitySearch
 from carsam.simulation import slots
 
 Candidate = tuple[Grid, dict[str, float]]
@@ -35,12 +38,18 @@ class SearchedSoftmax(UnitStep):
     images: CountFromZero = 0
     name: ClassVar[str]
     operands: ClassVar[tuple[str, ...]] = ("probabilities",)
+    makes = frozenset({Outcome.PROBABILITIES})
+    precedes = makes | {Outcome.TRAINING}
 
     @abstractmethod
     def candidates(
         self, statistics: Statistics, bits: int, device: torch.device
     ) -> list[Candidate]:
         """Return the grids to choose from for probabilities with these statistics."""
+
+    def search(self, grids: Sequence[Grid], seed: int) -> ProbabilitySearch:
+        """Return the search for the best of some grids, before any product was compared."""
+        return ProbabilitySearch(grids, self.power, self.queries, seed)
 
     def images_of(self, images: int) -> int:
         """Return the images on which grids are compared."""
@@ -54,9 +63,9 @@ class SearchedSoftmax(UnitStep):
                 continue
             statistics = unit.statistics[site.path, "probabilities"]
             candidates = self.candidates(statistics, bits.activations, device)
-            grids = [grid for grid, _ in candidates]
-            best = best_for_probabilities(
-                unit, site, grids, self.power, self.queries, self.images or None
-            )
-            slots.set_quantizer_(unit.model, site, "probabilities", grids[best])
-            unit.notes.append({"step": self.name, "site": site.path, **candidates[best][1]})
+            search = self.search([grid for grid, _ in candidates], unit.seed)
+            with in_float(unit):
+                run_products(unit, unit.inputs[: self.images or None], site, search.add)
+            grid, parameters = candidates[search.best]
+            slots.set_quantizer_(unit.model, site, "probabilities", grid)
+            unit.notes.append({"step": self.name, "site": site.path, **parameters})

@@ -9,6 +9,7 @@ from carsam.grids.observers import Statistics
 from carsam.grids.tables import TwinUniformGrid
 from carsam.methods.base import Unit
 from carsam.methods.inspecting.entry_layers import second_layers
+from carsam.methods.order import Outcome
 from carsam.methods.parameters import Between, Positive
 from carsam.methods.steps.softmax.grid_search import best_for_input
 from carsam.methods.steps.softmax.searched_softmax import Candidate, SearchedSoftmax
@@ -38,6 +39,8 @@ class TwinUniform(SearchedSoftmax):
     shifts: Annotated[int, Between(1, 32)] = 16
     name: ClassVar[str] = "twin-uniform"
     operands = ("probabilities", "input")
+    makes = frozenset({Outcome.PROBABILITIES, Outcome.ACTIVATED})
+    precedes = makes | {Outcome.TRAINING}
 
     def run_(self, unit: Unit) -> None:
         """Give probabilities and second layers of MLPs their grids."""

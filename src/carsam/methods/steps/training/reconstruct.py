@@ -14,11 +14,14 @@ from carsam.families.base import ENCODER_ROLES, Site, Stage, State
 from carsam.grids.draws import Draw, mixed
 from carsam.methods.base import Unit, UnitStep, WholeModel
 from carsam.methods.cost import CostedByStep
+from carsam.methods.order import Outcome
 from carsam.methods.parameters import Count, NotNegative, Positive, Share
 from carsam.methods.steps.jcar.joint_loss import JointLoss
+from carsam.methods.steps.jcar.parts import part_of_weights, train_parts_
 from carsam.methods.steps.training.interaction import interaction_loss, interaction_stages
 from carsam.simulation import slots
 from carsam.simulation.layers import QuantizedLayer
+from carsam.simulation.products import check_gradients, gradients_in
 from carsam.simulation.trainable import LearnedGrid, SoftRounding, trainable
 
 Training = AbstractContextManager[tuple[list[SoftRounding], list[LearnedGrid]]]
@@ -50,6 +53,13 @@ class Reconstruct(CostedByStep, UnitStep):
         rounding_weight: weight of AdaRound's regulariser.
         warm_up: share of the steps before the regulariser sets in.
         first_exponent, last_exponent: of the regulariser, linear over the steps after warm-up.
+        gradients: `float32`, or `bfloat16` for those of products (`simulation.products`), which
+            `auto` chooses where the processor multiplies it.
+        parts_first: of a unit of several stages train each stage by itself for the first half of
+            the steps; the unit's training, the other half, starts from there. What is better in
+            the end is kept.
+        in_turn: round a unit's stages hard in the order of execution, each after its share of the
+            steps, so that those after it make up for it.
     """
 
     steps: Count = 300
@@ -65,11 +75,27 @@ class Reconstruct(CostedByStep, UnitStep):
     warm_up: Share = 0.2
     first_exponent: Positive = 20.0
     last_exponent: Positive = 2.0
+    gradients: str = "auto"
+    parts_first: bool = False
+    in_turn: bool = False
     needs_quantized_path = True
+    needs = frozenset({Outcome.GRIDS})
+
+    @property
+    def makes(self) -> frozenset[Outcome]:
+        """Rounded weights, trained scales, or both."""
+        made = {Outcome.ROUNDING: self.trains_weights, Outcome.TRAINING: self.trains_scales}
+        return frozenset(outcome for outcome, does in made.items() if does)
+
+    @property
+    def precedes(self) -> frozenset[Outcome]:
+        """Rounded weights have no rounding left to learn."""
+        return self.makes - {Outcome.TRAINING}
 
     def __post_init__(self) -> None:
         if not (self.trains_weights or self.trains_scales):
             raise UserError("Reconstruction trains neither weights nor scales; leave it out.")
+        check_gradients(self.gradients)
 
     def run_(self, unit: Unit) -> None:
         """Train the unit; it ends hard-rounded, on its grids, nothing dropped.
@@ -83,8 +109,19 @@ class Reconstruct(CostedByStep, UnitStep):
         start.round_to_nearest_()
         loss_before = final_loss(unit, joint_loss)
         start.restore_()
-        losses = replace(self, steps=self.steps_on(unit.plan.stages))._train_(unit, joint_loss)
+        steps = self.steps_on(unit.plan.stages)
+        starts: list[Tensor] = []
+        if self.parts_first and len(unit.plan.stages) > 1 and steps > 1:
+            first = replace(self, steps=steps // 2)
+            starts = train_parts_(unit, lambda part: first._train_(part, JointLoss(part)))
+            trained, loss_of_parts = UnitWeights(unit), final_loss(unit, joint_loss)
+            start.restore_weights_()
+            steps -= first.steps
+        losses = replace(self, steps=steps)._train_(unit, joint_loss, starts)
         loss_after = final_loss(unit, joint_loss)
+        if starts and loss_of_parts < loss_after:
+            trained.restore_()
+            loss_after = loss_of_parts
         if loss_after > loss_before:
             start.restore_()
             start.round_to_nearest_()
@@ -112,15 +149,30 @@ class Reconstruct(CostedByStep, UnitStep):
         """Return the step with so many steps of training, in the encoder too."""
         return replace(self, steps=steps, encoder_share=1.0)
 
-    def _train_(self, unit: Unit, joint_loss: JointLoss) -> list[float]:
-        """Optimise rounding and scales; return the loss of every step."""
+    def _train_(
+        self, unit: Unit, joint_loss: JointLoss, starts: Sequence[Tensor] = ()
+    ) -> list[float]:
+        """Optimise rounding and scales; return the loss of every step.
+
+        Args:
+            starts: of each rounding, `SoftRounding.start_at_`; none for the float weights.
+        """
         generator = torch.Generator(_device(unit)).manual_seed(unit.seed)
         losses = []
         meeting = interaction_stages(unit) if self.interaction else ()
-        with torch.enable_grad(), self._trainable(unit, generator) as (roundings, learned):
+        with (
+            torch.enable_grad(),
+            gradients_in(self.gradients, _device(unit)),
+            self._trainable(unit, generator) as (roundings, learned),
+        ):
             factors = [grid.factor for grid in learned if self.trains_scales]
             optimizers = self._optimizers(roundings, factors)
+            for rounding, shares in zip(roundings, starts, strict=bool(starts)):
+                rounding.start_at_(shares)
+            ends = self._ends(unit, roundings)
             for step in range(self.steps if optimizers else 0):
+                for rounding, end in zip(roundings, ends, strict=True):
+                    rounding.hard = step >= end
                 index = _drawn_index(len(unit.inputs), generator)
                 mixed = self._mixed(unit.inputs[index], unit.quantized_inputs[index], generator)
                 outputs = unit.plan.run(unit.model, mixed)
@@ -134,7 +186,7 @@ class Reconstruct(CostedByStep, UnitStep):
                     raise UserError(f"{unit.plan.name}: the loss is {losses[-1]} at step {step}.")
                 for optimizer in optimizers:
                     optimizer.zero_grad(set_to_none=True)
-                (loss + self._regulariser(roundings, step)).backward()
+                (loss + self._regulariser(roundings, ends, step)).backward()
                 for optimizer in optimizers:
                     optimizer.step()
                 if factors:
@@ -160,14 +212,26 @@ class Reconstruct(CostedByStep, UnitStep):
             optimizers.append(torch.optim.Adam(factors, lr=self.scale_rate, fused=True))
         return optimizers
 
-    def _regulariser(self, roundings: list[SoftRounding], step: int) -> Tensor | float:
-        """Return the weighted regulariser, 0 during warm-up."""
-        begin = self.warm_up * self.steps
-        if step < begin or not roundings:
-            return 0.0
-        done = (step - begin) / (self.steps - begin)
-        exponent = self.first_exponent + (self.last_exponent - self.first_exponent) * done
-        return self.rounding_weight * torch.stack([r.undecided(exponent) for r in roundings]).sum()
+    def _ends(self, unit: Unit, roundings: list[SoftRounding]) -> list[int]:
+        """Return the step from which on each rounding is hard."""
+        if not self.in_turn:
+            return [self.steps] * len(roundings)
+        count = len(unit.plan.stages)
+        ends = [round(self.steps * (number + 1) / count) for number in part_of_weights(unit)]
+        return ends[: len(roundings)]  # none if weights are not trained
+
+    def _regulariser(
+        self, roundings: list[SoftRounding], ends: list[int], step: int
+    ) -> Tensor | float:
+        """Return the weighted regulariser, 0 for what is in its warm-up or hard."""
+        parts = []
+        for rounding, end in zip(roundings, ends, strict=True):
+            begin = self.warm_up * end
+            if begin <= step < end:
+                done = (step - begin) / (end - begin)
+                exponent = self.first_exponent + (self.last_exponent - self.first_exponent) * done
+                parts.append(rounding.undecided(exponent))
+        return self.rounding_weight * torch.stack(parts).sum() if parts else 0.0
 
     def _mixed(self, inputs: State, quantized: State, generator: torch.Generator) -> State:
         """Take each element from the quantized path with probability `keep_inputs`."""
@@ -192,11 +256,15 @@ class UnitWeights:
             for operand in slots.operands(site)
         }
 
-    def restore_(self) -> None:
-        """Put the weights and the grids back."""
+    def restore_weights_(self) -> None:
+        """Put the weights back, with their grids."""
         for site, layer in self._layers():
             weight, layer.weight_grid = self._weights[site]
             layer.layer.weight.data.copy_(weight)
+
+    def restore_(self) -> None:
+        """Put the weights and all grids back."""
+        self.restore_weights_()
         for (site, operand), grid in self._grids.items():
             slots.set_quantizer_(self._unit.model, site, operand, grid)
 
