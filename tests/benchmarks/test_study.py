@@ -206,7 +206,10 @@ def test_the_table_pairs_seeds_that_both_have():
     assert found["mean"] == pytest.approx(0.15)
     assert found["by_seed"] == pytest.approx((0.1, 0.2))
     assert found["from_images"] == pytest.approx(0, abs=1e-12)
-    assert "+15.00 [" in markdown([none, mac])
+    text = markdown([none, mac])
+    assert "+15.00 [" in text and "| m | MAC | strict | " in text.split("80 %")[1]
+    one = {key: {1: cells[1]} for key, cells in results.items()}
+    assert "80 %" not in markdown(document(one, {"m": list(groups)}))
 
 
 def test_figures_show_rows_and_units(tmp_path):

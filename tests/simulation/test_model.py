@@ -13,6 +13,7 @@ from carsam.grids.observers import Observer
 from carsam.methods.registry import LEGACY_RECIPES, RECIPES
 from carsam.simulation import slots
 from carsam.simulation.expected import Expected
+from carsam.simulation.layers import QuantizedLayer
 from carsam.simulation.model import QuantizedModel, load_simulated, prepare
 
 
@@ -109,3 +110,17 @@ def test_an_engine_reports_what_it_loaded(model, tmp_path):
     update_manifest(tmp_path / "run", {"recipe": recipe})
     assert load_simulated(tmp_path / "run").mode == "unfinished"
     assert load(tmp_path / "run", "simulated").mode == "unfinished"
+
+
+@pytest.mark.parametrize("bias", [True, False])
+def test_a_doubling_convolution_as_a_product_is_torchs(bias):
+    layer = torch.nn.ConvTranspose2d(12, 5, 2, 2, bias=bias)
+    image = torch.randn(3, 12, 4, 6, requires_grad=True)
+    results = []
+    for module in (layer, QuantizedLayer(layer)):
+        output = module(image)
+        output.square().sum().backward()
+        results += [output.detach(), image.grad.clone(), layer.weight.grad.clone()]
+        image.grad = layer.weight.grad = None
+    for one, other in zip(results[:3], results[3:], strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-5)

@@ -210,6 +210,13 @@ def sites_of_stages(
     return [(stage, tuple(members[stage.path])) for stage in stages]
 
 
+def split_before_boxes(stages: tuple[Stage, ...]) -> tuple[tuple[Stage, ...], tuple[Stage, ...]]:
+    """Return the stages whose outputs do not depend on boxes, and those from the first that do."""
+    places = [place for place, stage in enumerate(stages) if stage.per_box]
+    begin = places[0] if places else len(stages)
+    return stages[:begin], stages[begin:]
+
+
 def split_after_encoder(stages: tuple[Stage, ...]) -> tuple[tuple[Stage, ...], tuple[Stage, ...]]:
     """Return the stages up to the last of the encoder's blocks, and those after it."""
     places = [place for place, stage in enumerate(stages) if stage.role in ENCODER_ROLES]

@@ -6,9 +6,9 @@ import torch
 from torch import Tensor
 
 from carsam.grids.base import Grid
+from carsam.grids.fused import ListedRounding, Rounding
 
-FINE_BITS = 8
-FINE_LEVELS = 2**FINE_BITS - 1
+FINE_LEVELS = 255
 
 
 class CodebookGrid(Grid):
@@ -71,14 +71,21 @@ class CodebookGrid(Grid):
         """Return each value's neighbour on the grid."""
         return self.steps(values) * self.scale
 
-    def soft(self, values: Tensor, factor: Tensor) -> Tensor:
-        """Round with the gradients of LSQ; values between the outer entries pass straight."""
+    def soft_in_steps(self, values: Tensor, factor: Tensor) -> Tensor:
+        """Round; the scale's gradient holds codes fixed, values pass straight through in range."""
         scale = self.scale * factor
-        fine = values / scale
-        steps = _looked_up(self._step_of, self._fine(fine.detach()))
-        low, high = self.entries[0] - self.zero_point, self.entries[-1] - self.zero_point
-        inside = (fine >= low) & (fine <= high)
-        return (steps + torch.where(inside, fine - fine.detach(), 0.0)) * scale
+        steps = _looked_up(self._step_of, self._fine(values.detach() * (1.0 / scale.detach())))
+        low, high = ((self.entries[end] - self.zero_point) * scale.detach() for end in (0, -1))
+        inside = (values >= low) & (values <= high)
+        return steps * scale + torch.where(inside, values - values.detach(), 0.0)
+
+    def rounding(self, factor: Tensor) -> Rounding | None:
+        """Describe it to the kernels: fine steps are compared with the middles."""
+        scale = self.scale * factor
+        table = (self.entries - self.zero_point) * scale
+        middles = (self.entries[1:] + self.entries[:-1]) / 2 - self.zero_point
+        low, high = (float(end) for end in table.detach()[[0, -1]])
+        return ListedRounding(table, middles, low, high, float(1.0 / scale.detach()))
 
     def check_integers(self, integers: Tensor) -> tuple[int, bool]:
         """Return how many distinct integers there are, and whether all are `steps` of entries."""

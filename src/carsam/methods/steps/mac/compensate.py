@@ -126,7 +126,7 @@ class Compensate(UnitStep):
         self, attention: CompensatedAttention, operand: str, equation: Any, solver: Any
     ) -> dict[str, Any]:
         """Try changes of ever stronger penalty until one stays; return the last one's note."""
-        columns = attention.original[operand][0].shape[1]  # channels, without the bias
+        columns = attention.first.weights[operand][0].shape[1]  # channels, without the bias
         strengths = [self.strength * 10**power for power in range(self.strengths)]
         # A rough solution is enough to choose among powers of ten, and takes a third of the time.
         rough = partial(solver, tolerance=ROUGH) if solver is solve_exact else solver
