@@ -82,7 +82,7 @@ class QuantizedLayer(nn.Module):
         """The weight as integers (output channels, weights per channel), if they are multiplied."""
         if torch.is_grad_enabled() or self.weight_grid is None:
             return None
-        if not isinstance(self.input_quantizer, INTEGER_GRIDS):
+        if type(self.input_quantizer) not in INTEGER_GRIDS:
             return None
         rows = weight_to_rows(self.layer, self.layer.weight)
         steps = self.weight_grid.steps(rows)
