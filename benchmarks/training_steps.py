@@ -24,7 +24,7 @@ from typing import Any
 
 RESULT = Path(__file__).parent / "results" / "training_steps.json"
 NAME = Path(__file__).name
-BOXES, STEPS = 16, 4
+BOXES, STEPS, POLISH_STEPS = 16, 4, 16
 POLISH = "polish"
 UNITS = {
     "windowed encoder block": "vision_encoder.layers.2.attn",
@@ -71,17 +71,17 @@ def work(threads: int) -> None:
         pixels = torch.randn(1, 3, side, side, generator=generator)
         return course, family.start(pixels, torch.cat([corners, corners + sizes], 2))
 
-    def measure(step: Any, train: Callable[[Any], Any]) -> None:
+    def measure(step: Any, train: Callable[[Any], Any], count: int = STEPS) -> None:
         """Answer every line with the seconds of one step; an empty one ends it."""
         for line in sys.stdin:
             if not line.strip():
                 return
             seconds = []
-            for steps in (1, 1 + STEPS):
+            for steps in (1, 1 + count):
                 began = time.process_time()
                 train(step.shortened(steps))
                 seconds.append(time.process_time() - began)
-            print((seconds[1] - seconds[0]) / STEPS, file=pipe, flush=True)
+            print((seconds[1] - seconds[0]) / count, file=pipe, flush=True)
 
     def reconstruct() -> None:
         course, state = course_of("carsam")
@@ -117,7 +117,7 @@ def work(threads: int) -> None:
             state = unit.targets[0]
         whole = replace(course.whole(course.model, [start], teacher), progress=Mute())
         ((_, step),) = course.closing
-        measure(step, lambda step: step.run_(whole))
+        measure(step, lambda step: step.run_(whole), POLISH_STEPS)
 
     with torch.no_grad():
         reconstruct()
