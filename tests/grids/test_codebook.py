@@ -9,14 +9,17 @@ from hypothesis import strategies as st
 
 from carsam.grids.best_codebook import best_codebook, best_entries, uniform_error
 from carsam.grids.codebook import CodebookGrid
-from carsam.grids.observers import BINS, Statistics, activation_grid
+from carsam.grids.histogram import Histogram
+from carsam.grids.observers import Statistics, activation_grid
 
 SEED = st.integers(0, 2**32 - 1)
 
 
 def statistics_of(values):
     low, high = float(values.min()), float(values.max())
-    return Statistics([low], [high], torch.histc(values, BINS, low, high).double())
+    histogram = Histogram()
+    histogram.add(values, low, high)
+    return Statistics([low], [high], histogram)
 
 
 def heavy_tailed(seed=0):
@@ -72,7 +75,7 @@ def test_no_other_entries_are_better(seed, cells, count):
 def test_the_error_is_what_the_values_get_and_far_below_the_uniform_grids(bits):
     values = heavy_tailed()
     statistics = statistics_of(values)
-    grid, error = best_codebook(statistics, bits)
+    grid, error = best_codebook(statistics, bits, 8)
     measured = float((grid(values) - values).square().mean())
     assert measured == pytest.approx(error, rel=0.03)
     uniform = activation_grid(statistics, "mse", bits, torch.device("cpu"))
@@ -83,15 +86,23 @@ def test_the_error_is_what_the_values_get_and_far_below_the_uniform_grids(bits):
 def test_of_normal_values_it_is_the_lloyd_max_quantizer():
     """Max, "Quantizing for minimum distortion" (1960), table I: 16 levels, error 0.009497."""
     values = torch.distributions.Normal(0.0, 1.0).icdf((torch.arange(1_000_000) + 0.5) / 1_000_000)
-    grid, error = best_codebook(statistics_of(values), 4)
+    grid, error = best_codebook(statistics_of(values), 4, 8)
     assert error == pytest.approx(0.009497, rel=0.02)
     levels = grid.values(torch.arange(16))
     assert float(levels[-1]) == pytest.approx(2.733, abs=0.05)
     assert float(levels.abs().min()) == 0  # which Max's levels lack: hence the tolerances
 
 
+def test_entries_of_a_coarser_fine_grid_are_smaller_and_worse():
+    statistics = statistics_of(heavy_tailed())
+    found = {bits: best_codebook(statistics, 4, bits) for bits in (6, 7, 8)}
+    assert [int(grid.entries.max()) for grid, _ in found.values()] == [63, 127, 255]
+    errors = [error for _, error in found.values()]
+    assert errors == sorted(errors, reverse=True)
+
+
 def test_values_that_are_all_zero_stay_zero():
-    grid, error = best_codebook(Statistics([0.0], [0.0], 9.0 * torch.eye(1, BINS).double()[0]), 4)
+    grid, error = best_codebook(statistics_of(torch.zeros(9)), 4, 8)
     assert grid(torch.zeros(1)).tolist() == [0]
     assert error < 1e-6
 
@@ -100,5 +111,5 @@ def test_the_range_closes_in_on_what_is_worth_its_codes():
     """A few values far out: the fine grid leaves them, for more codes where the others are."""
     torch.manual_seed(0)
     values = torch.cat([torch.randn(100_000), torch.tensor([-100.0, 100.0])])
-    grid, _ = best_codebook(statistics_of(values), 4)
+    grid, _ = best_codebook(statistics_of(values), 4, 8)
     assert 255 * float(grid.scale) < 180

@@ -5,8 +5,8 @@ import torch
 
 from carsam.grids import base, draws
 from carsam.grids.base import UniformGrid
-from carsam.grids.draws import Draw, mixed
 from carsam.grids.codebook import CodebookGrid
+from carsam.grids.draws import Draw, mixed
 from carsam.grids.grouped import GroupedUniformGrid
 from carsam.grids.kernels import training
 from carsam.grids.row_maximum import RowMaximumGrid

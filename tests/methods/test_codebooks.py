@@ -75,7 +75,9 @@ def test_the_inputs_error_falls_by_the_gain_that_is_noted(unit):
     assert errors[0] / errors[1] == pytest.approx(noted, rel=0.05)
 
 
-@pytest.mark.parametrize("gain", [-1.0, float("nan")])
-def test_a_gain_that_makes_no_sense_is_refused(gain):
-    with pytest.raises(UserError, match="codebooks: gain is"):
-        Codebooks(gain=gain)
+@pytest.mark.parametrize(
+    ("name", "value"), [("gain", -1.0), ("gain", float("nan")), ("fine_bits", 1), ("fine_bits", 9)]
+)
+def test_a_number_that_makes_no_sense_is_refused(name, value):
+    with pytest.raises(UserError, match=f"codebooks: {name} is"):
+        Codebooks(**{name: value})

@@ -127,8 +127,8 @@ def test_the_teacher_stays_float_and_answers_any_box(tiny_sam):
         other = torch.tensor([[[20.0, 8, 44, 50]]])
         answer = teacher.answer(0, other)
         output = run_stages(expected, stages_to_masks(stages), {**states[0], "boxes": other})
-    assert torch.equal(answer["masks"], output["masks"])
-    assert torch.equal(answer["ious"], output["ious"])
+    for name in ("masks", "ious"):  # the answer comes from torch's own norms
+        torch.testing.assert_close(answer[name], output[name], rtol=1e-4, atol=1e-4)
 
 
 def test_a_polish_that_does_harm_is_undone(tiny_sam):

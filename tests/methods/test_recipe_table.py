@@ -186,6 +186,7 @@ TABLE: dict[str, dict[str, Any]] = {
         "steps": [
             "balance-attention",
             "round-to-nearest rounds_weights=False softmax=False",
+            "codebooks",
             "row-maximum-softmax",
             "feed-back-errors",
         ],
@@ -194,6 +195,7 @@ TABLE: dict[str, dict[str, Any]] = {
         "ranges": {"activations": "mse", "decoder keys": "mse", "weights": "mse"},
         "grids": {
             "*.softmax": "row-maximum by row-maximum-softmax",
+            "*.qkv *.proj *.q *.k *.v *.o *.lin1 *.lin2 *.neck": "codebook by codebooks",
             "*.weight": "uniform by feed-back-errors",
         },
     },

@@ -1,54 +1,45 @@
 """The codebook of least squared error for a histogram."""
 
-from collections.abc import Callable
-
 import torch
 from torch import Tensor
 
 from carsam.grids.base import UniformGrid, scale_and_zero_point
-from carsam.grids.codebook import FINE_BITS, FINE_LEVELS, CodebookGrid
+from carsam.grids.codebook import CodebookGrid
 from carsam.grids.observers import Statistics, histogram_bins
 
-
-def _outer_values(grid: CodebookGrid) -> Tensor:
-    """Return the lowest and the highest value (2,)."""
-    return grid.values(torch.tensor([0, grid.levels]))
+FACTORS = ((1.0, 1.0), (0.8, 0.8), (1.0, 0.8), (0.8, 1.0))
+"""What the outer values are multiplied by to become the ends of the next fine grid."""
 
 
-def _shrunk(low: float, high: float) -> Callable[[CodebookGrid], Tensor]:
-    """Return a function: the ends (2,) of a codebook's fine grid times these factors."""
-
-    def ends(grid: CodebookGrid) -> Tensor:
-        codes = torch.tensor([0.0, FINE_LEVELS])
-        return (codes - grid.zero_point) * grid.scale * torch.tensor([low, high])
-
-    return ends
-
-
-MOVES = (_outer_values, _shrunk(0.8, 0.8), _shrunk(1.0, 0.8), _shrunk(0.8, 1.0))
-"""Where the ends of the fine grid go next; each move is repeated as long as the error falls."""
-
-
-def best_codebook(statistics: Statistics, bits: int) -> tuple[CodebookGrid, float]:
+def best_codebook(statistics: Statistics, bits: int, fine_bits: int) -> tuple[CodebookGrid, float]:
     """Return the codebook of least squared error, and this error, the mean over all values.
 
-    For a given fine grid the best entries are found exactly, by dynamic programming over its 256
-    codes (the optimal scalar quantizer of Bruce, 1965, for a histogram). The ends of the fine grid
-    are searched for: they begin at the extreme values and move inwards, first to the outer
-    entries, then, for a finer grid, beyond them.
+    For a given fine grid the best entries are found exactly, by dynamic programming over its codes
+    (the optimal scalar quantizer of Bruce, 1965, for a histogram). The ends of the fine grid are
+    searched for: from the extreme values they move to the outer entries, and inwards from there,
+    as long as the error falls.
+
+    Args:
+        fine_bits: of the fine grid, more than `bits`, at most 8.
     """
     counts, centres = histogram_bins(statistics)
     filled = counts > 0
     bins = torch.stack([counts[filled], centres[filled]])
-    extremes = torch.tensor([min(0.0, *statistics.lows), max(0.0, *statistics.highs)])
-    best = _codebook_over(bins, extremes, bits)
-    for move in MOVES:
-        while (moved := _codebook_over(bins, move(best[0]), bits))[1] < best[1]:
+    ends = torch.tensor([min(0.0, *statistics.lows), max(0.0, *statistics.highs)])
+    best = _codebook_over(bins, ends, bits, fine_bits)
+    for factors in FACTORS:
+        while True:
+            ends = best[0].values(torch.tensor([0, best[0].levels])) * torch.tensor(factors)
+            moved = _codebook_over(bins, ends, bits, fine_bits)
+            if moved[1] >= best[1]:
+                break
             best = moved
     return best
 
 
-def _codebook_over(bins: Tensor, ends: Tensor, bits: int) -> tuple[CodebookGrid, float]:
+def _codebook_over(
+    bins: Tensor, ends: Tensor, bits: int, fine_bits: int
+) -> tuple[CodebookGrid, float]:
     """Return the best codebook whose fine grid spans the ends, and its mean squared error.
 
     Args:
@@ -56,10 +47,10 @@ def _codebook_over(bins: Tensor, ends: Tensor, bits: int) -> tuple[CodebookGrid,
         ends: (2,) lowest and highest value.
     """
     counts, values = bins
-    scale, zero = scale_and_zero_point(ends[:1], ends[1:], FINE_BITS)
+    scale, zero = scale_and_zero_point(ends[:1], ends[1:], fine_bits)
     exact = values / scale.double() + zero  # in fine steps
-    fine = exact.round().clamp_(0, FINE_LEVELS)
-    moments = torch.zeros(3, FINE_LEVELS + 1, dtype=torch.float64)
+    fine = exact.round().clamp_(0, 2**fine_bits - 1)
+    moments = torch.zeros(3, 2**fine_bits, dtype=torch.float64)
     moments.index_add_(1, fine.long(), torch.stack([counts, counts * exact, counts * exact**2]))
     entries, error = best_entries(moments, int(zero), 2**bits)
     grid = CodebookGrid(scale, zero, entries, bits)

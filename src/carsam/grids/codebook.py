@@ -8,8 +8,7 @@ from torch import Tensor
 from carsam.grids.base import Grid
 from carsam.grids.fused import ListedRounding, Rounding
 
-FINE_BITS = 8
-FINE_LEVELS = 2**FINE_BITS - 1
+FINE_LEVELS = 255
 
 
 class CodebookGrid(Grid):

@@ -13,6 +13,7 @@ from transformers.models.sam2.modeling_sam2 import do_pool, window_partition, wi
 
 from carsam.families.base import NormBefore, Role, Stage, State
 from carsam.families.sam2.modules import Sam2MultiScaleBlock, Sam2VisionNeck
+from carsam.families.sam2.positions import image_positions
 from carsam.families.sam2.sites import FINE_LEVELS, neck_conv, stage_ends
 
 
@@ -69,7 +70,9 @@ def _level_stage(model: Any, stage: int) -> Stage:
 def _run_patch_embedding(model: Any, state: State) -> State:
     backbone = model.vision_encoder.backbone
     hidden = backbone.patch_embed(state["hidden"])  # (F, h, w, C)
-    return {**state, "hidden": hidden + backbone._get_pos_embed(hidden.shape[1:3])}
+    size = hidden.shape[1], hidden.shape[2]
+    positions = image_positions(backbone.pos_embed, backbone.pos_embed_window, size)
+    return {**state, "hidden": hidden + positions}
 
 
 def _run_attention(model: Any, state: State, path: str) -> State:

@@ -133,4 +133,5 @@ def _infer_config(state: Mapping[str, Tensor], origin: str, video: bool) -> Any:
     if not video:
         return Sam2Config(vision_config=vision)
     newer = not ONLY_2_1.isdisjoint(name.partition(".")[0] for name in state)
-    return Sam2VideoConfig(vision_config=vision, **dict.fromkeys(FLAGS_2_1, newer))
+    flags: dict[str, Any] = dict.fromkeys(FLAGS_2_1, newer)
+    return Sam2VideoConfig(vision_config=vision, **flags)

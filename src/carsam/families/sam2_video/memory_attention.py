@@ -59,16 +59,14 @@ def attend_across(
     layer: Sam2VideoMemoryAttentionLayer, tokens: Tensor, table: Rotation, memory: Recollection
 ) -> Tensor:
     """Add what the image's tokens (1, n, C) make of the memory."""
-    turned, plain = (memory.cells >= 0)[:, None], memory.cells.clamp(min=0)
-    cosines = torch.where(turned, table[0][plain], torch.ones(()).to(table[0]))
-    sines = torch.where(turned, table[1][plain], torch.zeros(()).to(table[1]))
+    cells = memory.cells.clamp(min=0)  # the first cell does not turn, as those without a place
     attended = _attend(
         layer.cross_attn_image,
         layer.layer_norm2(tokens),
         memory.values + memory.positions,
         memory.values,
         table,
-        (cosines, sines),
+        (table[0][cells], table[1][cells]),
     )
     return tokens + attended
 
