@@ -42,14 +42,14 @@ def parse_row(text: str) -> StudyRow:
     return StudyRow(name.strip(), what.strip(), baseline.strip() or None)
 
 
-def _paper(grid: str, *less: str) -> tuple[StudyRow, ...]:
+def _paper(grid: str, *changes: str) -> tuple[StudyRow, ...]:
     """Return the rows of the paper's ablation (its table 4) with one grid of the probabilities."""
     parts = {"none": ("-compensate", "-cross+cross"), "MAC": ("-cross+cross",)}
     parts |= {"JCAR": ("-compensate",), "both": ()}
     return tuple(
         StudyRow(
             f"{name}, {grid}",
-            " ".join(["carsam", *without, *less]),
+            " ".join(["carsam", *without, *changes]),
             None if name == "none" else f"none, {grid}",
         )
         for name, without in parts.items()

@@ -3,9 +3,11 @@
 import numpy as np
 import pytest
 
+from carsam.calibration.quantize import quantize
 from carsam.engines.torch_engine import TorchEngine
 from carsam.errors import UserError
 from carsam.evaluation.boundary import boundary_iou
+from carsam.evaluation.strict import assert_strict
 from carsam.families import load_model
 from carsam.images.read import read_image
 from carsam.methods.registry import make_steps
@@ -163,6 +165,24 @@ def test_every_row_gives_probabilities_a_grid():
         ranges = [step for step in steps if isinstance(step, RoundToNearest)]
         searched = any(isinstance(step, SearchedSoftmax) for step in steps)
         assert searched or all(step.softmax for step in ranges), row.name
+
+
+def test_every_row_of_the_paper_gives_a_strict_model_of_its_grid(tiny_sam, image_folder):
+    from study_rows import FLOAT_ENCODER, STUDIES, recipe_of
+
+    image = read_image(image_folder / "0.jpg")
+    for row in STUDIES["paper"]:
+        recipe = recipe_of(row, "strict", "w4a4", (FLOAT_ENCODER,), ["reconstruct.steps=1"])
+        model = quantize(tiny_sam, image_folder, recipe, count=1, boxes_per_image=2, device="cpu")
+        assert_strict(model, [image])
+        sites = model.to_checkpoint().manifest["sites"]
+        assert not any(path.startswith("vision_encoder") for path in sites)
+        grids = {
+            site["operands"]["probabilities"]["grid"]
+            for site in sites.values()
+            if "probabilities" in site["operands"]
+        }
+        assert (grids == {"uniform"}) == row.name.endswith("uniform")
 
 
 def test_rows_in_words():
