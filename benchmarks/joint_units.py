@@ -60,12 +60,6 @@ VARIANTS = {
     "parts, undropped, 600 steps": Variant(PARTS, UNDROPPED | {"steps": 600}),
     "joint, undropped, parts first, 600 steps": Variant(JOINT, PARTS_FIRST | {"steps": 600}),
     "joint, undropped, in turn": Variant(JOINT, UNDROPPED | {"in_turn": True}),
-    "parts": Variant(PARTS),
-    "joint": Variant(JOINT),
-    "joint, parts first": Variant(JOINT, {"parts_first": True}),
-    "joint, undropped, rate 0.03": Variant(JOINT, UNDROPPED | {"rounding_rate": 0.03}),
-    "joint, undropped, scales fixed": Variant(JOINT, UNDROPPED | {"trains_scales": False}),
-    "joint, undropped, regulariser 0.1": Variant(JOINT, UNDROPPED | {"rounding_weight": 0.1}),
 }
 
 

@@ -1,12 +1,13 @@
 """Processor time of one training step of sam-mini, of this checkout beside another one.
 
-    python benchmarks/training_steps.py --against OTHER/src --threads 1
+    python benchmarks/training_steps.py --against OTHER --threads 1
 
 Every checkout takes one random image with 16 random boxes through the float model up to a unit, and
 gives the unit the grids of `carsam`; or it gives all units from the neck on those of `carsam-plus`.
-Then the checkouts take turns, ROUNDS times: a short training here, one there. A time per step is
+Then the checkouts take turns, several times: a short training here, one there. A time per step is
 the difference of a longer and a shorter training, so what a training does once is not in it. The
-median of the rounds, and of their ratios, goes to benchmarks/results/training_steps.json.
+median of the rounds, and of their ratios, goes to benchmarks/results/training_steps.json. OTHER is
+measured by its own copy of this file.
 """
 
 import argparse
@@ -22,7 +23,8 @@ from pathlib import Path
 from typing import Any
 
 RESULT = Path(__file__).parent / "results" / "training_steps.json"
-BOXES, ROUNDS, STEPS = 16, 5, 4
+NAME = Path(__file__).name
+BOXES, STEPS = 16, 4
 POLISH = "polish"
 UNITS = {
     "windowed encoder block": "vision_encoder.layers.2.attn",
@@ -40,8 +42,10 @@ def work(threads: int) -> None:
     from carsam.calibration.course import Course, plan_course
     from carsam.calibration.observe import run_observed
     from carsam.families import load_model
+    from carsam.families.base import split_after_encoder
     from carsam.methods.base import Unit
     from carsam.methods.registry import make_recipe
+    from carsam.methods.steps.training.mask_loss import run_stages
     from carsam.methods.steps.training.reconstruct import Reconstruct
     from carsam.methods.steps.training.teacher import Teacher
     from carsam.progress import Silent
@@ -96,13 +100,15 @@ def work(threads: int) -> None:
             state = unit.targets[0]
 
     def unit_of(course: Course, plan: Any, state: Any) -> Unit:
-        histograms = course.needs_histograms
-        targets, found = run_observed(course.model, plan, [state], histograms, Silent())
+        reads = course.reads_histogram
+        targets, found = run_observed(course.model, plan, [state], reads, Silent())
         return Unit(course.model, plan, [state], [state], targets, found, progress=Mute())
 
     def polish() -> None:
         course, start = course_of("carsam-plus")
-        teacher, state = Teacher(course.model, course.stages, [start]), start
+        encoder, _ = split_after_encoder(course.stages)
+        embedding = run_stages(course.model, encoder, start)
+        teacher, state = Teacher(course.model, course.stages, [embedding]), start
         for plan in course.plans:
             unit = unit_of(course, plan, state)
             if not plan.name.startswith("vision_encoder.layers"):
@@ -121,11 +127,11 @@ def work(threads: int) -> None:
 class Checkout:
     """A process that quantizes with the code of one checkout."""
 
-    def __init__(self, source: Path, threads: int) -> None:
+    def __init__(self, root: Path, threads: int) -> None:
         """Start it."""
         self._process = subprocess.Popen(
-            [sys.executable, __file__, "--work", "--threads", str(threads)],
-            env={**os.environ, "PYTHONPATH": str(source)},
+            [sys.executable, str(root / "benchmarks" / NAME), "--work", "--threads", str(threads)],
+            env={**os.environ, "PYTHONPATH": str(root / "src")},
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
@@ -148,10 +154,10 @@ class Checkout:
         self._process.wait()
 
 
-def compare(checkouts: list[Checkout]) -> Iterator[tuple[str, dict[str, Any]]]:
+def compare(checkouts: list[Checkout], count: int) -> Iterator[tuple[str, dict[str, Any]]]:
     """Yield the milliseconds of a step of everything that is measured, and the ratio."""
     for name in (*UNITS, POLISH):
-        rounds = [[1e3 * checkout.seconds() for checkout in checkouts] for _ in range(ROUNDS)]
+        rounds = [[1e3 * checkout.seconds() for checkout in checkouts] for _ in range(count)]
         for checkout in checkouts:
             checkout.say("")
         here, *others = (statistics.median(times) for times in zip(*rounds, strict=True))
@@ -166,8 +172,9 @@ def compare(checkouts: list[Checkout]) -> Iterator[tuple[str, dict[str, Any]]]:
 def main() -> None:
     """Measure, or work for the process that does."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--against", type=Path, help="the src folder of another checkout")
+    parser.add_argument("--against", type=Path, help="another checkout")
     parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--out", type=Path, default=RESULT)
     parser.add_argument("--work", action="store_true", help=argparse.SUPPRESS)
     options = parser.parse_args()
@@ -175,14 +182,15 @@ def main() -> None:
         return work(options.threads)
     from provenance import provenance
 
-    here = Path(__file__).resolve().parents[1] / "src"
-    sources = [here] if options.against is None else [here, options.against.resolve()]
-    checkouts = [Checkout(source, options.threads) for source in sources]
+    roots = [Path(__file__).resolve().parents[1]]
+    if options.against is not None:
+        roots.append(options.against.resolve())
+    checkouts = [Checkout(root, options.threads) for root in roots]
     document = {
         **provenance("torch", "numpy"),
         "threads": options.threads,
-        "rounds": ROUNDS,
-        "steps": dict(compare(checkouts)),
+        "rounds": options.rounds,
+        "steps": dict(compare(checkouts, options.rounds)),
     }
     for checkout in checkouts:
         checkout.wait()

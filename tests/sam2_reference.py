@@ -20,7 +20,14 @@ from torch import Tensor
 
 FILE = Path(__file__).with_suffix(".json")
 SIDE, CELLS, POINTER_TOKENS = 256, 256, 12
-CONFIG = "configs/sam2.1/sam2.1_hiera_t.yaml"
+RELEASED = {
+    f"{version}_hiera_{size}": (version == "sam2.1", *shape)
+    for version in ("sam2", "sam2.1")
+    for size, shape in (("t", (96, 12)), ("s", (96, 16)), ("b+", (112, 24)), ("l", (144, 48)))
+}
+"""Meta's configurations -> whether they are of SAM 2.1, width and blocks of Hiera."""
+
+SEEDED = "sam2.1_hiera_t"
 DIGITS = 5
 
 BOX = np.array([80.0, 60, 200, 150])
@@ -100,14 +107,20 @@ def metas_numbers() -> dict[str, Any]:
     from sam2.build_sam import build_sam2
     from sam2.sam2_image_predictor import SAM2ImagePredictor
 
-    size = f"++model.image_size={SIDE}"
-    model = build_sam2(CONFIG, ckpt_path=None, device="cpu", hydra_overrides_extra=[size])
-    shapes = {name: tensor.shape for name, tensor in model.state_dict().items()}
-    model.load_state_dict(seeded(shapes))
+    def build(name: str, *changes: str) -> Any:
+        file = f"configs/{name.partition('_')[0]}/{name}.yaml"
+        return build_sam2(file, ckpt_path=None, device="cpu", hydra_overrides_extra=[*changes])
+
+    def shapes(model: Any) -> dict[str, torch.Size]:
+        return {name: tensor.shape for name, tensor in model.state_dict().items()}
+
+    model = build(SEEDED, f"++model.image_size={SIDE}")
+    model.load_state_dict(seeded(shapes(model)))
     predictor = SAM2ImagePredictor(model)
     predictor._bb_feat_sizes = [(SIDE // stride,) * 2 for stride in (4, 8, 16)]
     predictor.set_image(photo())
-    numbers: dict[str, Any] = {"names": names_digest(shapes)}
+    digests = {name: names_digest(shapes(build(name))) for name in RELEASED}
+    numbers: dict[str, Any] = {"names": digests}
     for name, prompt in PROMPTS.items():
         masks, ious, low_res = predictor.predict(**prompt, return_logits=True)
         numbers[name] = {"masks": sample(masks), "ious": sample(ious), "low_res": sample(low_res)}

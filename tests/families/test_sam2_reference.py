@@ -26,12 +26,13 @@ def numbers():
     return json.loads(reference.FILE.read_text())
 
 
-@pytest.fixture(scope="module")
-def shapes():
-    """Meta's names and shapes of SAM 2.1 tiny, as we translate them."""
-    patches = {"image_encoder.trunk.patch_embed.proj.weight": torch.empty(96, 3, 7, 7)}
-    last = {"image_encoder.trunk.blocks.11.norm1.weight": None, "no_obj_embed_spatial": None}
-    config = _infer_config({**patches, **last}, "file", video=True)
+def metas_shapes(name):
+    """Meta's names and shapes of a released SAM 2, as we translate them."""
+    newer, width, depth = reference.RELEASED[name]
+    few = {"image_encoder.trunk.patch_embed.proj.weight": torch.empty(width, 3, 7, 7)}
+    few[f"image_encoder.trunk.blocks.{depth - 1}.norm1.weight"] = torch.empty(width)
+    few |= {"no_obj_embed_spatial": torch.empty(1)} if newer else {}
+    config = _infer_config(few, "file", video=True)
     expected = empty_model(config).state_dict()
     found = {meta: expected[ours].shape for ours, meta in meta_names(expected).items()}
     count, width = found.pop(f"{POINTS}.weight")
@@ -40,8 +41,8 @@ def shapes():
 
 
 @pytest.fixture(scope="module")
-def model(shapes):
-    state = reference.seeded(shapes)
+def model():
+    state = reference.seeded(metas_shapes(reference.SEEDED))
     config = _infer_config(state, "file", video=True)
     config.image_size = config.prompt_encoder_config.image_size = reference.SIDE
     return load_sam2(state, empty_model(config), "file", pytest.fail)
@@ -58,8 +59,9 @@ def assert_near(found, expected):
     np.testing.assert_allclose(reference.sample(found), expected, atol=1e-4)
 
 
-def test_the_names_are_metas(shapes, numbers):
-    assert reference.names_digest(shapes) == numbers["names"]
+@pytest.mark.parametrize("name", reference.RELEASED)
+def test_the_names_are_metas(numbers, name):
+    assert reference.names_digest(metas_shapes(name)) == numbers["names"][name]
 
 
 @pytest.mark.parametrize("name", reference.PROMPTS)

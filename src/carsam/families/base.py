@@ -148,12 +148,14 @@ class Family(Protocol):
 
     `architecture` is transformers' class of its models. `exact_kinds` are the kinds of layers that
     are float in the papers and whose results quantized layers read: the simulation computes them
-    so that their last bit does not depend on the order of a sum.
+    so that their last bit does not depend on the order of a sum. `mask_token` is the place of the
+    single mask's token among the decoder's.
     """
 
     name: str
     architecture: str
     exact_kinds: tuple[str, ...]
+    mask_token: int
 
     def framing(self, config: Any) -> Framing:
         """Return how the input of a model of this configuration is filled."""

@@ -33,6 +33,7 @@ class Sam2Family:
     name = "sam2"
     architecture = "Sam2Model"
     exact_kinds: tuple[str, ...] = ("encoder.patch_embedding", "prompt_encoder")
+    mask_token = 2
 
     def framing(self, config: Any) -> Framing:
         """Return how the input of a model of this configuration is filled."""

@@ -3,10 +3,8 @@
 transformers writes these modules without types. A test compares the names with the real classes.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any, Protocol
-
-from torch import Tensor
 
 from carsam.families.sam.modules import Layer
 
@@ -42,9 +40,3 @@ class Sam2VideoMemoryAttention(Protocol):
     config: Any
     layers: Sequence[Sam2VideoMemoryAttentionLayer]
     layer_norm: Layer
-
-
-class Sam2VideoMemoryEncoder(Protocol):
-    """Makes a frame's memory (P, D, h, w), and its positions (P, D, h, w), from masks."""
-
-    __call__: Callable[..., tuple[Tensor, Tensor]]

@@ -48,7 +48,8 @@ class Compensate(UnitStep):
             and weights rounded to nearest, so that they make up for these errors as well; a
             change is then accepted by the error that all of it makes together.
         sweeps: how often the query and key projections are gone through.
-        memory: gigabytes of inputs that are remembered; beyond it they are computed again.
+        memory: gigabytes of inputs that are remembered, in memory or on the temporary disk; beyond
+            it they are computed again.
     """
 
     projections: str = "qkv"
