@@ -4,7 +4,7 @@
 
 Every checkout takes one random image with 16 random boxes through the float model up to a unit, and
 gives the unit the grids of `carsam`; or it gives all units from the neck on those of `carsam-plus`.
-Then the checkouts take turns, ROUNDS times: a short training here, one there. A time per step is
+Then the checkouts take turns, several times: a short training here, one there. A time per step is
 the difference of a longer and a shorter training, so what a training does once is not in it. The
 median of the rounds, and of their ratios, goes to benchmarks/results/training_steps.json. OTHER is
 measured by its own copy of this file.
@@ -24,7 +24,7 @@ from typing import Any
 
 RESULT = Path(__file__).parent / "results" / "training_steps.json"
 NAME = Path(__file__).name
-BOXES, ROUNDS, STEPS = 16, 5, 4
+BOXES, STEPS = 16, 4
 POLISH = "polish"
 UNITS = {
     "windowed encoder block": "vision_encoder.layers.2.attn",
@@ -154,10 +154,10 @@ class Checkout:
         self._process.wait()
 
 
-def compare(checkouts: list[Checkout]) -> Iterator[tuple[str, dict[str, Any]]]:
+def compare(checkouts: list[Checkout], count: int) -> Iterator[tuple[str, dict[str, Any]]]:
     """Yield the milliseconds of a step of everything that is measured, and the ratio."""
     for name in (*UNITS, POLISH):
-        rounds = [[1e3 * checkout.seconds() for checkout in checkouts] for _ in range(ROUNDS)]
+        rounds = [[1e3 * checkout.seconds() for checkout in checkouts] for _ in range(count)]
         for checkout in checkouts:
             checkout.say("")
         here, *others = (statistics.median(times) for times in zip(*rounds, strict=True))
@@ -174,6 +174,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--against", type=Path, help="another checkout")
     parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--out", type=Path, default=RESULT)
     parser.add_argument("--work", action="store_true", help=argparse.SUPPRESS)
     options = parser.parse_args()
@@ -188,8 +189,8 @@ def main() -> None:
     document = {
         **provenance("torch", "numpy"),
         "threads": options.threads,
-        "rounds": ROUNDS,
-        "steps": dict(compare(checkouts)),
+        "rounds": options.rounds,
+        "steps": dict(compare(checkouts, options.rounds)),
     }
     for checkout in checkouts:
         checkout.wait()

@@ -47,7 +47,7 @@ def test_entries_of_codebooks_agree(tiny_sam, image_folder, photo) -> None:
     recipe = Recipe("test", (Step("round-to-nearest"), Step("codebooks", {"attention": True})))
     model = quantize(tiny_sam, image_folder, recipe, count=2)
     found = compare_codes(
-        model, NativeEngine(model.to_checkpoint()), preprocess(photo, 64)[0], boxes(64)
+        model, NativeEngine(model.to_checkpoint()), preprocess(photo, Framing(64))[0], boxes(64)
     )
     assert not any(agreement.differing for agreement in found)
 

@@ -5,6 +5,7 @@ import pytest
 import torch
 
 from carsam.engines.torch_engine import TorchEngine
+from carsam.errors import UserError
 from carsam.families import FAMILIES
 from carsam.families.base import SiteType, sites_of_stages
 from carsam.families.sam2.positions import image_positions
@@ -189,3 +190,9 @@ def test_masks_are_fed_back_as_transformers_does(tiny_sam2, pixels):
             input_masks=torch.from_numpy(earlier[index])[None, None],
         )
         assert_near(torch.from_numpy(masks[index]), expected.pred_masks[0, 0])
+
+
+def test_other_levels_are_refused(tiny_sam2):
+    tiny_sam2.config.vision_config.fpn_top_down_levels = [1, 2, 3]
+    with pytest.raises(UserError, match=r"3 levels, \[1, 2, 3\] of them.*expected 4 stages"):
+        FAMILY.stages(tiny_sam2)

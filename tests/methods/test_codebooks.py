@@ -1,12 +1,20 @@
+import numpy as np
 import pytest
 import torch
 
+from carsam.calibration.quantize import quantize
+from carsam.engines.load import load
 from carsam.errors import UserError
+from carsam.evaluation.strict import assert_strict
+from carsam.formats.checkpoint import read_checkpoint, write_checkpoint
 from carsam.grids.base import UniformGrid
 from carsam.grids.codebook import CodebookGrid
+from carsam.images.preprocess import Framing, preprocess
+from carsam.methods.recipe import Recipe, Step
 from carsam.methods.steps.ranges.codebooks import Codebooks
 from carsam.methods.steps.ranges.round_to_nearest import RoundToNearest
 from carsam.simulation import slots
+from carsam.simulation.model import from_checkpoint
 
 ATTENDED = {"query", "key", "value"}
 
@@ -81,3 +89,32 @@ def test_the_inputs_error_falls_by_the_gain_that_is_noted(unit):
 def test_a_number_that_makes_no_sense_is_refused(name, value):
     with pytest.raises(UserError, match=f"codebooks: {name} is"):
         Codebooks(**{name: value})
+
+
+def test_a_model_with_codebooks_is_strict_and_the_same_after_reading_it(
+    tiny_sam, image_folder, photo, tmp_path
+):
+    recipe = Recipe("test", (Step("round-to-nearest"), Step("codebooks", {"attention": True})))
+    quantize(tiny_sam, image_folder, recipe, count=2).save(tmp_path / "run")
+    checkpoint = read_checkpoint(tmp_path / "run")
+    assert_strict(from_checkpoint(checkpoint), [photo], recipe)
+    pixels, _ = preprocess(photo, Framing(64))
+    (native,), (simulated,) = (
+        load(tmp_path / "run", engine).encode(pixels) for engine in ("native", "simulated")
+    )
+    np.testing.assert_allclose(native, simulated, atol=1e-5 * np.abs(simulated).max())
+
+
+@pytest.mark.parametrize("damage", ["no zero", "descending"])
+def test_entries_that_are_none_are_refused_on_reading(tiny_sam, image_folder, tmp_path, damage):
+    recipe = Recipe("test", (Step("round-to-nearest"), Step("codebooks")))
+    checkpoint = quantize(tiny_sam, image_folder, recipe, count=1).to_checkpoint()
+    name = "vision_encoder.layers.0.mlp.lin2.input"
+    tensors = dict(checkpoint.tensors)
+    if damage == "no zero":
+        tensors[f"{name}_zero_point"] = tensors[f"{name}_entries"][-1:] + np.uint8(1)
+    else:
+        tensors[f"{name}_entries"] = tensors[f"{name}_entries"][::-1].copy()
+    write_checkpoint(tmp_path / "run", checkpoint.manifest, tensors)
+    with pytest.raises(UserError, match=f"damaged: {name}_entries are .* ascend"):
+        read_checkpoint(tmp_path / "run")

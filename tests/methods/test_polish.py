@@ -96,9 +96,9 @@ def test_everything_is_on_its_grid_and_codes_move_only_if_asked_for(tiny_sam, ro
     assert (moved_codes > 0) == (rounding_rate > 0)
 
 
-@pytest.mark.parametrize(("boxes", "moved"), [(1, 0.0), (8, 1.0)])
-def test_a_step_may_take_some_of_the_boxes_or_others(tiny_sam, boxes, moved):
-    _, notes, _ = quantized(tiny_sam, steps=40, rate=1e-3, boxes=boxes, moved=moved)
+@pytest.mark.parametrize(("boxes", "moved", "rate"), [(1, 0.0, 3e-3), (8, 1.0, 1e-3)])
+def test_a_step_may_take_some_of_the_boxes_or_others(tiny_sam, boxes, moved, rate):
+    _, notes, _ = quantized(tiny_sam, steps=40, rate=rate, boxes=boxes, moved=moved)
     assert notes[-1]["kept"]
     assert notes[-1]["loss_after"] < notes[-1]["loss_before"]
 
