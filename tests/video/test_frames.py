@@ -54,7 +54,7 @@ def test_bad_frames_get_a_sentence(tmp_path):
     (tmp_path / "00.jpg").unlink()
     Image.fromarray(CLIP[0][:9]).save(tmp_path / "1.png")
     with pytest.raises(
-        UserError, match=r"Frame 1\.png has 80 x 9 pixels, frames before it 80 x 48"
+        UserError, match=r"Frame 1\.png has 80 x 9 pixels, frames before"
     ):
         open_frames(tmp_path)
     with pytest.raises(UserError, match="Frame 00001 has 80 x 9 pixels"):

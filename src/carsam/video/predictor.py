@@ -55,7 +55,7 @@ class SAM2VideoPredictor:
                 "after the decoder. Fill holes of the masks yourself."
             )
         self.model = video_engine(sam_model)
-        self._settings = Settings(
+        self.settings = Settings(
             non_overlap_masks=non_overlap_masks,
             binarize_prompted=binarize_mask_from_pts_for_mem_enc,
             corrections_condition=add_all_frames_to_correct_as_cond,
@@ -79,7 +79,7 @@ class SAM2VideoPredictor:
         The other arguments are Meta's and change nothing: frames are read when they are needed,
         and the session is in the computer's memory.
         """
-        return Session(self.model, open_frames(video_path), self._settings)
+        return Session(self.model, open_frames(video_path), self.settings)
 
     def add_new_points_or_box(
         self,
