@@ -33,7 +33,9 @@ PARTS = {
     "carsam-plus": PLUS,
     "plus, inputs not centred": without(PLUS, "centre-inputs"),
     "plus, attention not balanced": without(PLUS, "balance-attention"),
-    "plus, uniform softmax": without(PLUS, "row-maximum-softmax"),
+    "plus, uniform softmax": without(PLUS, "row-maximum-softmax").with_parameters(
+        ["round-to-nearest.softmax=true"]
+    ),
     "plus, rounded to nearest": without(PLUS, "feed-back-errors").with_parameters(
         ["round-to-nearest.rounds_weights=true"]
     ),

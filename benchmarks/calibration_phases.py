@@ -26,6 +26,7 @@ from carsam.calibration import loop, quantize
 from carsam.calibration.caches import StateCache
 from carsam.calibration.calibration_set import CalibrationSet
 from carsam.methods import registry
+from carsam.methods.steps.softmax.searched_softmax import SearchedSoftmax
 from carsam.methods.steps.training import polish, reconstruct
 from carsam.system import peak_memory, resident_memory
 from carsam.threads import set_threads
@@ -103,15 +104,10 @@ def measured() -> Phases:
     phases.measure(reconstruct.Reconstruct, "_train_", "reconstruct: training")
     phases.measure(reconstruct, "final_loss", "reconstruct: loss before and after")
     steps = {**registry.OPENING_STEPS, **registry.STEPS, **registry.CLOSING_STEPS}
-    owners: dict[str, list[str]] = {}
     for name, step in steps.items():
         if "run_" in vars(step):
             phases.measure(step, "run_", name)
-        else:
-            owners.setdefault(name, [])
-    from carsam.methods.steps.softmax import searched_softmax
-
-    phases.measure(searched_softmax.SearchedSoftmax, "run_", "softmax grids")
+    phases.measure(SearchedSoftmax, "run_", "softmax grids")
     return phases
 
 

@@ -28,14 +28,16 @@ CLICKS = 2
 LOGITS = 12.0
 """Logits beyond it need not be told apart."""
 
-MOST = 60.0
-"""Size of the largest key, of which SAM-B's cross-attentions have about that (CAR-SAM)."""
+MOST = 20.0
+"""What the sparse part adds to the key that it changes most: its norm in every head."""
 
-MOVED = 0.5
-"""Standard deviation within a prompt of the part that moves with it, relative to the keys' own."""
+MOVED = 0.3
+"""Deviation within a prompt of the part that moves with it, relative to the keys' own."""
 
-SEARCH_STEPS, STARTS, THINNED = 60, 6, 4
-"""Of the search for sparse directions, which reads every so many-th token."""
+SEARCH_STEPS, STARTS = 60, 6
+THINNED = 7
+"""The search for a sparse direction reads every so many-th token. No row of tokens has a length
+that it divides, or whole columns would be left out."""
 
 
 @dataclass(frozen=True)

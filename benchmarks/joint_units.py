@@ -22,6 +22,7 @@ from typing import Any
 
 import torch
 from decoder_states import Decoder, float_decoder
+from provenance import provenance
 
 from carsam.calibration.observe import run_observed
 from carsam.families.base import State
@@ -51,25 +52,14 @@ class Variant:
 
 
 UNDROPPED = {"keep": 1.0, "keep_inputs": 1.0}
-FIRST = {"parts_first": True}
+PARTS_FIRST = UNDROPPED | {"parts_first": True}
 VARIANTS = {
     "parts, undropped": Variant(PARTS, UNDROPPED),
     "joint, undropped": Variant(JOINT, UNDROPPED),
-    "joint, undropped, parts first, 150 steps": Variant(JOINT, UNDROPPED | FIRST | {"steps": 150}),
-    "joint, undropped, parts first": Variant(JOINT, UNDROPPED | FIRST),
+    "joint, undropped, parts first": Variant(JOINT, PARTS_FIRST),
     "parts, undropped, 600 steps": Variant(PARTS, UNDROPPED | {"steps": 600}),
-    "joint, undropped, 600 steps": Variant(JOINT, UNDROPPED | {"steps": 600}),
+    "joint, undropped, parts first, 600 steps": Variant(JOINT, PARTS_FIRST | {"steps": 600}),
     "joint, undropped, in turn": Variant(JOINT, UNDROPPED | {"in_turn": True}),
-    "parts": Variant(PARTS),
-    "joint": Variant(JOINT),
-    "joint, parts first": Variant(JOINT, FIRST),
-    "parts, undropped, rate 0.03": Variant(PARTS, UNDROPPED | {"rounding_rate": 0.03}),
-    "joint, undropped, rate 0.03": Variant(JOINT, UNDROPPED | {"rounding_rate": 0.03}),
-    "joint, undropped, parts first, rate 0.03": Variant(
-        JOINT, UNDROPPED | FIRST | {"rounding_rate": 0.03}
-    ),
-    "joint, undropped, scales fixed": Variant(JOINT, UNDROPPED | {"trains_scales": False}),
-    "joint, undropped, regulariser 0.1": Variant(JOINT, UNDROPPED | {"rounding_weight": 0.1}),
 }
 
 
@@ -168,7 +158,9 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=RESULT)
     arguments = parser.parse_args()
     torch.set_num_threads(1)
-    report = json.loads(arguments.out.read_text()) if arguments.out.exists() else {"results": []}
+    report = {"about": provenance("torch", "transformers"), "results": []}
+    if arguments.out.exists():
+        report["results"] = json.loads(arguments.out.read_text())["results"]
     known = {(row["variant"], row["block"], row["seed"]) for row in report["results"]}
     for seed in map(int, arguments.seeds.split(",")):
         for pair in pairs(arguments.coco, seed, arguments.blocks.split(",")):

@@ -14,6 +14,7 @@ from carsam.methods.registry import RECIPES, make_steps, make_whole_model_steps
 from carsam.methods.steps.training.legacy import with_faults
 
 MODES = ("strict", "legacy")
+UNIFORM_SOFTMAX = ("-adaptive-granularity", "round-to-nearest.softmax=true")
 FLOAT_ENCODER = Rule("encoder.*", Bits(None, None))
 
 
@@ -41,14 +42,14 @@ def parse_row(text: str) -> StudyRow:
     return StudyRow(name.strip(), what.strip(), baseline.strip() or None)
 
 
-def _paper(grid: str, *less: str) -> tuple[StudyRow, ...]:
+def _paper(grid: str, *changes: str) -> tuple[StudyRow, ...]:
     """Return the rows of the paper's ablation (its table 4) with one grid of the probabilities."""
     parts = {"none": ("-compensate", "-cross+cross"), "MAC": ("-cross+cross",)}
     parts |= {"JCAR": ("-compensate",), "both": ()}
     return tuple(
         StudyRow(
             f"{name}, {grid}",
-            " ".join(["carsam", *without, *less]),
+            " ".join(["carsam", *without, *changes]),
             None if name == "none" else f"none, {grid}",
         )
         for name, without in parts.items()
@@ -56,18 +57,18 @@ def _paper(grid: str, *less: str) -> tuple[StudyRow, ...]:
 
 
 STUDIES: dict[str, tuple[StudyRow, ...]] = {
-    "paper": (*_paper("uniform", "-adaptive-granularity"), *_paper("logarithmic")),
+    "paper": (*_paper("uniform", *UNIFORM_SOFTMAX), *_paper("logarithmic")),
     "floor": (StudyRow("rtn", "rtn"),),
     "peers": tuple(StudyRow(name, name, None if name == "rtn" else "rtn") for name in RECIPES),
     "parts": (
         StudyRow("saqsam", "saqsam"),
         StudyRow(
             "saqsam, no BIG and AGQ",
-            "saqsam -bimodal-integration -adaptive-granularity",
+            " ".join(["saqsam -bimodal-integration", *UNIFORM_SOFTMAX]),
             "saqsam",
         ),
         StudyRow("erq", "erq"),
-        StudyRow("erq, uniform softmax", "erq -adaptive-granularity", "erq"),
+        StudyRow("erq, uniform softmax", " ".join(["erq", *UNIFORM_SOFTMAX]), "erq"),
         StudyRow("erq, norms not folded", "erq -fold-norms", "erq"),
         StudyRow("erq, penalty 0.01", "erq reduce-errors.penalty=0.01", "erq"),
         StudyRow("erq, penalty 1", "erq reduce-errors.penalty=1", "erq"),

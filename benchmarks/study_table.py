@@ -74,6 +74,10 @@ def markdown(rows: Sequence[dict[str, Any]]) -> str:
 
 
 def _power(rows: Sequence[dict[str, Any]]) -> list[str]:
+    """Return the table of the seeds that effects need; nothing where no row has two seeds."""
+    known = [row for row in rows if "seeds_needed" in row.get("mask_iou_difference", {})]
+    if not known:
+        return []
     effects = [f"{100 * effect:g}" for effect in EFFECTS]
     lines = [
         "Seeds with which a difference of mask IoU (in points) is seen on these images with 80 %",
@@ -83,13 +87,13 @@ def _power(rows: Sequence[dict[str, Any]]) -> list[str]:
         f"| model | row | mode | {' | '.join(effects)} | of a seed | of the images |",
         "|---|---|---|" + "---|" * (len(effects) + 2),
     ]
-    for row in rows:
-        found = row.get("mask_iou_difference", {})
-        if "seeds_needed" in found:
-            cells = [row["model"], row["row"], row["mode"]]
-            cells += ["many" if n is None else str(n) for n in found["seeds_needed"].values()]
-            cells += [f"{100 * found[part] ** 0.5:.2f}" for part in ("from_seeds", "from_images")]
-            lines.append(f"| {' | '.join(cells)} |")
+    for row in known:
+        found = row["mask_iou_difference"]
+        cells = [row["model"], row["row"], row["mode"]]
+        cells += ["many" if n is None else str(n) for n in found["seeds_needed"].values()]
+        spreads = (found["from_seeds"], found["from_images"])
+        cells += ["" if spread is None else f"{100 * spread**0.5:.2f}" for spread in spreads]
+        lines.append(f"| {' | '.join(cells)} |")
     return lines
 
 

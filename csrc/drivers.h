@@ -22,6 +22,7 @@ void run_round_listed(const RoundListed& op, std::size_t elements);
 void run_round_listed_backward(const RoundListed& op, std::size_t elements);
 void run_mix(const Mix& op, std::size_t elements);
 // Forward without a gradient of the result, else backward.
+void run_gelu(const Gelu& op, std::size_t elements);
 void run_round_rows(const RoundRows& op, std::size_t rows);
 void run_soft_rows(const SoftRows& op, std::size_t rows);
 

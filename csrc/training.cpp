@@ -81,6 +81,13 @@ void run_mix(const Mix& op, std::size_t elements) {
     });
 }
 
+void run_gelu(const Gelu& op, std::size_t elements) {
+    const TrainingKernels& set = kernels().training;
+    for_parts(elements, 1, [&](std::size_t, std::size_t first, std::size_t last) {
+        op.gradient ? set.gelu_backward(op, first, last) : set.gelu(op, first, last);
+    });
+}
+
 void run_round_rows(const RoundRows& op, std::size_t rows) {
     const TrainingKernels& set = kernels().training;
     for_parts(rows * op.columns, op.columns,

@@ -1,4 +1,4 @@
-// Rounding while a model is trained: forward and backward passes of what carsam/grids/fused.py
+// Rounding (and GELU) while a model is trained: forward and backward passes of what carsam/grids/fused.py
 // describes. A backward pass reads the forward pass's input again and draws the same mask again.
 #pragma once
 
@@ -48,6 +48,14 @@ struct Mix {
     float* result;
 };
 
+// x Phi(x).
+struct Gelu {
+    const float* values;
+    float* result;
+    const float* gradient;
+    float* values_gradient;
+};
+
 // A weight's rows: (rint(code) between 0 and `levels`, less the zero point) * scale.
 struct RoundRows {
     const float* codes;  // (rows, columns)
@@ -81,6 +89,8 @@ struct TrainingKernels {
     void (*round_listed_backward)(const RoundListed&, std::size_t part, std::size_t first,
                                   std::size_t last);
     void (*mix)(const Mix&, std::size_t first, std::size_t last);
+    void (*gelu)(const Gelu&, std::size_t first, std::size_t last);
+    void (*gelu_backward)(const Gelu&, std::size_t first, std::size_t last);
     void (*round_rows)(const RoundRows&, std::size_t first, std::size_t last);
     void (*round_rows_backward)(const RoundRows&, std::size_t first, std::size_t last);
     void (*soft_rows)(const SoftRows&, std::size_t first, std::size_t last);

@@ -125,6 +125,27 @@ static void mix(const carsam::Mix& op, std::size_t first, std::size_t last) {
     });
 }
 
+static void gelu_values(const carsam::Gelu& op, std::size_t first, std::size_t last) {
+    for_lanes(last - first, [&](std::size_t column, std::size_t count) {
+        const std::size_t place = first + column;
+        store_some(op.result + place, gelu(load_some(op.values + place, count)), count);
+    });
+}
+
+// The slope is Phi(x) + x phi(x), phi(x) = exp(-x^2 / 2) / sqrt(2 pi).
+static void gelu_backward(const carsam::Gelu& op, std::size_t first, std::size_t last) {
+    const Floats half = broadcast(0.5f), to_powers_of_2 = broadcast(-0.72134752f);
+    const Floats density_at_0 = broadcast(0.39894228f), root = broadcast(0.70710678f);
+    for_lanes(last - first, [&](std::size_t column, std::size_t count) {
+        const std::size_t place = first + column;
+        const Floats x = load_some(op.values + place, count);
+        const Floats below = half + half * erf(x * root);
+        const Floats density = density_at_0 * exp2(x * x * to_powers_of_2);
+        const Floats gradient = load_some(op.gradient + place, count);
+        store_some(op.values_gradient + place, gradient * (below + x * density), count);
+    });
+}
+
 static void round_rows(const RoundRows& op, std::size_t first, std::size_t last) {
     const Floats bottom = broadcast(0.0f), top = broadcast(op.levels);
     for (std::size_t row = first; row < last; ++row) {

@@ -131,6 +131,21 @@ static void mix(const Elements& first, const Elements& second, const Keys& draw,
     run_mix(op, first.size());
 }
 
+static void gelu(const Elements& values, const std::optional<Elements>& gradient, Results result) {
+    require_sizes(values.size(), result);
+    Gelu op{};
+    op.values = values.data();
+    if (gradient) {
+        require_sizes(values.size(), *gradient);
+        op.gradient = gradient->data();
+        op.values_gradient = result.data();
+    } else {
+        op.result = result.data();
+    }
+    nb::gil_scoped_release release;
+    run_gelu(op, values.size());
+}
+
 static void require_rows(const Elements& weight, const Numbers& scale, const Numbers& zero) {
     require(weight.ndim() == 2 && weight.shape(1) > 0, "rows of a weight");
     require_sizes(weight.shape(0), scale, zero);
@@ -203,6 +218,8 @@ void bind_training(nb::module_& module) {
                nb::arg("table_gradient").noconvert());
     module.def("mix", &mix, nb::arg("first").noconvert(), nb::arg("second").noconvert(),
                nb::arg("draw"), nb::arg("result").noconvert());
+    module.def("gelu", &gelu, nb::arg("values").noconvert(),
+               nb::arg("gradient").noconvert().none(), nb::arg("result").noconvert());
     module.def("round_rows", &round_rows, nb::arg("codes").noconvert(),
                nb::arg("scale").noconvert(), nb::arg("zero").noconvert(), nb::arg("levels"),
                nb::arg("gradient").noconvert().none(), nb::arg("result").noconvert(),

@@ -23,4 +23,4 @@ export LD_PRELOAD="$libraries" ASAN_OPTIONS=detect_leaks=0 PYTHONMALLOC=malloc
 export PYTHONPATH="$sanitized" OMP_NUM_THREADS=2
 exec "$environment/bin/python" -m pytest -q -p no:cacheprovider --hypothesis-profile=few \
     tests/runtime/test_fuzz.py tests/runtime/test_native.py tests/runtime/test_sums.py \
-    tests/runtime/test_memory.py "$@"
+    tests/runtime/test_memory.py tests/runtime/test_codebooks.py "$@"

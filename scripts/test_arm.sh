@@ -58,4 +58,4 @@ export PYTHONPATH="$arm/carsam:$arm/packages" OMP_NUM_THREADS=2
 "$emulator" -L "$system" "$python_arm" -c "import carsam.runtime.native"
 exec "$emulator" -L "$system" "$python_arm" -m pytest -q -p no:cacheprovider -k "not portable" \
     --hypothesis-profile=few tests/runtime/test_fuzz.py tests/runtime/test_native.py \
-    tests/runtime/test_memory.py "$@"
+    tests/runtime/test_memory.py tests/runtime/test_codebooks.py "$@"

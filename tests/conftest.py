@@ -84,17 +84,44 @@ def tiny_sam2(randomise_):
 
     Every kind of block is there: pooled or not, with windows or global.
     """
-    from transformers import Sam2Model
+    from transformers import Sam2Config, Sam2Model
 
-    model = Sam2Model(_tiny_sam2_config()).eval()
+    return _randomised_sam2(Sam2Model(Sam2Config(**_tiny_sam2_parts(32))), randomise_)
+
+
+@pytest.fixture
+def tiny_sam2_video(randomise_):
+    """A random Sam2VideoModel, whose image model is as `tiny_sam2` but twice as wide behind Hiera.
+
+    Its memory attention has two layers; a pointer of 64 channels is one token.
+    """
+    from transformers import Sam2VideoConfig, Sam2VideoModel
+
+    config = Sam2VideoConfig(
+        **_tiny_sam2_parts(64),
+        image_size=128,
+        memory_attention_hidden_size=64,
+        memory_attention_num_layers=2,
+        memory_attention_feed_forward_hidden_size=96,
+        memory_attention_rope_feat_sizes=[8, 8],
+        memory_encoder_hidden_size=64,
+        mask_downsampler_embed_dim=64,
+        memory_fuser_embed_dim=64,
+        memory_fuser_intermediate_dim=96,
+    )
+    return _randomised_sam2(Sam2VideoModel(config), randomise_)
+
+
+def _randomised_sam2(model, randomise_):
+    model.eval()
     randomise_(model)
     frequencies = model.shared_image_embedding.positional_embedding
     model.prompt_encoder.shared_embedding.positional_embedding.copy_(frequencies)
     return model
 
 
-def _tiny_sam2_config():
-    from transformers import Sam2Config, Sam2HieraDetConfig, Sam2VisionConfig
+def _tiny_sam2_parts(width):
+    from transformers import Sam2HieraDetConfig, Sam2VisionConfig
 
     backbone = Sam2HieraDetConfig(
         hidden_size=16,
@@ -108,14 +135,14 @@ def _tiny_sam2_config():
         backbone_config=backbone,
         backbone_channel_list=[48, 32, 24, 16],
         backbone_feature_sizes=[[32, 32], [16, 16], [8, 8]],
-        fpn_hidden_size=32,
+        fpn_hidden_size=width,
     )
     decoder = {"num_attention_heads": 4, "mlp_dim": 64, "iou_head_hidden_dim": 32}
-    return Sam2Config(
-        vision_config=vision,
-        prompt_encoder_config={"hidden_size": 32, "image_size": 128},
-        mask_decoder_config={"hidden_size": 32, **decoder},
-    )
+    return {
+        "vision_config": vision,
+        "prompt_encoder_config": {"hidden_size": width, "image_size": 128},
+        "mask_decoder_config": {"hidden_size": width, **decoder},
+    }
 
 
 @pytest.fixture(scope="session")

@@ -136,8 +136,8 @@ def test_outlier_keys_are_outliers(tiny_sam, cases, tmp_path, monkeypatch):
     edited = hard_training.outlier_keys(family, model, cases, 0, tmp_path / "training")
     before, after = (statistics(family, one, cases) for one in (model, edited))
     for path, found in after["attentions"].items():
-        assert found["outlier"] > 3 * before["attentions"][path]["outlier"]
-        assert max(map(abs, found["keys"])) > 0.3 * hard_training.MOST
+        assert found["outlier"] > 1.3 * before["attentions"][path]["outlier"]
+        assert max(map(abs, found["keys"])) > 0.25 * hard_training.MOST
 
 
 def test_statistics_of_sums_that_are_known(tiny_sam, cases):

@@ -3,11 +3,16 @@
 import numpy as np
 import pytest
 
+from carsam.calibration.quantize import quantize
 from carsam.engines.torch_engine import TorchEngine
 from carsam.errors import UserError
 from carsam.evaluation.boundary import boundary_iou
+from carsam.evaluation.strict import assert_strict
 from carsam.families import load_model
 from carsam.images.read import read_image
+from carsam.methods.registry import make_steps
+from carsam.methods.steps.ranges.round_to_nearest import RoundToNearest
+from carsam.methods.steps.softmax.searched_softmax import SearchedSoftmax
 from carsam.predict.predictor import SamPredictor
 
 
@@ -152,6 +157,34 @@ def test_every_row_is_a_recipe_of_its_own_and_has_its_baseline():
         assert all(told.count(each) == 1 for each in told)
 
 
+def test_every_row_gives_probabilities_a_grid():
+    from study_rows import STUDIES, recipe_of
+
+    for row in (row for rows in STUDIES.values() for row in rows):
+        steps = make_steps(recipe_of(row, "strict", "w4a4", (), ()))
+        ranges = [step for step in steps if isinstance(step, RoundToNearest)]
+        searched = any(isinstance(step, SearchedSoftmax) for step in steps)
+        assert searched or all(step.softmax for step in ranges), row.name
+
+
+def test_every_row_of_the_paper_gives_a_strict_model_of_its_grid(tiny_sam, image_folder):
+    from study_rows import FLOAT_ENCODER, STUDIES, recipe_of
+
+    image = read_image(image_folder / "0.jpg")
+    for row in STUDIES["paper"]:
+        recipe = recipe_of(row, "strict", "w4a4", (FLOAT_ENCODER,), ["reconstruct.steps=1"])
+        model = quantize(tiny_sam, image_folder, recipe, count=1, boxes_per_image=2, device="cpu")
+        assert_strict(model, [image])
+        sites = model.to_checkpoint().manifest["sites"]
+        assert not any(path.startswith("vision_encoder") for path in sites)
+        grids = {
+            site["operands"]["probabilities"]["grid"]
+            for site in sites.values()
+            if "probabilities" in site["operands"]
+        }
+        assert (grids == {"uniform"}) == row.name.endswith("uniform")
+
+
 def test_rows_in_words():
     from study_rows import StudyRow, parse_row, recipe_of
 
@@ -193,7 +226,10 @@ def test_the_table_pairs_seeds_that_both_have():
     assert found["mean"] == pytest.approx(0.15)
     assert found["by_seed"] == pytest.approx((0.1, 0.2))
     assert found["from_images"] == pytest.approx(0, abs=1e-12)
-    assert "+15.00 [" in markdown([none, mac])
+    text = markdown([none, mac])
+    assert "+15.00 [" in text and "| m | MAC | strict | " in text.split("80 %")[1]
+    one = {key: {1: cells[1]} for key, cells in results.items()}
+    assert "80 %" not in markdown(document(one, {"m": list(groups)}))
 
 
 def test_figures_show_rows_and_units(tmp_path):

@@ -9,6 +9,7 @@ import torch
 from carsam.calibration.quantize import quantize
 from carsam.families import FAMILIES
 from carsam.methods import registry
+from carsam.methods.base import UnitStep
 from carsam.methods.recipe import Recipe, Step
 from carsam.methods.units import plan_units
 from carsam.simulation.model import prepare
@@ -20,11 +21,8 @@ def flow(tiny_sam, image_folder, monkeypatch):
     seen = []
 
     @dataclass(frozen=True)
-    class Keep:
+    class Keep(UnitStep):
         needs_quantized_path = True
-
-        def reads_histogram(self, site, operand):
-            return False
 
         def run_(self, unit):
             seen.append((unit.plan, tuple(unit.inputs), tuple(unit.quantized_inputs)))

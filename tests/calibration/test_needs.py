@@ -10,6 +10,7 @@ from carsam.calibration.caches import StateCache
 from carsam.calibration.course import plan_course
 from carsam.calibration.needs import USUAL, activations, available_memory, room
 from carsam.calibration.quantize import quantize
+from carsam.errors import UserError
 from carsam.families import FAMILIES
 from carsam.families.base import split_after_encoder
 from carsam.methods.registry import make_recipe
@@ -75,7 +76,10 @@ def test_a_run_keeps_no_more_than_is_foretold_and_hardly_less(
     monkeypatch.setattr(
         "carsam.calibration.loop.room", lambda needs, *_: foretold.append(needs) or 10**9
     )
-    steps = {"carsam": ["reconstruct.steps=1"], "carsam-plus": ["polish.steps=1"]}
+    steps = {
+        "carsam": ["reconstruct.steps=1", "compensate.memory=0"],
+        "carsam-plus": ["polish.steps=1"],
+    }
     quantize(tiny_sam, image_folder, name, count=3, settings=steps.get(name, []))
     needed = max(foretold[0].values())
     assert 0.9 * needed < max(most) <= needed
@@ -111,6 +115,17 @@ def test_what_fits_is_not_refused(tmp_path):
     assert room({"the neck": 1000}, None, tmp_path, CPU) == 1000
     assert room({"the neck": 1000}, 0.0, tmp_path, CPU) == 0
     assert room({"the neck": 1000}, 5e-7, tmp_path, CPU) == 500
+
+
+def test_processes_side_by_side_share_memory_and_disk(tmp_path, monkeypatch):
+    monkeypatch.setattr(needs, "available_memory", lambda device: 2 * 10**9)
+    disk = Disk(total=0, used=0, free=2 * 10**9)
+    monkeypatch.setattr(needs.shutil, "disk_usage", lambda folder: disk)
+    assert room({"a block": 10**9}, 1.0, tmp_path, CPU) == 10**9
+    with pytest.raises(UserError, match=r"where 1\.00 GB are free for each of 2 processes"):
+        room({"a block": 10**9}, 1.0, tmp_path, CPU, sharers=2)
+    with pytest.raises(UserError, match=r"has 1\.00 GB free for each of 2 processes"):
+        room({"a block": 10**9}, 0.0, tmp_path, CPU, sharers=2)
 
 
 def test_usually_no_more_than_a_fixed_part_stays_in_memory_if_the_disk_has_room(

@@ -11,6 +11,7 @@ from carsam.images.preprocess import Framing, preprocess
 from carsam.images.prompts import Prompts
 from carsam.images.read import read_image
 from carsam.images.scenes import write_scenes
+from carsam.methods.recipe import Recipe, Step
 
 BITS = ["w4a4", "w4a8", "w6a6", "w8a8"]
 PER_MILLION, PIXELS_EQUAL = 10, 0.999
@@ -40,6 +41,15 @@ def test_codes_of_every_site_agree(quantized, photo, bits) -> None:
     for agreement in found:
         assert agreement.differing * 1_000_000 <= PER_MILLION * agreement.codes, agreement
         assert agreement.furthest <= 1, agreement
+
+
+def test_entries_of_codebooks_agree(tiny_sam, image_folder, photo) -> None:
+    recipe = Recipe("test", (Step("round-to-nearest"), Step("codebooks", {"attention": True})))
+    model = quantize(tiny_sam, image_folder, recipe, count=2)
+    found = compare_codes(
+        model, NativeEngine(model.to_checkpoint()), preprocess(photo, Framing(64))[0], boxes(64)
+    )
+    assert not any(agreement.differing for agreement in found)
 
 
 def test_a_difference_is_found(quantized, photo) -> None:

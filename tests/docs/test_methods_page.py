@@ -25,8 +25,8 @@ PAGE = (ROOT / "docs" / "methods.md").read_text(encoding="utf-8")
 STEP_FILES = ROOT / "src" / "carsam" / "methods" / "steps"
 ALL_STEPS = {**STEPS, **OPENING_STEPS, **CLOSING_STEPS}
 NAMED_GRIDS = {
-    name.lower(): step
-    for name, step in re.findall(r'"((?:Averaged )?grids)" is\s`([^`]+)`', PAGE, flags=re.I)
+    " ".join(name.lower().split()): step
+    for name, step in re.findall(r'"((?:averaged\s)?grids[\w ]*)" is\s`([^`]+)`', PAGE, flags=re.I)
 }
 """What the page calls grids, as it defines them."""
 

@@ -8,6 +8,7 @@ from carsam.errors import UserError
 from carsam.evaluation.strict import StrictError, assert_strict
 from carsam.families.base import SiteType
 from carsam.grids.base import UniformGrid
+from carsam.grids.codebook import CodebookGrid
 from carsam.grids.row_maximum import RowMaximumGrid
 from carsam.methods.registry import LEGACY_RECIPES, make_recipe
 from carsam.simulation import slots
@@ -95,6 +96,21 @@ def test_other_bits_than_the_recipes_are_found(model, photo, path, operand):
     put_(model, site(model, path), operand, wide)
     said = f"{path}: {operand} has a grid of 8 bits, but the recipe says 4 bits"
     with pytest.raises(StrictError, match=said):
+        assert_strict(model, [photo])
+
+
+@pytest.mark.parametrize("many", ["entries", "other values"])
+def test_a_codebook_that_lets_more_values_through_is_found(model, photo, many):
+    scale, zero = torch.tensor([0.05]), torch.tensor([128.0])
+    grid = CodebookGrid(scale, zero, 120 + torch.arange(16), 4)
+    put_(model, site(model, LINEAR), "input", grid)
+    assert_strict(model, [photo])
+    fine = torch.arange(256.0)
+    grid._step_of = fine - zero
+    if many == "entries":
+        grid.entries = fine
+    found = f"{LINEAR}: input enters .*{'not ' * (many != 'entries')}all on its grid of 16"
+    with pytest.raises(StrictError, match=found):
         assert_strict(model, [photo])
 
 

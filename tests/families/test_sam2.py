@@ -5,8 +5,10 @@ import pytest
 import torch
 
 from carsam.engines.torch_engine import TorchEngine
+from carsam.errors import UserError
 from carsam.families import FAMILIES
 from carsam.families.base import SiteType, sites_of_stages
+from carsam.families.sam2.positions import image_positions
 from carsam.images.prompts import Prompts
 from carsam.simulation.model import prepare
 from carsam.simulation.two_way_attention import TwoWayAttention
@@ -53,13 +55,24 @@ def test_every_site_belongs_to_one_stage(tiny_sam2):
     assert [s.path for s in held] == [s.path for s in sites]
 
 
+@pytest.mark.parametrize(("source", "size"), [(7, (256, 256)), (14, (32, 64)), (7, (8, 8))])
+def test_positions_are_transformers(source, size):
+    generator = torch.Generator().manual_seed(0)
+    background = torch.randn(1, 5, source, source, generator=generator)
+    window = torch.randn(1, 5, 8, 8, generator=generator)
+    enlarged = torch.nn.functional.interpolate(background, size=size, mode="bicubic")
+    expected = enlarged + window.tile(1, 1, size[0] // 8, size[1] // 8)
+    found = image_positions(background, window, size)
+    torch.testing.assert_close(found, expected.permute(0, 2, 3, 1), atol=1e-5, rtol=1e-5)
+
+
 def test_the_embedding_is_transformers(tiny_sam2, pixels):
     with torch.inference_mode():
         *fine, expected = tiny_sam2.get_image_embeddings(pixels)
         image, *found = FAMILY.encode(tiny_sam2, pixels)
         image = image + tiny_sam2.no_memory_embedding.view(1, -1, 1, 1)
     for one, other in zip((image, *reversed(found)), (expected, *fine), strict=True):
-        torch.testing.assert_close(one, other, atol=0, rtol=0)
+        assert_near(one, other)
 
 
 @pytest.mark.parametrize("multimask_output", [True, False])
@@ -73,8 +86,8 @@ def test_masks_of_any_prompt_are_transformers(tiny_sam2, pixels, multimask_outpu
         expected = tiny_sam2(pixel_values=pixels, multimask_output=multimask_output, **prompts)
         embedding = FAMILY.encode(tiny_sam2, pixels)
         masks, ious = FAMILY.decode(tiny_sam2, embedding, multimask_output, **prompts)
-    torch.testing.assert_close(masks, expected.pred_masks, atol=0, rtol=0)
-    torch.testing.assert_close(ious, expected.iou_scores, atol=0, rtol=0)
+    assert_near(masks, expected.pred_masks)
+    assert_near(ious, expected.iou_scores)
 
 
 def test_a_prepared_model_computes_what_the_original_does(stored_sam2, pixels):
@@ -177,3 +190,9 @@ def test_masks_are_fed_back_as_transformers_does(tiny_sam2, pixels):
             input_masks=torch.from_numpy(earlier[index])[None, None],
         )
         assert_near(torch.from_numpy(masks[index]), expected.pred_masks[0, 0])
+
+
+def test_other_levels_are_refused(tiny_sam2):
+    tiny_sam2.config.vision_config.fpn_top_down_levels = [1, 2, 3]
+    with pytest.raises(UserError, match=r"3 levels, \[1, 2, 3\] of them.*expected 4 stages"):
+        FAMILY.stages(tiny_sam2)

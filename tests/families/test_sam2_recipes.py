@@ -33,3 +33,10 @@ def test_it_is_quantized_strictly_and_comes_back(name, tiny_sam2, image_folder, 
     box = [10, 10, 80, 70]
     for found, exact in zip(predictor.predict(box=box), expected.predict(box=box), strict=True):
         np.testing.assert_array_equal(found, exact)
+
+
+def test_every_kind_can_be_quantized(tiny_sam2, image_folder, photo):
+    model = carsam.quantize(
+        tiny_sam2, image_folder, "rtn", rules=["*=w4a4"], count=1, boxes_per_image=2
+    )
+    assert_strict(model, [photo])

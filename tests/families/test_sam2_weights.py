@@ -7,33 +7,24 @@ import torch
 
 from carsam.errors import UserError
 from carsam.families import load_model
-from carsam.families.sam2.weights import POINTS, meta_names
+from carsam.families.registry import empty_model
+from carsam.families.sam2.meta_names import POINTS, meta_names
+from carsam.families.sam2.weights import FLAGS_2_1, METAS_PATCHES, _infer_config
+
+
+def metas(model):
+    """The tensors of a model under Meta's names."""
+    names = meta_names(model.state_dict())
+    state = {names[name]: tensor for name, tensor in model.state_dict().items()}
+    points = state.pop(f"{POINTS}.weight")
+    return state | {f"{POINTS}.{index}.weight": row[None] for index, row in enumerate(points)}
 
 
 @pytest.fixture
 def metas_state(tiny_sam2):
     """The tensors under Meta's names, with a few of those that only videos need."""
-    names = meta_names(tiny_sam2.state_dict())
-    state = {names[name]: tensor for name, tensor in tiny_sam2.state_dict().items()}
-    points = state.pop(f"{POINTS}.weight")
-    state |= {f"{POINTS}.{index}.weight": row[None] for index, row in enumerate(points)}
-    state["maskmem_tpos_enc"] = torch.zeros(7, 1, 1, 64)
-    state["memory_attention.layers.0.norm1.weight"] = torch.ones(32)
-    return state
-
-
-@pytest.fixture
-def tiny_sam2_video(tiny_sam2):
-    """A random Sam2VideoModel of the tiny model's sizes."""
-    from transformers import Sam2VideoConfig, Sam2VideoModel
-
-    parts = ("vision_config", "prompt_encoder_config", "mask_decoder_config")
-    given = {part: getattr(tiny_sam2.config, part).to_dict() for part in parts}
-    for part in parts[1:]:
-        del given[part]["model_type"]
-    model = Sam2VideoModel(Sam2VideoConfig(**given, image_size=128)).eval()
-    model.load_state_dict(tiny_sam2.state_dict(), strict=False)
-    return model
+    more = {"memory_attention.layers.0.norm1.weight": torch.ones(32)}
+    return metas(tiny_sam2) | {"maskmem_tpos_enc": torch.zeros(7, 1, 1, 64)} | more
 
 
 def write(state, folder, config=None):
@@ -51,14 +42,38 @@ def test_a_folder_of_transformers_loads(tiny_sam2, tmp_path, assert_tensors):
     assert_tensors(model, tiny_sam2.state_dict())
 
 
-def test_of_a_folder_for_videos_the_image_model_loads(
-    tiny_sam2, tiny_sam2_video, tmp_path, assert_tensors
-):
+def test_a_folder_for_videos_loads_whole(tiny_sam2_video, tmp_path, assert_tensors):
     tiny_sam2_video.save_pretrained(tmp_path / "video")
-    with pytest.warns(UserWarning, match="only what images need"):
-        family, model = load_model(tmp_path / "video")
-    assert family.name == "sam2"
-    assert_tensors(model, tiny_sam2.state_dict())
+    family, model = load_model(tmp_path / "video", pytest.fail)
+    assert family.name == "sam2_video"
+    assert_tensors(model, tiny_sam2_video.state_dict())
+
+
+def test_a_file_of_meta_for_videos_loads_whole(tiny_sam2_video, tmp_path, assert_tensors):
+    path = write(metas(tiny_sam2_video), tmp_path / "meta", tiny_sam2_video.config)
+    family, model = load_model(path, pytest.fail)
+    assert family.name == "sam2_video"
+    assert_tensors(model, tiny_sam2_video.state_dict())
+    assert not any(buffer.is_meta for buffer in model.buffers())
+
+
+@pytest.mark.parametrize("newer", [True, False])
+def test_the_two_versions_need_their_own_configurations(tiny_sam2_video, tmp_path, newer):
+    state, config = metas(tiny_sam2_video), tiny_sam2_video.config
+    for flag in FLAGS_2_1:
+        setattr(config, flag, newer)
+    older = {
+        name: tensor
+        for name, tensor in state.items()
+        if not name.startswith(("no_obj_embed_spatial", "obj_ptr_tpos_proj"))
+    }
+    path = write(older if newer else state, tmp_path / "meta", config)
+    found, expected = ("SAM 2.0", "SAM 2.1") if newer else ("SAM 2.1", "SAM 2.0")
+    with pytest.raises(UserError, match=f"tensors of {found}, but its configuration .* {expected}"):
+        load_model(path)
+    family, model = load_model(write(state if newer else older, tmp_path / "right", config))
+    assert family.name == "sam2_video"
+    assert (model.occlusion_spatial_embedding_parameter is not None) == newer
 
 
 def test_a_file_of_meta_loads_with_the_configuration_beside_it(
@@ -102,12 +117,9 @@ def test_tensors_that_are_not_those_of_one_sam2_are_refused(
     [(96, 12, 31.44), (96, 16, 38.54), (112, 24, 73.33), (144, 48, 216.92)],
 )
 def test_the_released_sizes_are_known_by_width_and_depth(width, depth, millions, tmp_path):
-    from carsam.families.registry import empty_model
-    from carsam.families.sam2.weights import METAS_PATCHES, _infer_config
-
     state = {METAS_PATCHES: torch.empty(width, 3, 7, 7, device="meta")}
     state[f"image_encoder.trunk.blocks.{depth - 1}.norm1.weight"] = torch.empty(1, device="meta")
-    model = empty_model(_infer_config(state, "file"))
+    model = empty_model(_infer_config(state, "file", video=False))
     found = sum(parameter.numel() for parameter in model.parameters())
     assert found / 1e6 == pytest.approx(millions, abs=0.01)
 

@@ -5,6 +5,7 @@ import torch
 
 from carsam.grids import base, draws
 from carsam.grids.base import UniformGrid
+from carsam.grids.codebook import CodebookGrid
 from carsam.grids.draws import Draw, mixed
 from carsam.grids.grouped import GroupedUniformGrid
 from carsam.grids.kernels import training
@@ -31,6 +32,7 @@ GRIDS = {
     "log1p": Log1pGrid(SCALE.clone(), torch.tensor([30.0]), 5),
     "twin": TwinUniformGrid(SCALE / 8, 3, 1, 4),
     "log-uniform": LogUniformGrid(torch.tensor([0.2, 0.1]), torch.tensor([-0.1]), 6, 4),
+    "codebook": CodebookGrid(SCALE / 16, torch.tensor([90.0]), torch.arange(16) ** 2 + 9, 4),
     "row maximum": RowMaximumGrid.curved(5.0, 4),
     "row maximum of 8 bits": RowMaximumGrid.curved(5.0, 8),
 }

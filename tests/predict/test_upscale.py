@@ -38,6 +38,14 @@ def test_upscaled_masks_of_extreme_images_equal_torch(size):
     np.testing.assert_allclose(upscaled, torch_upscaling(low_res, size, 1024), rtol=0, atol=1e-4)
 
 
+@pytest.mark.parametrize("size", SIZES)
+def test_masks_of_a_stretched_image_are_interpolated_once(size):
+    low_res = 10 * np.random.default_rng(0).standard_normal((2, 3, 64, 64), np.float32)
+    upscaled = upscale_masks(low_res, Frame(size, Framing(256, stretched=True)))
+    expected = functional.interpolate(torch.from_numpy(low_res), size, mode="bilinear").numpy()
+    np.testing.assert_allclose(upscaled, expected, rtol=0, atol=1e-4)
+
+
 def test_binary_masks_are_the_positive_logits():
     low_res = np.random.default_rng(0).standard_normal((3, 32, 32), np.float32)
     frame = Frame((45, 60), Framing(64))

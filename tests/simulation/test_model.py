@@ -12,7 +12,9 @@ from carsam.grids.base import UniformGrid
 from carsam.grids.observers import Observer
 from carsam.methods.registry import LEGACY_RECIPES, RECIPES
 from carsam.simulation import slots
+from carsam.simulation.attention import RelativePosition
 from carsam.simulation.expected import Expected
+from carsam.simulation.layers import QuantizedLayer
 from carsam.simulation.model import QuantizedModel, load_simulated, prepare
 
 
@@ -109,3 +111,39 @@ def test_an_engine_reports_what_it_loaded(model, tmp_path):
     update_manifest(tmp_path / "run", {"recipe": recipe})
     assert load_simulated(tmp_path / "run").mode == "unfinished"
     assert load(tmp_path / "run", "simulated").mode == "unfinished"
+
+
+@pytest.mark.parametrize("bias", [True, False])
+def test_a_doubling_convolution_as_a_product_is_torchs(bias):
+    layer = torch.nn.ConvTranspose2d(12, 5, 2, 2, bias=bias)
+    image = torch.randn(3, 12, 4, 6, requires_grad=True)
+    results = []
+    for module in (layer, QuantizedLayer(layer)):
+        output = module(image)
+        output.square().sum().backward()
+        results += [output.detach(), image.grad.clone(), layer.weight.grad.clone()]
+        image.grad = layer.weight.grad = None
+    for one, other in zip(results[:3], results[3:], strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-5)
+
+
+def test_relative_positions_have_the_gradients_of_plain_sums():
+    torch.manual_seed(0)
+    position = RelativePosition(torch.randn(5, 8), torch.randn(7, 8), 3, 4)
+    query = torch.randn(2, 2, 12, 8)
+    weights = torch.randn(2, 2, 12, 12)
+
+    def plain(scores, query):
+        images = query.unflatten(2, (3, 4))
+        by_row = torch.einsum("bnhwc,hkc->bnhwk", images, position.rows)
+        by_column = torch.einsum("bnhwc,wkc->bnhwk", images, position.columns)
+        return scores + (by_row[..., None] + by_column[..., None, :]).flatten(4).flatten(2, 3)
+
+    results = []
+    for add in (position.add_, plain):
+        leaf, start = query.clone().requires_grad_(), torch.ones(2, 2, 12, 12, requires_grad=True)
+        biased = add(start * 1.0, leaf)
+        (biased * weights).sum().backward()
+        results.append((biased.detach(), leaf.grad, start.grad))
+    for one, other in zip(*results, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-5, atol=1e-5)

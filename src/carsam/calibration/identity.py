@@ -15,6 +15,8 @@ from carsam.families.base import State
 from carsam.formats.checkpoint import Checkpoint
 from carsam.methods.recipe import Recipe
 from carsam.methods.registry import make_steps, make_whole_model_steps
+from carsam.runtime import kernels
+from carsam.simulation.products import multiplies_bfloat16
 
 
 def identity_of(
@@ -42,9 +44,17 @@ def identity_of(
         "boxes_per_image": calibration.boxes_per_image,
         "device": engine.device.type,
         "threads": torch.get_num_threads(),
-        "processor": f"{platform.machine()} {torch.backends.cpu.get_cpu_capability()}",
+        "processor": _processor(),
         "versions": versions(),
     }
+
+
+def _processor() -> str:
+    """Name what decides the order of sums, and the type of gradients."""
+    kind = f"{platform.machine()} {torch.backends.cpu.get_cpu_capability()}"
+    fast = ", bfloat16" if multiplies_bfloat16() else ""
+    compiled = "" if kernels.training is None else ", compiled kernels"
+    return f"{kind}{fast}{compiled}"
 
 
 def versions() -> dict[str, str]:

@@ -176,6 +176,7 @@ class _Run:
             self.seed + index,
             self.progress,
             following=stages[stages.index(plan.stages[-1]) + 1 :],
+            keep=self.cache.keep,
         )
         for number, step in enumerate(self.course.steps, 1):
             step.run_(replace(unit, later=self.course.steps[number:]))

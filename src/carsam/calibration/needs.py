@@ -15,7 +15,7 @@ from carsam.system import peak_memory
 
 USABLE = 0.9  # of what is free
 
-USUAL = 1_500_000_000
+USUAL = 750_000_000
 """Bytes of activations that stay in memory unless the user says how many; a disk is as fast for
 the rest, most of which the operating system still has in memory when it is read."""
 

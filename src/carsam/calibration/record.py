@@ -23,7 +23,7 @@ class Calibration:
         seed: chooses images and boxes, and drives everything random.
         device: `auto`, `cpu` or `cuda`.
         memory: gigabytes of activations to keep in memory at most; the rest goes to the temporary
-            disk. None for 1.5, more where that disk has no room for the rest.
+            disk. None for 0.75, more where that disk has no room for the rest.
         sharers: how many processes like this one share the machine's memory.
 
     Raises:

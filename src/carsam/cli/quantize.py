@@ -58,7 +58,7 @@ def quantize(
         count: photos to use.
         exact: refuse to use fewer.
         memory: activations to keep in memory, as in 4GB or 500MB; the rest goes to the temporary
-            disk. 1.5GB unless that disk lacks room.
+            disk. 750MB unless that disk lacks room.
         force: replace a quantized model in OUT.
     """
     options = common or Common()

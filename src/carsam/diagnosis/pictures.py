@@ -13,9 +13,6 @@ from carsam.diagnosis.switches import SwitchedModel
 from carsam.images.preprocess import PIXEL_MEAN, PIXEL_STD
 from carsam.simulation.model import QuantizedModel
 
-MASK_TOKEN = 1
-"""Place of the single-mask token among the decoder's tokens."""
-
 
 def save_damage(diagnosis: Diagnosis, path: Path) -> None:
     """Plot the logit error of every unit alone and of all units up to it, as an SVG."""
@@ -90,7 +87,7 @@ def save_attention(model: SwitchedModel, quantized: QuantizedModel, case: Case, 
         _draw_box(line[0], case)
         line[0].set_ylabel(label)
         for place, (site, attention) in zip(line[1:], maps.items(), strict=True):
-            look = Image.fromarray(attention[0, MASK_TOKEN]).resize(photo.shape[1::-1])
+            look = Image.fromarray(attention[0, model.family.mask_token]).resize(photo.shape[1::-1])
             place.imshow(photo)
             place.imshow(np.asarray(look), cmap="inferno", alpha=0.75)
             place.set_title(_short(site), fontsize=7)

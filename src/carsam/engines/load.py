@@ -71,21 +71,21 @@ def _native(source: str | Path, device: str) -> Engine:
 
 def _simulated(source: str | Path, device: str) -> Engine:
     require("quantize")
-    from carsam.engines.torch_engine import TorchEngine
+    from carsam.engines.torch_video_engine import torch_engine
     from carsam.simulation.model import load_simulated
 
     model = load_simulated(source)
-    return TorchEngine(model.family, model.module, model.mode, resolve_device(device))
+    return torch_engine(model.family, model.module, model.mode, resolve_device(device))
 
 
 def _float(source: str | Path, device: str, warn: Callable[[str], object]) -> Engine:
     find_float_model(source)  # a wrong path is refused without torch too
     require("quantize")
-    from carsam.engines.torch_engine import TorchEngine
+    from carsam.engines.torch_video_engine import torch_engine
     from carsam.families import load_model
 
     family, model = load_model(source, warn)
-    return TorchEngine(family, model, "float", resolve_device(device))
+    return torch_engine(family, model, "float", resolve_device(device))
 
 
 ENGINES: dict[str, Callable[[str | Path, str], Engine]] = {

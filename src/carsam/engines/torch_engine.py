@@ -65,39 +65,36 @@ class TorchEngine:
         self, embedding: Embedding, prompts: Prompts, multimask_output: bool
     ) -> tuple[np.ndarray, np.ndarray]:
         """Return mask logits (P, M, 4h, 4w) and predicted IoUs (P, M), float32."""
+        parts = self._parts(embedding)
+        results = [
+            self.family.decode(self.module, parts, multimask_output, **given)
+            for given in self._given(prompts)
+        ]
+        logits, ious = (torch.cat([r[part][0] for r in results]) for part in (0, 1))
+        return logits.float().cpu().numpy(), ious.float().cpu().numpy()
+
+    def _parts(self, embedding: Embedding) -> tuple[Tensor, ...]:
+        return tuple(self._tensor(part)[None] for part in embedding)
+
+    def _given(self, prompts: Prompts) -> list[dict[str, Tensor]]:
+        """Return prompts as a family's `decode` takes them, in groups that it decodes at once.
+
+        transformers adds the mask prompts to the embedding before it repeats it per prompt, so
+        prompts with different masks are decoded one by one.
+        """
         given: dict[str, Tensor] = {}
         if prompts.points is not None and prompts.labels is not None:
             given["input_points"] = self._tensor(prompts.points)[None]
             given["input_labels"] = torch.from_numpy(prompts.labels)[None].to(self.device)
         if prompts.boxes is not None:
             given["input_boxes"] = self._tensor(prompts.boxes)[None]
-        parts = tuple(self._tensor(part)[None] for part in embedding)
         if prompts.masks is None:
-            masks, ious = self.family.decode(self.module, parts, multimask_output, **given)
-            return masks[0].float().cpu().numpy(), ious[0].float().cpu().numpy()
-        return self._decode_with_masks(parts, prompts.masks, multimask_output, given)
-
-    def _decode_with_masks(
-        self,
-        embedding: tuple[Tensor, ...],
-        masks: np.ndarray,
-        multimask_output: bool,
-        given: dict[str, Tensor],
-    ) -> tuple[np.ndarray, np.ndarray]:
-        # transformers adds the mask prompts to the embedding before it repeats it per prompt, so
-        # prompts with different masks are decoded one by one.
-        results = [
-            self.family.decode(
-                self.module,
-                embedding,
-                multimask_output,
-                input_masks=self._tensor(mask)[None, None],
-                **{name: tensor[:, index : index + 1] for name, tensor in given.items()},
-            )
-            for index, mask in enumerate(masks)
+            return [given]
+        return [
+            {name: tensor[:, index : index + 1] for name, tensor in given.items()}
+            | {"input_masks": self._tensor(mask)[None, None]}
+            for index, mask in enumerate(prompts.masks)
         ]
-        logits, ious = (torch.cat([r[part][0] for r in results]) for part in (0, 1))
-        return logits.float().cpu().numpy(), ious.float().cpu().numpy()
 
     def _tensor(self, array: np.ndarray) -> Tensor:
         return torch.from_numpy(np.ascontiguousarray(array, dtype=np.float32)).to(self.device)

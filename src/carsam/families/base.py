@@ -148,12 +148,14 @@ class Family(Protocol):
 
     `architecture` is transformers' class of its models. `exact_kinds` are the kinds of layers that
     are float in the papers and whose results quantized layers read: the simulation computes them
-    so that their last bit does not depend on the order of a sum.
+    so that their last bit does not depend on the order of a sum. `mask_token` is the place of the
+    single mask's token among the decoder's.
     """
 
     name: str
     architecture: str
     exact_kinds: tuple[str, ...]
+    mask_token: int
 
     def framing(self, config: Any) -> Framing:
         """Return how the input of a model of this configuration is filled."""
@@ -206,6 +208,13 @@ def sites_of_stages(
         holders = [path for path in owners if f"{site.path}.".startswith(f"{path}.")]
         members[owners[max(holders, key=len)]].append(site)
     return [(stage, tuple(members[stage.path])) for stage in stages]
+
+
+def split_before_boxes(stages: tuple[Stage, ...]) -> tuple[tuple[Stage, ...], tuple[Stage, ...]]:
+    """Return the stages whose outputs do not depend on boxes, and those from the first that do."""
+    places = [place for place, stage in enumerate(stages) if stage.per_box]
+    begin = places[0] if places else len(stages)
+    return stages[:begin], stages[begin:]
 
 
 def split_after_encoder(stages: tuple[Stage, ...]) -> tuple[tuple[Stage, ...], tuple[Stage, ...]]:

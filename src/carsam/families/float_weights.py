@@ -18,7 +18,7 @@ from carsam.families.meta_weights import (
 )
 from carsam.families.mini import sam_mini_config
 from carsam.families.registry import empty_model
-from carsam.families.sam2.weights import image_config, is_sam2, load_sam2
+from carsam.families.sam2.weights import is_sam2, load_sam2
 from carsam.families.sam_geometry import DECODER_HEADS, infer_config
 from carsam.families.weight_checks import fill_, match
 from carsam.families.weight_files import Contents, read_contents
@@ -29,6 +29,7 @@ from carsam.formats.model_paths import CONFIG_FILE, PRETRAINED_FILES
 Warn = Callable[[str], object]
 
 NORM_EPSILON = 1e-6  # transformers' in the decoder, where segment-anything has another
+SAM2_TYPES = ("sam2", "sam2_video")
 RELEASED_WIDTH = 256  # of the decoder of every released SAM
 
 
@@ -44,7 +45,7 @@ def load_file(path: Path, warn: Warn) -> Any:
     origin = str(path)
     state = find_sam(read_contents(path), origin, warn)
     if is_sam2(state):
-        return load_sam2(state, _model_beside(path, ("sam2",)), origin, warn)
+        return load_sam2(state, _model_beside(path, SAM2_TYPES), origin, warn)
     refuse_other_models(state, origin)
     if _has_transformers_names(state):
         model = _model_beside(path, ("sam", "sam_hq")) or _inferred_model(state, origin, warn)
@@ -80,15 +81,13 @@ def load_folder(folder: Path, config: Any, warn: Warn) -> Any:
             "those of transformers. Give the path of the file with the weights."
         )
     model = _model_of(config)
-    if is_sam2(state) and config.model_type == "sam2":
+    if is_sam2(state) and config.model_type in SAM2_TYPES:
         return load_sam2(state, model, origin, warn)
     return _filled(model, state, origin)
 
 
 def read_config(source: str | Path) -> Any:
     """Read the configuration of a folder of transformers, or of an id that was fetched.
-
-    Of a SAM 2 for videos it is that of its image model.
 
     Raises:
         UserError: it is no configuration of transformers.
@@ -97,8 +96,7 @@ def read_config(source: str | Path) -> Any:
     if path.is_file():
         read_head(path)  # refuses what stands in its place
     try:
-        config = AutoConfig.from_pretrained(str(source), trust_remote_code=False)
-        return image_config(config) if config.model_type == "sam2_video" else config
+        return AutoConfig.from_pretrained(str(source), trust_remote_code=False)
     except Exception as error:  # whatever a damaged or foreign file makes transformers raise
         raise UserError(
             f"{path} is no configuration that transformers can read: {_reason(error)} Give the "

@@ -9,10 +9,11 @@ from carsam.errors import UserError
 from carsam.families.base import Family
 from carsam.families.sam.family import SamFamily
 from carsam.families.sam2.family import Sam2Family
+from carsam.families.sam2_video.family import Sam2VideoFamily
 from carsam.families.sam_hq import SamHqFamily
 
 FAMILIES: dict[str, Family] = {
-    family.name: family for family in (SamFamily(), SamHqFamily(), Sam2Family())
+    family.name: family for family in (SamFamily(), SamHqFamily(), Sam2Family(), Sam2VideoFamily())
 }
 """Families by transformers' `model_type`."""
 
@@ -43,4 +44,14 @@ def empty_model(config: Any, dtype: torch.dtype | None = None) -> Any:
             if dtype is None
             else architecture._from_config(config, dtype=dtype)
         )
-        return model.eval()
+    _compute_buffers_(model)
+    return model.eval()
+
+
+def _compute_buffers_(model: Any) -> None:
+    """Give values to buffers that no file holds, such as tables of places."""
+    for module in model.modules():
+        if module._non_persistent_buffers_set:
+            fresh = type(module)(module.config)
+            for name in module._non_persistent_buffers_set:
+                setattr(module, name, getattr(fresh, name))

@@ -250,6 +250,9 @@ def _check_values(manifest: Mapping[str, Any], tensors: MappedTensors, path: Pat
         for name, grid in grids_of(site_path, site):
             if not (tensors[f"{name}_scale"] > 0).all():
                 raise UserError(f"{path} is damaged: {name}_scale is not positive.")
+            if (entries := tensors.get(f"{name}_entries")) is not None:
+                _check_entries(entries, tensors[f"{name}_zero_point"], name, path)
+                continue
             for end, count in (("zero_point", 2 ** grid["bits"]), ("group", grid.get("groups"))):
                 codes = tensors.get(f"{name}_{end}")
                 if codes is not None and count is not None and (codes >= count).any():
@@ -257,3 +260,11 @@ def _check_values(manifest: Mapping[str, Any], tensors: MappedTensors, path: Pat
                         f"{path} is damaged: {name}_{end} is {codes.max()}; "
                         f"expected less than {count}."
                     )
+
+
+def _check_entries(entries: np.ndarray, zero_point: np.ndarray, name: str, path: Path) -> None:
+    if (entries[1:] < entries[:-1]).any() or zero_point not in entries:
+        raise UserError(
+            f"{path} is damaged: {name}_entries are {entries.tolist()}; expected them to ascend, "
+            f"and zero point {zero_point[0]} among them."
+        )

@@ -4,84 +4,95 @@ import torch
 from torch import Tensor
 
 from carsam.grids.base import UniformGrid, scale_and_zero_point
-from carsam.grids.codebook import FINE_LEVELS, CodebookGrid
+from carsam.grids.codebook import CodebookGrid
 from carsam.grids.observers import Statistics, histogram_bins
 
-SHRINKAGES = (1.0, 0.8, 0.64, 0.5, 0.4, 0.32, 0.25, 0.18, 0.12, 0.08, 0.05, 0.03)
-"""Of the range's ends, tried one end after the other."""
+FACTORS = ((1.0, 1.0), (0.8, 0.8), (1.0, 0.8), (0.8, 1.0))
+"""What the outer values are multiplied by to become the ends of the next fine grid."""
 
 
-def best_codebook(statistics: Statistics, bits: int) -> tuple[CodebookGrid, float]:
+def best_codebook(statistics: Statistics, bits: int, fine_bits: int) -> tuple[CodebookGrid, float]:
     """Return the codebook of least squared error, and this error, the mean over all values.
 
-    For a given fine grid the best entries are found exactly, by dynamic programming over the 256
-    fine codes (the optimal scalar quantizer of Bruce, 1965, for a histogram); the ends of the fine
-    grid are searched for.
+    For a given fine grid the best entries are found exactly, by dynamic programming over its codes
+    (the optimal scalar quantizer of Bruce, 1965, for a histogram). The ends of the fine grid are
+    searched for: from the extreme values they move to the outer entries, and inwards from there,
+    as long as the error falls.
+
+    Args:
+        fine_bits: of the fine grid, more than `bits`, at most 8.
     """
     counts, centres = histogram_bins(statistics)
-    low, high = min(0.0, *statistics.lows), max(0.0, *statistics.highs)
-    best: tuple[float, float, float] | None = None
-    ends = (low, high)
-    for end in (1, 0, 1):
-        if ends[end] == 0:
-            continue
-        for shrinkage in SHRINKAGES:
-            tried = list(ends)
-            tried[end] = (low, high)[end] * shrinkage
-            error, _ = _search(counts, centres, *tried, bits)
-            if best is None or error < best[0]:
-                best = (error, tried[0], tried[1])
-        assert best is not None
-        ends = best[1:]
-    error, grid = _search(counts, centres, *ends, bits)
-    return grid, error
+    filled = counts > 0
+    bins = torch.stack([counts[filled], centres[filled]])
+    ends = torch.tensor([min(0.0, *statistics.lows), max(0.0, *statistics.highs)])
+    best = _codebook_over(bins, ends, bits, fine_bits)
+    for factors in FACTORS:
+        while True:
+            ends = best[0].values(torch.tensor([0, best[0].levels])) * torch.tensor(factors)
+            moved = _codebook_over(bins, ends, bits, fine_bits)
+            if moved[1] >= best[1]:
+                break
+            best = moved
+    return best
 
 
-def _search(
-    counts: Tensor, centres: Tensor, low: float, high: float, bits: int
-) -> tuple[float, CodebookGrid]:
-    scale, zero = scale_and_zero_point(torch.tensor([low]), torch.tensor([high]), 8)
-    fine = ((centres / scale.double()).round() + zero).clamp(0, FINE_LEVELS)
-    exact = centres / scale.double() + zero  # values in fine steps
-    cells = FINE_LEVELS + 1
-    moments = torch.zeros(3, cells, dtype=torch.float64)
+def _codebook_over(
+    bins: Tensor, ends: Tensor, bits: int, fine_bits: int
+) -> tuple[CodebookGrid, float]:
+    """Return the best codebook whose fine grid spans the ends, and its mean squared error.
+
+    Args:
+        bins: (2, n) counts and values.
+        ends: (2,) lowest and highest value.
+    """
+    counts, values = bins
+    scale, zero = scale_and_zero_point(ends[:1], ends[1:], fine_bits)
+    exact = values / scale.double() + zero  # in fine steps
+    fine = exact.round().clamp_(0, 2**fine_bits - 1)
+    moments = torch.zeros(3, 2**fine_bits, dtype=torch.float64)
     moments.index_add_(1, fine.long(), torch.stack([counts, counts * exact, counts * exact**2]))
     entries, error = best_entries(moments, int(zero), 2**bits)
     grid = CodebookGrid(scale, zero, entries, bits)
-    return float(error * scale.double() ** 2 / counts.sum()), grid
+    return grid, error * float(scale) ** 2 / float(counts.sum())
 
 
 def best_entries(moments: Tensor, zero: int, count: int) -> tuple[Tensor, float]:
     """Return the entries (count,) of least squared error, one of them `zero`, and the error.
 
     Args:
-        moments: (3, cells): number, sum, and sum of squares of the values of each fine code.
+        moments: (3, cells) number, sum, and sum of squares of the values of each fine code, in
+            float64.
+    """
+    cost, entry = _costs(moments, zero)
+    least = [cost[0]]  # [k][j]: of cells 0 to j - 1 with k + 1 entries
+    for _ in range(count - 1):
+        least.append((least[-1][:, None] + cost).amin(0))
+    entries, end = [], len(cost) - 1
+    for before in reversed(least[:-1]):
+        start = int((before + cost[:, end]).argmin())
+        if start < end:
+            entries.append(entry[start, end])
+        end = start
+    entries.append(entry[0, end])
+    entries += entries[:1] * (count - len(entries))
+    return torch.stack(entries).sort().values, float(least[-1][-1])
+
+
+def _costs(moments: Tensor, zero: int) -> tuple[Tensor, Tensor]:
+    """Return the squared error of one entry for cells i to j - 1, [i, j], and that entry.
+
+    No cells cost nothing; cells that hold `zero` have it as their entry.
     """
     cells = moments.shape[1]
     sums = torch.nn.functional.pad(moments.cumsum(1), (1, 0))
-    number, total, squares = (s[None, :] - s[:, None] for s in sums)  # [i, j]: cells i to j - 1
+    number, total, squares = sums[:, None, :] - sums[:, :, None]
+    entry = (total / number.clamp(min=1e-9)).round_().clamp_(0, cells - 1)
+    entry[: zero + 1, zero + 1 :] = zero
+    cost = (entry * number - 2 * total).mul_(entry).add_(squares)
     places = torch.arange(cells + 1)
-    entry = (total / number.clamp(min=1e-9)).round().clamp(0, cells - 1)
-    holds_zero = (places[:, None] <= zero) & (zero < places[None, :])
-    entry = torch.where(holds_zero, float(zero), entry)
-    cost = squares - 2 * entry * total + entry**2 * number
-    cost = torch.where(places[:, None] < places[None, :], cost, torch.inf)
-    best = cost[0].clone()
-    back = []
-    for _ in range(count - 1):
-        options = best[:, None] + cost
-        options[places, places] = best  # one entry fewer
-        best, previous = options.min(0)
-        back.append(previous)
-    end, entries = cells, []
-    for previous in reversed(back):
-        start = int(previous[end])
-        if start < end:
-            entries.append(float(entry[start, end]))
-        end = start
-    entries.append(float(entry[0, end]))
-    entries += [entries[0]] * (count - len(entries))
-    return torch.tensor(entries).sort().values, float(best[cells])
+    cost.masked_fill_(places[:, None] > places, torch.inf).diagonal().zero_()
+    return cost.float(), entry
 
 
 def uniform_error(statistics: Statistics, grid: UniformGrid) -> float:

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from carsam.grids.base import Grid
+from carsam.grids.fused import ListedRounding, Rounding
 
 FINE_LEVELS = 255
 
@@ -22,6 +23,9 @@ class CodebookGrid(Grid):
         zero_point: fine code of the value 0; it should be an entry, (1,).
         entries: ascending fine codes, in [0, 255]; what is not needed repeats another, (2**bits,).
         bits: 2 to 8.
+
+    Raises:
+        ValueError: there are other than 2**bits entries.
     """
 
     name = "codebook"
@@ -32,6 +36,8 @@ class CodebookGrid(Grid):
 
     def __init__(self, scale: Tensor, zero_point: Tensor, entries: Tensor, bits: int) -> None:
         super().__init__(scale, bits)
+        if entries.shape != (2**bits,):
+            raise ValueError(f"{len(entries)} entries in a codebook of {bits} bits.")
         self.register_buffer("zero_point", zero_point.float())
         self.register_buffer("entries", entries.float())
         fine = torch.arange(FINE_LEVELS + 1, device=scale.device, dtype=torch.float32)
@@ -65,19 +71,27 @@ class CodebookGrid(Grid):
         """Return each value's neighbour on the grid."""
         return self.steps(values) * self.scale
 
-    def soft(self, values: Tensor, factor: Tensor) -> Tensor:
-        """Round with the gradients of LSQ; values between the outer entries pass straight."""
+    def soft_in_steps(self, values: Tensor, factor: Tensor) -> Tensor:
+        """Round; the scale's gradient holds codes fixed, values pass straight through in range."""
         scale = self.scale * factor
-        fine = values / scale
-        steps = _looked_up(self._step_of, self._fine(fine.detach()))
-        low, high = self.entries[0] - self.zero_point, self.entries[-1] - self.zero_point
-        inside = (fine >= low) & (fine <= high)
-        return (steps + torch.where(inside, fine - fine.detach(), 0.0)) * scale
+        steps = _looked_up(self._step_of, self._fine(values.detach() * (1.0 / scale.detach())))
+        low, high = ((self.entries[end] - self.zero_point) * scale.detach() for end in (0, -1))
+        inside = (values >= low) & (values <= high)
+        return steps * scale + torch.where(inside, values - values.detach(), 0.0)
+
+    def rounding(self, factor: Tensor) -> Rounding | None:
+        """Describe it to the kernels: fine steps are compared with the middles."""
+        scale = self.scale * factor
+        table = (self.entries - self.zero_point) * scale
+        middles = (self.entries[1:] + self.entries[:-1]) / 2 - self.zero_point
+        low, high = (float(end) for end in table.detach()[[0, -1]])
+        return ListedRounding(table, middles, low, high, float(1.0 / scale.detach()))
 
     def check_integers(self, integers: Tensor) -> tuple[int, bool]:
-        """Return how many distinct integers there are, and whether all are entries' steps."""
+        """Return how many distinct integers there are, and whether all are `steps` of entries."""
         distinct = integers.unique()
-        return len(distinct), bool(torch.isin(distinct, self._step_of.to(distinct)).all())
+        known = (self.entries - self.zero_point).to(distinct)
+        return len(distinct), bool(torch.isin(distinct, known).all())
 
     def _fine(self, steps: Tensor) -> Tensor:
         """Return the fine codes of values in steps of the scale."""

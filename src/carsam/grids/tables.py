@@ -197,7 +197,7 @@ def _nearest(values: Tensor, table: Tensor) -> Tensor:
 
 
 def _middles(table: Tensor) -> Tensor:
-    """Return what lies between neighbours of an ascending table: what is above is nearer the upper."""
+    """Return what lies between neighbours of an ascending table; above it the upper is nearer."""
     middles = (table[1:] + table[:-1]) / 2
     # Halfway between neighbouring floats may round up to the larger entry, which must stay itself.
     return torch.minimum(middles, torch.nextafter(table[1:], table[:-1]))

@@ -32,6 +32,7 @@ class Unit:
         progress: hears of steps and warnings.
         notes: what steps found worth recording, for the manifest.
         following: the stages after the unit, which are still float.
+        keep: makes a list of states that need not all stay in memory.
         later: the recipe's steps that are still to run on the unit.
     """
 
@@ -45,6 +46,7 @@ class Unit:
     progress: Progress = field(default_factory=Silent)
     notes: list[dict[str, Any]] = field(default_factory=list)
     following: tuple[Stage, ...] = ()
+    keep: Callable[[Iterable[State]], Sequence[State]] = tuple
     later: tuple["UnitStep", ...] = ()
 
     @property

@@ -34,7 +34,7 @@ from carsam.methods.steps.folding.fold_norms import FoldNorms
 from carsam.methods.steps.folding.reduce_condition import ReduceCondition
 from carsam.methods.steps.mac.compensate import Compensate
 from carsam.methods.steps.ranges.channel_grouping import ChannelGrouping
-from carsam.methods.steps.ranges.codebook_inputs import CodebookInputs
+from carsam.methods.steps.ranges.codebooks import Codebooks
 from carsam.methods.steps.ranges.hybrid_log_uniform import HybridLogUniform
 from carsam.methods.steps.ranges.perceptual_clipping import PerceptualClipping
 from carsam.methods.steps.ranges.round_to_nearest import RoundToNearest
@@ -54,10 +54,10 @@ STEPS: dict[str, Any] = {
     "balance-attention": BalanceAttention,
     "bimodal-integration": BimodalIntegration,
     "channel-grouping": ChannelGrouping,
+    "codebooks": Codebooks,
     "compensate": Compensate,
     "feed-back-errors": FeedBackErrors,
     "fold-norms": FoldNorms,
-    "codebook-inputs": CodebookInputs,
     "hybrid-log-uniform": HybridLogUniform,
     "logarithmic-softmax": LogarithmicSoftmax,
     "perceptual-clipping": PerceptualClipping,

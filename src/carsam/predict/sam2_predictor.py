@@ -87,7 +87,7 @@ class SAM2ImagePredictor:
         results = [
             self._predict(
                 predictor,
-                *(None if parts is None else parts[index] for parts in given),
+                tuple(None if parts is None else parts[index] for parts in given),
                 multimask_output,
                 return_logits,
                 normalize_coords,
@@ -129,10 +129,7 @@ class SAM2ImagePredictor:
             raise UserError("No image is set; call set_image(image) first.")
         return self._predict(
             self._images[0],
-            point_coords,
-            point_labels,
-            box,
-            mask_input,
+            (point_coords, point_labels, box, mask_input),
             multimask_output,
             return_logits,
             normalize_coords,
@@ -159,14 +156,12 @@ class SAM2ImagePredictor:
     def _predict(
         self,
         predictor: SamPredictor,
-        point_coords: Any,
-        point_labels: Any,
-        box: Any,
-        mask_input: Any,
+        prompt: tuple[Any, ...],
         multimask_output: bool,
         return_logits: bool,
         normalize_coords: bool,
     ) -> Prediction:
+        point_coords, point_labels, box, mask_input = prompt
         height, width = predictor.original_size
         scale = np.ones(2) if normalize_coords else np.array([width, height], np.float64)
         whole = self.mask_threshold == 0 and not return_logits

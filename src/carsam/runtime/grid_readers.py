@@ -21,8 +21,9 @@ def _uniform(description: Description, tensors: Tensors) -> CodeGrid:
 
 
 def _codebook(description: Description, tensors: Tensors) -> Codebook:
-    scale, zero_point = tensors("scale"), tensors("zero_point")
-    return Codebook(np.float32(scale[0]), int(zero_point[0]), 8, tensors("entries"))
+    scale, zero_point, entries = tensors("scale"), tensors("zero_point"), tensors("entries")
+    bits = max(int(entries.max()), int(zero_point[0]), 1).bit_length()
+    return Codebook(np.float32(scale[0]), int(zero_point[0]), bits, entries)
 
 
 def _grouped_uniform(description: Description, tensors: Tensors) -> GroupedGrid:

@@ -57,11 +57,12 @@ class CodeGrid:
 
 @dataclass(frozen=True)
 class Codebook(CodeGrid):
-    """A uniform grid of 8 bits of which only the entries are used; see `carsam.grids.codebook`.
+    """A uniform grid of which only the entries are used; see `carsam.grids.codebook`.
 
     A value's code is the entry nearest to the code of the uniform grid, halfway the lower.
 
     Args:
+        bits: of the uniform grid; as few as hold the entries, for products are the faster then.
         entries: (1 to 256,) uint8, ascending, the zero point among them.
 
     Raises:
@@ -72,7 +73,8 @@ class Codebook(CodeGrid):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if (self.entries[1:] < self.entries[:-1]).any() or self.zero_point not in self.entries:
+        ascending = bool((self.entries[1:] >= self.entries[:-1]).all())
+        if not ascending or self.zero_point not in self.entries or self.entries[-1] > self.maximum:
             raise UserError(
                 f"A codebook of entries {self.entries.tolist()}; expected them to ascend, and zero "
                 f"point {self.zero_point} among them. Quantize the model again."
@@ -80,11 +82,11 @@ class Codebook(CodeGrid):
 
     @cached_property
     def tables(self) -> "tuple[ColumnTable, ...]":
-        """The entry of each code of the uniform grid."""
+        """The entry nearest to each code."""
         doubled = self.entries.astype(np.int32)
         middles = doubled[1:] + doubled[:-1]
-        codes = 2 * np.arange(self.maximum + 1)
-        return ((slice(None), self.entries[np.searchsorted(middles, codes)]),)
+        table = self.entries[np.searchsorted(middles, 2 * np.arange(256))]
+        return ((slice(None), table),)
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,7 @@
 """The float parts between quantized layers, with the native engine's bits where that is possible.
 
 Their results are rounded to codes, so they must not differ in the last bit. With gradients they
-compute as torch does.
+compute as torch does, GELU by the native engine's kernel.
 """
 
 from collections.abc import Callable
@@ -9,11 +9,14 @@ from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
 from transformers.activations import GELUActivation
 from transformers.models.sam.modeling_sam import SamPositionalEmbedding
 from transformers.models.sam2.modeling_sam2 import Sam2PositionalEmbedding
+from transformers.models.sam2_video.modeling_sam2_video import Sam2VideoPositionalEmbedding
 from transformers.models.sam_hq.modeling_sam_hq import SamHQPositionalEmbedding
 
+from carsam.grids.kernels import pointer, takes, training
 from carsam.simulation import arithmetic, on_kernels
 
 
@@ -56,9 +59,33 @@ class Gelu(nn.Module):
 
     def forward(self, values: Tensor) -> Tensor:
         """Apply to values of any shape."""
-        if torch.is_grad_enabled():
+        if not torch.is_grad_enabled():
+            return (on_kernels if on_kernels.usable(values) else arithmetic).gelu(values)
+        if not takes(values):
             return nn.functional.gelu(values)
-        return (on_kernels if on_kernels.usable(values) else arithmetic).gelu(values)
+        if values.ndim == 4 and not values.is_contiguous():  # of an image, channels last in memory
+            return cast(Tensor, _Gelu.apply(values.permute(0, 2, 3, 1))).permute(0, 3, 1, 2)
+        return cast(Tensor, _Gelu.apply(values))
+
+
+class _Gelu(torch.autograd.Function):
+    """The native engine's GELU with its slope, in a third of the time that torch's takes."""
+
+    @staticmethod
+    def forward(ctx: Any, values: Tensor) -> Tensor:
+        values = values.contiguous()
+        ctx.save_for_backward(values)
+        result = torch.empty_like(values)
+        training.gelu(pointer(values), None, pointer(result))
+        return result
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> Tensor:
+        (values,) = ctx.saved_tensors
+        result = torch.empty_like(values)
+        training.gelu(pointer(values), pointer(gradient.contiguous()), pointer(result))
+        return result
 
 
 class ExactPositionalEncoding(nn.Module):
@@ -88,6 +115,7 @@ REPLACEMENTS: dict[Any, Callable[[Any], nn.Module]] = {
         SamPositionalEmbedding,
         SamHQPositionalEmbedding,
         Sam2PositionalEmbedding,
+        Sam2VideoPositionalEmbedding,
     ): ExactPositionalEncoding,
 }
 """What takes the place of which modules."""

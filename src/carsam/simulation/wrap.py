@@ -6,6 +6,7 @@ from typing import Any
 from torch import nn
 from transformers.models.sam.modeling_sam import SamVisionAttention
 from transformers.models.sam2.modeling_sam2 import Sam2Attention
+from transformers.models.sam2_video.modeling_sam2_video import Sam2VideoAttention
 from transformers.models.sam_hq.modeling_sam_hq import SamHQVisionAttention
 
 from carsam.families.base import Family, SiteType
@@ -20,6 +21,7 @@ REPLACEMENTS: dict[type[nn.Module], Replacement] = {
     SamVisionAttention: QuantizedVisionAttention,
     SamHQVisionAttention: QuantizedVisionAttention,
     Sam2Attention: TwoWayAttention,
+    Sam2VideoAttention: TwoWayAttention,
 }
 """Attentions that are replaced wholly; the others ask transformers' registry how to multiply."""
 

@@ -29,6 +29,7 @@ class SamFamily:
     name = "sam"
     architecture = "SamModel"
     exact_kinds: tuple[str, ...] = ("encoder.patch_embedding", "prompt_encoder")
+    mask_token = 1
 
     def framing(self, config: Any) -> Framing:
         """Return how the input of a model of this configuration is filled."""

@@ -32,7 +32,6 @@ class Sam2VisionNeck(Protocol):
     """One 1 x 1 convolution for each level; the first belongs to the coarsest level."""
 
     convs: Sequence[Layer]
-    fpn_top_down_levels: Sequence[int]
 
 
 class Sam2MaskDecoder(SamMaskDecoder, Protocol):

@@ -11,8 +11,10 @@ from typing import Any
 from torch.nn.functional import interpolate
 from transformers.models.sam2.modeling_sam2 import do_pool, window_partition, window_unpartition
 
+from carsam.errors import UserError
 from carsam.families.base import NormBefore, Role, Stage, State
 from carsam.families.sam2.modules import Sam2MultiScaleBlock, Sam2VisionNeck
+from carsam.families.sam2.positions import image_positions
 from carsam.families.sam2.sites import FINE_LEVELS, neck_conv, stage_ends
 
 
@@ -21,7 +23,11 @@ def encoder_stages(model: Any) -> Iterator[Stage]:
 
     A level is made right behind the stage of Hiera that it comes from, so that the state holds
     levels as the decoder reads them, which are smaller than Hiera's.
+
+    Raises:
+        UserError: the configuration describes other levels than those of every released SAM 2.
     """
+    _check_levels(model.config.vision_config)
     backbone = "vision_encoder.backbone"
     yield Stage(f"{backbone}.patch_embed", _run_patch_embedding, ("hidden",))
     stride = model.config.vision_config.backbone_config.patch_stride[0]
@@ -34,6 +40,17 @@ def encoder_stages(model: Any) -> Iterator[Stage]:
         if index in ends[:-1]:
             yield _level_stage(model, ends.index(index))
     yield Stage(neck_conv(model, len(ends) - 1), _run_neck, ("hidden",))
+
+
+def _check_levels(config: Any) -> None:
+    levels = config.num_feature_levels, list(config.fpn_top_down_levels)
+    stages = len(config.backbone_config.blocks_per_stage)
+    if (*levels, stages) != (3, [2, 3], 4):
+        raise UserError(
+            f"Found a SAM 2 of {stages} stages and {levels[0]} levels, {levels[1]} of them with "
+            "what is coarser added; expected 4 stages and 3 levels, [2, 3] of them, as in every "
+            "released SAM 2."
+        )
 
 
 def _block_stages(path: str, block: Sam2MultiScaleBlock, side: int) -> Iterator[Stage]:
@@ -69,7 +86,9 @@ def _level_stage(model: Any, stage: int) -> Stage:
 def _run_patch_embedding(model: Any, state: State) -> State:
     backbone = model.vision_encoder.backbone
     hidden = backbone.patch_embed(state["hidden"])  # (F, h, w, C)
-    return {**state, "hidden": hidden + backbone._get_pos_embed(hidden.shape[1:3])}
+    size = hidden.shape[1], hidden.shape[2]
+    positions = image_positions(backbone.pos_embed, backbone.pos_embed_window, size)
+    return {**state, "hidden": hidden + positions}
 
 
 def _run_attention(model: Any, state: State, path: str) -> State:

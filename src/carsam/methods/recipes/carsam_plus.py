@@ -1,10 +1,10 @@
 """What measurably helps most, at no cost at run time.
 
 Means of the decoder's inputs move into biases, attention is balanced by its exact invariances,
-softmax codes are relative to the row's maximum, rounding is of second order. In place of CAR-SAM's
-compensation (MAC) and of a reconstruction unit by unit (JCAR), the decoder is then polished as a
-whole: scales, codes and float parts, against the float masks. docs/methods.md has equations,
-docs/accuracy.md what has been measured.
+inputs of layers lie on codebooks, softmax codes are relative to the row's maximum, rounding is of
+second order. In place of CAR-SAM's compensation (MAC) and of a reconstruction unit by unit (JCAR),
+the decoder is then polished as a whole: scales, codes and float parts, against the float masks.
+docs/methods.md has equations, docs/accuracy.md what has been measured.
 """
 
 from carsam.methods.recipe import Recipe, Step
@@ -15,6 +15,7 @@ RECIPE = Recipe(
     (
         Step("balance-attention"),
         GRIDS_BUT_SOFTMAX_FIRST,
+        Step("codebooks"),
         Step("row-maximum-softmax"),
         Step("feed-back-errors"),
     ),

@@ -8,6 +8,8 @@ Where we differ: docs/methods.md, "Where we differ from the released code".
 
 from carsam.methods.recipe import Recipe, Step
 from carsam.methods.recipes.repq_vit import LOG_SQRT2
-from carsam.methods.steps.ranges.round_to_nearest import GRIDS_FIRST
+from carsam.methods.steps.ranges.round_to_nearest import GRIDS_BUT_SOFTMAX_FIRST
 
-RECIPE = Recipe("erq", (Step("fold-norms"), GRIDS_FIRST, LOG_SQRT2, Step("reduce-errors")))
+RECIPE = Recipe(
+    "erq", (Step("fold-norms"), GRIDS_BUT_SOFTMAX_FIRST, LOG_SQRT2, Step("reduce-errors"))
+)

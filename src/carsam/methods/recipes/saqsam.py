@@ -9,13 +9,13 @@ Where we differ: docs/methods.md, "Where we differ from the released code".
 """
 
 from carsam.methods.recipe import Recipe, Step
-from carsam.methods.steps.ranges.round_to_nearest import GRIDS_FIRST
+from carsam.methods.steps.ranges.round_to_nearest import GRIDS_BUT_SOFTMAX_FIRST
 
 RECIPE = Recipe(
     "saqsam",
     (
         Step("bimodal-integration"),
-        GRIDS_FIRST,
+        GRIDS_BUT_SOFTMAX_FIRST,
         Step("perceptual-clipping"),
         Step("adaptive-granularity"),
         Step("reconstruct", {"interaction": 1.0}),

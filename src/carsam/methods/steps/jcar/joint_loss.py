@@ -3,6 +3,7 @@
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from carsam.families.base import State
@@ -37,7 +38,7 @@ class JointLoss:
     def __call__(self, outputs: State, targets: State) -> Tensor:
         """Return the loss of one image."""
         parts = [
-            (outputs[name] - targets[name]).square().mean()
+            F.mse_loss(outputs[name], targets[name])
             / self._energies[name]
             * targets[name].shape[-1]
             for name in self._names

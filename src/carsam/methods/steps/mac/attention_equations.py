@@ -25,9 +25,9 @@ def score_equation(
     """
     other, equations = OTHER[operand], []
     for exact, actual in attention:
-        left = attention.project(operand, exact, attention.original)
-        right = attention.project(other, exact, attention.original)
-        left_now = attention.project_rounded(operand, actual, attention.original)
+        left = attention.project(operand, exact, attention.first.weights)
+        right = attention.project(other, exact, attention.first.weights)
+        left_now = attention.project(operand, actual, attention.first.rounded)
         right_now = attention.quantized(other, actual)
         rows = actual[operand].double()
         own = others = None
@@ -58,8 +58,8 @@ def value_equation(attention: CompensatedAttention) -> RidgeEquation:
     grams, right_sides = [], []
     for exact, actual in attention:
         target = attention.probabilities(exact).double()
-        target = target @ attention.project("value", exact, attention.original).double()
-        values = attention.project_rounded("value", actual, attention.original).double()
+        target = target @ attention.project("value", exact, attention.first.weights).double()
+        values = attention.project("value", actual, attention.first.rounded).double()
         quantized = attention.quantized_probabilities(actual).double()
         error = target - quantized @ values  # (batch, h, queries, d)
         rows = with_bias(attention, "value", actual["value"].double())
@@ -95,7 +95,7 @@ def score_weights(probabilities: Tensor, operand: str) -> tuple[Tensor, Tensor]:
 
 def with_bias(attention: CompensatedAttention, operand: str, rows: Tensor) -> Tensor:
     """Return the inputs with the bias's column, if there is a bias to change."""
-    if attention.original[operand][1] is None:
+    if attention.first.weights[operand][1] is None:
         return rows
     return F.pad(rows, (0, 1), value=BIAS_COLUMN)
 

@@ -48,7 +48,8 @@ class Compensate(UnitStep):
             and weights rounded to nearest, so that they make up for these errors as well; a
             change is then accepted by the error that all of it makes together.
         sweeps: how often the query and key projections are gone through.
-        memory: gigabytes of inputs that are remembered; beyond it they are computed again.
+        memory: gigabytes of inputs that are remembered, in memory or on the temporary disk; beyond
+            it they are computed again.
     """
 
     projections: str = "qkv"
@@ -126,7 +127,7 @@ class Compensate(UnitStep):
         self, attention: CompensatedAttention, operand: str, equation: Any, solver: Any
     ) -> dict[str, Any]:
         """Try changes of ever stronger penalty until one stays; return the last one's note."""
-        columns = attention.original[operand][0].shape[1]  # channels, without the bias
+        columns = attention.first.weights[operand][0].shape[1]  # channels, without the bias
         strengths = [self.strength * 10**power for power in range(self.strengths)]
         # A rough solution is enough to choose among powers of ten, and takes a third of the time.
         rough = partial(solver, tolerance=ROUGH) if solver is solve_exact else solver

@@ -30,11 +30,13 @@ class Version:
 
     Args:
         weights: of the three projections, in float.
+        rounded: the same as they are met in the quantized attention.
         grids: of the four operands.
         statistics: of the operands that the change of a weight changed.
     """
 
     weights: Weights
+    rounded: Weights
     grids: Mapping[str, Grid]
     statistics: Mapping[str, Statistics]
 
@@ -53,8 +55,8 @@ class CompensatedAttention:
         gigabytes: memory for remembered inputs.
 
     Attributes:
-        original: the weights at first.
-        now: the version with the changes accepted so far.
+        first: the version at first.
+        now: the one with the changes accepted so far.
     """
 
     def __init__(
@@ -64,9 +66,11 @@ class CompensatedAttention:
         self._later = LaterGrids.of(unit)
         room = gigabytes / 2 if asymmetric else gigabytes
         self._samples = AttentionSamples(unit, site, unit.inputs, room)
-        self._path = AttentionSamples(unit, site, unit.quantized_inputs, room)
+        self._path = self._samples
+        if asymmetric:
+            self._path = AttentionSamples(unit, site, unit.quantized_inputs, room)
         layers = slots.projections(unit.model, site)
-        self.original: Weights = {
+        weights = {
             operand: (module.layer.weight, module.layer.bias) for operand, module in layers.items()
         }
         self._first_statistics = {o: unit.statistics[site.path, o] for o in OPERANDS}
@@ -84,7 +88,7 @@ class CompensatedAttention:
                         layer, "input", unit.statistics[path, "input"], layer_bits.activations
                     )
         grids = {o: self._grid(o, self._first_statistics[o]) for o in layers}
-        self.now = self._with_probability_grid(self.original, grids, {})
+        self.first = self.now = self._with_probability_grid(weights, grids, {})
 
     def __iter__(self) -> Iterator[tuple[Inputs, Inputs]]:
         """Yield the projections' inputs for each image, in float and in the quantized attention."""
@@ -100,20 +104,13 @@ class CompensatedAttention:
         projected = F.linear(inputs[operand], *weights[operand])
         return projected.unflatten(2, (self._samples.heads, -1)).transpose(1, 2)
 
-    def project_rounded(self, operand: str, inputs: Inputs, weights: Weights) -> Tensor:
-        """Return what enters the operand's grid in the quantized attention."""
-        weight, bias = weights[operand]
-        if self.asymmetric:
-            weight = self._later.rounded_weight(weight, self._weight_bits[operand])
-        return self.project(operand, inputs, {operand: (weight, bias)})
-
     def quantized(self, operand: str, inputs: Inputs) -> Tensor:
         """Return an operand (batch, h, tokens, d) of the present version on its grid."""
         return self._quantized(operand, inputs, self.now)
 
     def probabilities(self, inputs: Inputs) -> Tensor:
         """Return the A (batch, h, queries, keys) of the original weights."""
-        return self._probabilities(inputs, self.original)
+        return self._probabilities(inputs, self.first.weights)
 
     def quantized_probabilities(self, inputs: Inputs) -> Tensor:
         """Return the A^ of the present version."""
@@ -169,7 +166,7 @@ class CompensatedAttention:
         )
         grids = {**self.now.grids, operand: self._grid(operand, statistics[operand])}
         if operand != "value":
-            version = Version(weights, grids, statistics)
+            version = Version(weights, self._rounded(weights), grids, statistics)
             statistics["probabilities"] = self._observed(
                 "probabilities", lambda _, actual: self._unrounded_probabilities(actual, version)
             )
@@ -184,13 +181,22 @@ class CompensatedAttention:
             for exact, _ in self
         )
         grid = self._later.of_probabilities(self._site, known, self._bits, products)
-        return Version(weights, {**grids, "probabilities": grid}, statistics)
+        grids = {**grids, "probabilities": grid}
+        return Version(weights, self._rounded(weights), grids, statistics)
+
+    def _rounded(self, weights: Weights) -> Weights:
+        if not self.asymmetric:
+            return weights
+        return {
+            operand: (self._later.rounded_weight(weight, self._weight_bits[operand]), bias)
+            for operand, (weight, bias) in weights.items()
+        }
 
     def _error(self, version: Version) -> float:
         """Return ||A V - A^ V^||^2 over all samples, relative to ||A V||^2."""
         error = energy = 0.0
         for exact, actual in self:
-            target = self.probabilities(exact) @ self.project("value", exact, self.original)
+            target = self.probabilities(exact) @ self.project("value", exact, self.first.weights)
             rounded = self._quantized("value", actual, version)
             rounded = self._quantized_probabilities(actual, version) @ rounded
             error += float((target - rounded).double().square().sum())
@@ -201,8 +207,7 @@ class CompensatedAttention:
         return self._softmax(*(self.project(o, inputs, weights) for o in ("query", "key")))
 
     def _quantized(self, operand: str, inputs: Inputs, version: Version) -> Tensor:
-        projected = self.project_rounded(operand, inputs, version.weights)
-        rounded: Tensor = version.grids[operand](projected)
+        rounded: Tensor = version.grids[operand](self.project(operand, inputs, version.rounded))
         return rounded
 
     def _unrounded_probabilities(self, inputs: Inputs, version: Version) -> Tensor:
@@ -217,7 +222,7 @@ class CompensatedAttention:
 
     def _changed(self, operand: str, change: Tensor) -> tuple[Tensor, Tensor | None]:
         """Return the original weight and bias with a change (h, columns, d)."""
-        weight, bias = self.original[operand]
+        weight, bias = self.first.weights[operand]
         channels = weight.shape[1]
         rows = change.transpose(1, 2).flatten(0, 1)  # (h * d, columns)
         weight = (weight + rows[:, :channels]).float()

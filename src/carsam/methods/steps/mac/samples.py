@@ -24,7 +24,7 @@ class AttentionSamples:
         unit: whose weights are still float.
         site: of the attention.
         states: before the unit, one per image.
-        gigabytes: memory for remembered inputs.
+        gigabytes: most of remembered inputs, in memory or on the temporary disk.
 
     Iterating yields, for each image, (batch, tokens, channels) by operand; a batch of 1 is shared
     by all boxes.
@@ -33,7 +33,7 @@ class AttentionSamples:
     def __init__(self, unit: Unit, site: Site, states: Sequence[State], gigabytes: float) -> None:
         self._unit, self._site, self._states = unit, site, states
         self._room = gigabytes * 1e9
-        self._kept: list[dict[str, Tensor]] = []
+        self._kept: list[Sequence[State]] = []  # one state each
         self._full = False
         self.scaling = 0.0
         self.heads = 0
@@ -42,14 +42,14 @@ class AttentionSamples:
     def __iter__(self) -> Iterator[Inputs]:
         for index in range(len(self._states)):
             if index < len(self._kept):
-                yield self._kept[index]
+                yield self._kept[index][0]
                 continue
             inputs = self._run(index)
             size = sum({t.data_ptr(): t.nbytes for t in inputs.values()}.values())
             self._full = self._full or size > self._room
             if not self._full:
                 self._room -= size
-                self._kept.append(inputs)
+                self._kept.append(self._unit.keep([inputs]))
             yield inputs
 
     def forget(self) -> None:

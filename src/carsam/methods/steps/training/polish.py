@@ -22,7 +22,11 @@ from carsam.methods.steps.training.reconstruct import UnitWeights
 from carsam.methods.steps.training.saved_training import SavedTraining
 from carsam.methods.steps.training.teacher import Teacher
 from carsam.simulation import slots
+from carsam.simulation.products import check_gradients, gradients_in
 from carsam.simulation.trainable import trainable_scales
+
+MOST_JUDGED = 4
+"""Boxes of an image on which the loss before and after is found."""
 
 
 @dataclass(frozen=True)
@@ -51,6 +55,8 @@ class Polish(CostedByStep, WholeModelStep):
         moved: share of them that are moved for the step.
         encoder: train the encoder's blocks as well; otherwise what they return is computed once.
         parameters: train what stays float beside the scales.
+        gradients: `float32`, or `bfloat16` for those of products (`simulation.products`), which
+            `auto` chooses where the processor multiplies it.
     """
 
     steps: Count = 800
@@ -60,11 +66,16 @@ class Polish(CostedByStep, WholeModelStep):
     moved: Share = 0.5
     encoder: bool = False
     parameters: bool = True
+    gradients: str = "auto"
 
     needs = frozenset({Outcome.GRIDS, Outcome.ROUNDING})
     makes = frozenset({Outcome.TRAINING})
     needs_teacher = True
     needs_views = True
+
+    def __post_init__(self) -> None:
+        """Refuse gradients that there are not."""
+        check_gradients(self.gradients)
 
     @property
     def changes_encoder(self) -> bool:
@@ -130,6 +141,7 @@ class Polish(CostedByStep, WholeModelStep):
         """Train, from where a training was stopped."""
         with (
             torch.enable_grad(),
+            gradients_in(self.gradients, next(whole.model.parameters()).device),
             trainable_scales(whole.model, sites) as (rows, learned),
             _requiring_gradients(parameters),
         ):
@@ -164,7 +176,7 @@ class Polish(CostedByStep, WholeModelStep):
         for parameter in parameters:
             size = float(parameter.detach().abs().mean())
             groups.append({"params": [parameter], "lr": self.rate * size})
-        return torch.optim.Adam(groups)
+        return torch.optim.Adam(groups, fused=True)
 
     def _step_(self, training: SavedTraining, loss_of: "_Loss") -> None:
         """Take one step of training, on one image."""
@@ -206,10 +218,16 @@ class _Loss:
         return mask_loss(outputs, self.teacher.answer(image, boxes))
 
     def mean(self) -> float:
-        """Return the mean over all images, on their own boxes."""
+        """Return the mean over all images, on a few of their own boxes."""
         with torch.no_grad():
-            losses = [float(self(image, boxes)) for image, boxes in enumerate(self.boxes)]
+            losses = [float(self(image, _few(boxes))) for image, boxes in enumerate(self.boxes)]
         return sum(losses) / len(losses)
+
+
+def _few(boxes: Tensor) -> Tensor:
+    """Return at most MOST_JUDGED of boxes (1, P, 4), evenly spread."""
+    judged = min(boxes.shape[1], MOST_JUDGED)
+    return boxes[:, [place * boxes.shape[1] // judged for place in range(judged)]]
 
 
 def _sites_of(whole: WholeModel, stages: tuple[Stage, ...]) -> list[Site]:

@@ -21,6 +21,7 @@ from carsam.methods.steps.jcar.parts import part_of_weights, train_parts_
 from carsam.methods.steps.training.interaction import interaction_loss, interaction_stages
 from carsam.simulation import slots
 from carsam.simulation.layers import QuantizedLayer
+from carsam.simulation.products import check_gradients, gradients_in
 from carsam.simulation.trainable import LearnedGrid, SoftRounding, trainable
 
 Training = AbstractContextManager[tuple[list[SoftRounding], list[LearnedGrid]]]
@@ -52,8 +53,11 @@ class Reconstruct(CostedByStep, UnitStep):
         rounding_weight: weight of AdaRound's regulariser.
         warm_up: share of the steps before the regulariser sets in.
         first_exponent, last_exponent: of the regulariser, linear over the steps after warm-up.
-        parts_first: train each stage of a unit of several by itself first, with as many steps; the
-            unit's training starts from there, and what is better in the end is kept.
+        gradients: `float32`, or `bfloat16` for those of products (`simulation.products`), which
+            `auto` chooses where the processor multiplies it.
+        parts_first: of a unit of several stages train each stage by itself for the first half of
+            the steps; the unit's training, the other half, starts from there. What is better in
+            the end is kept.
         in_turn: round a unit's stages hard in the order of execution, each after its share of the
             steps, so that those after it make up for it.
     """
@@ -71,6 +75,7 @@ class Reconstruct(CostedByStep, UnitStep):
     warm_up: Share = 0.2
     first_exponent: Positive = 20.0
     last_exponent: Positive = 2.0
+    gradients: str = "auto"
     parts_first: bool = False
     in_turn: bool = False
     needs_quantized_path = True
@@ -90,6 +95,7 @@ class Reconstruct(CostedByStep, UnitStep):
     def __post_init__(self) -> None:
         if not (self.trains_weights or self.trains_scales):
             raise UserError("Reconstruction trains neither weights nor scales; leave it out.")
+        check_gradients(self.gradients)
 
     def run_(self, unit: Unit) -> None:
         """Train the unit; it ends hard-rounded, on its grids, nothing dropped.
@@ -103,13 +109,15 @@ class Reconstruct(CostedByStep, UnitStep):
         start.round_to_nearest_()
         loss_before = final_loss(unit, joint_loss)
         start.restore_()
-        step = replace(self, steps=self.steps_on(unit.plan.stages))
+        steps = self.steps_on(unit.plan.stages)
         starts: list[Tensor] = []
-        if self.parts_first and len(unit.plan.stages) > 1:
-            starts = train_parts_(unit, lambda part: step._train_(part, JointLoss(part)))
+        if self.parts_first and len(unit.plan.stages) > 1 and steps > 1:
+            first = replace(self, steps=steps // 2)
+            starts = train_parts_(unit, lambda part: first._train_(part, JointLoss(part)))
             trained, loss_of_parts = UnitWeights(unit), final_loss(unit, joint_loss)
             start.restore_weights_()
-        losses = step._train_(unit, joint_loss, starts)
+            steps -= first.steps
+        losses = replace(self, steps=steps)._train_(unit, joint_loss, starts)
         loss_after = final_loss(unit, joint_loss)
         if starts and loss_of_parts < loss_after:
             trained.restore_()
@@ -152,7 +160,11 @@ class Reconstruct(CostedByStep, UnitStep):
         generator = torch.Generator(_device(unit)).manual_seed(unit.seed)
         losses = []
         meeting = interaction_stages(unit) if self.interaction else ()
-        with torch.enable_grad(), self._trainable(unit, generator) as (roundings, learned):
+        with (
+            torch.enable_grad(),
+            gradients_in(self.gradients, _device(unit)),
+            self._trainable(unit, generator) as (roundings, learned),
+        ):
             factors = [grid.factor for grid in learned if self.trains_scales]
             optimizers = self._optimizers(roundings, factors)
             for rounding, shares in zip(roundings, starts, strict=bool(starts)):

@@ -53,7 +53,7 @@ class SavedTraining:
                 if f"{key}.{index}" in arrays
             }
             if moments:  # what got no gradient has none
-                steps = torch.tensor(float(document["steps"][str(index)]))
+                steps = torch.tensor(float(document["steps"][str(index)]), device=tensor.device)
                 self.optimizer.state[tensor] = {"step": steps, **moments}
         for group, rate in zip(self.optimizer.param_groups, document["rates"], strict=True):
             group["lr"] = rate

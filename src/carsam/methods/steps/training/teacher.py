@@ -7,12 +7,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from carsam.families.base import Stage, State, split_after_encoder
+from carsam.families.base import Stage, State, split_after_encoder, split_before_boxes
 from carsam.methods.steps.training.mask_loss import run_stages, stages_to_masks
 
 
 class Teacher:
-    """A copy of a float model after its encoder, with the encoder's output of every image.
+    """A copy of a float model after its encoder, with the embedding of every image.
+
+    Its answers come from torch's own norms and GELU, as the trained model's outputs do.
 
     Args:
         model: the prepared model, still float; its encoder's blocks are not copied.
@@ -26,14 +28,20 @@ class Teacher:
         stages: tuple[Stage, ...],
         states: Sequence[State],
     ) -> None:
-        _, self._stages = split_after_encoder(stages_to_masks(stages))
-        self._model = copy_after_encoder(model, stages)
+        _, later = split_after_encoder(stages_to_masks(stages))
+        self._first, self._stages = split_before_boxes(later)
+        self._model = copy_after_encoder(model, stages).requires_grad_(False)
         self._states = states
+        self._embeddings: dict[int, State] = {}
 
     def answer(self, image: int, boxes: Tensor) -> State:
         """Return `masks` (P, M, 4h, 4w) and `ious` (P, M) of boxes (1, P, 4) in an image."""
-        with torch.no_grad():
-            state = run_stages(self._model, self._stages, {**self._states[image], "boxes": boxes})
+        with torch.enable_grad():  # nothing requires gradients; without them norms are reproduced
+            if image not in self._embeddings:
+                state = run_stages(self._model, self._first, self._states[image])
+                self._embeddings[image] = state
+            state = {**self._embeddings[image], "boxes": boxes}
+            state = run_stages(self._model, self._stages, state)
         return {name: state[name] for name in ("masks", "ious")}
 
 

@@ -1,0 +1,1 @@
+"""Segment Anything 2 with its memory: objects are followed through videos."""

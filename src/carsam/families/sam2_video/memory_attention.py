@@ -1,0 +1,129 @@
+"""SAM 2's memory attention: a frame's embedding attends to what is remembered of an object.
+
+The operations are those of transformers' `Sam2VideoMemoryAttention`, with one difference: keys are
+rotated by a list of cells instead of by their number and order, so that other memories fit too.
+"""
+
+from functools import lru_cache
+from typing import Any
+
+import torch
+from torch import Tensor
+from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
+from transformers.models.sam2_video.modeling_sam2_video import (
+    eager_attention_forward,
+    rotate_pairwise,
+)
+
+from carsam.families.sam2_video.modules import (
+    Sam2VideoMemoryAttention,
+    Sam2VideoMemoryAttentionLayer,
+    Sam2VideoRoPEAttention,
+)
+from carsam.families.video import Recollection
+
+POSITION_SHARE = 0.1
+"""Of the sine positions, added to the embedding."""
+
+Rotation = tuple[Tensor, Tensor]
+"""Cosines and sines (tokens, d)."""
+
+
+def attend_to_memory(
+    attention: Sam2VideoMemoryAttention, image: Tensor, positions: Tensor, memory: Recollection
+) -> Tensor:
+    """Return the embedding (1, C, h, w) that an object's memory makes of an image.
+
+    Args:
+        image, positions: (1, C, h, w).
+    """
+    _, _, height, width = image.shape
+    tokens = (image + POSITION_SHARE * positions).flatten(2).transpose(1, 2)  # (1, h * w, C)
+    for layer in attention.layers:
+        table = rotation_table(layer.self_attn, height, width, tokens.device)
+        tokens = attend_to_itself(layer, tokens, table)
+        tokens = attend_across(layer, tokens, table, memory)
+        tokens = tokens + layer.linear2(layer.activation(layer.linear1(layer.layer_norm3(tokens))))
+    return attention.layer_norm(tokens).transpose(1, 2).unflatten(2, (height, width))
+
+
+def attend_to_itself(
+    layer: Sam2VideoMemoryAttentionLayer, tokens: Tensor, table: Rotation
+) -> Tensor:
+    """Add what the image's tokens (1, n, C) make of each other."""
+    normed = layer.layer_norm1(tokens)
+    return tokens + _attend(layer.self_attn, normed, normed, normed, table, table)
+
+
+def attend_across(
+    layer: Sam2VideoMemoryAttentionLayer, tokens: Tensor, table: Rotation, memory: Recollection
+) -> Tensor:
+    """Add what the image's tokens (1, n, C) make of the memory."""
+    cells = memory.cells.clamp(min=0)  # the first cell does not turn, as those without a place
+    attended = _attend(
+        layer.cross_attn_image,
+        layer.layer_norm2(tokens),
+        memory.values + memory.positions,
+        memory.values,
+        table,
+        (table[0][cells], table[1][cells]),
+    )
+    return tokens + attended
+
+
+def rotation_table(
+    attention: Sam2VideoRoPEAttention, height: int, width: int, device: torch.device
+) -> Rotation:
+    """Return the rotation of every cell of a height x width grid, row by row.
+
+    The first half of a head's channels turns by the column, the second by the row; pair i of a
+    half of h channels by theta^(-2 i / h) a cell. Computed in float64 and rounded once.
+    """
+    config = attention.config
+    head = config.memory_attention_hidden_size // config.memory_attention_downsample_rate
+    head //= attention.num_attention_heads
+    theta = float(config.rope_parameters["rope_theta"])
+    return tuple(part.to(device) for part in _table(head, theta, height, width))  # type: ignore[return-value]
+
+
+@lru_cache(maxsize=4)
+def _table(channels: int, theta: float, height: int, width: int) -> Rotation:
+    half = channels // 2
+    rates = theta ** (-torch.arange(0, half, 2, dtype=torch.float64) / half)
+    rows, columns = torch.arange(height, dtype=torch.float64), torch.arange(width)
+    by_row = (rows[:, None] * rates).repeat_interleave(width, 0)
+    by_column = (columns.double()[:, None] * rates).repeat(height, 1)
+    angles = torch.cat([by_column, by_row], -1).repeat_interleave(2, -1)  # (h * w, channels)
+    return angles.cos().float(), angles.sin().float()
+
+
+def _attend(
+    attention: Sam2VideoRoPEAttention,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    query_rotation: Rotation,
+    key_rotation: Rotation,
+) -> Tensor:
+    """Attend from (1, n, C) to keys and values (1, m, D)."""
+    module: Any = attention
+    queries = _rotated(_by_head(module.q_proj(query), attention), query_rotation)
+    keys = _rotated(_by_head(module.k_proj(key), attention), key_rotation)
+    values = _by_head(module.v_proj(value), attention)
+    multiply = ALL_ATTENTION_FUNCTIONS.get_interface(
+        attention.config._attn_implementation, eager_attention_forward
+    )
+    attended, _ = multiply(
+        attention, queries, keys, values, None, scaling=attention.scaling, dropout=0.0
+    )
+    return attention.o_proj(attended.flatten(2))
+
+
+def _by_head(tokens: Tensor, attention: Sam2VideoRoPEAttention) -> Tensor:
+    """(1, n, heads * d) to (1, heads, n, d)."""
+    return tokens.unflatten(-1, (attention.num_attention_heads, -1)).transpose(1, 2)
+
+
+def _rotated(values: Tensor, rotation: Rotation) -> Tensor:
+    cosines, sines = rotation
+    return values * cosines + rotate_pairwise(values) * sines
