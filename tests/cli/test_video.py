@@ -3,25 +3,26 @@ import json
 import numpy as np
 import pytest
 from PIL import Image
-from tiny_video import TinyVideoEngine, write_davis
+from tiny_video import write_davis
 
-import carsam.cli.evaluate
-import carsam.cli.track
 from carsam.cli import main
 from carsam.images.label_masks import read_labels
 
 
 @pytest.fixture
-def root(tmp_path, monkeypatch):
-    """DAVIS's layout; every model is the tiny one with a memory."""
-    for module in (carsam.cli.evaluate, carsam.cli.track):
-        monkeypatch.setattr(module, "load", lambda *_: TinyVideoEngine())
+def root(tmp_path):
     return write_davis(tmp_path / "davis")
 
 
-def test_masks_of_all_frames_are_written(root, tmp_path, capsys):
+@pytest.fixture
+def model(tiny_sam2_video, tmp_path):
+    tiny_sam2_video.save_pretrained(tmp_path / "model")
+    return str(tmp_path / "model")
+
+
+def test_masks_of_all_frames_are_written(root, model, tmp_path, capsys):
     frames, first = root / "JPEGImages/480p/two", root / "Annotations/480p/two/00000.png"
-    command = ["track", "tiny", str(frames), "--out", str(tmp_path / "masks"), "--quiet"]
+    command = ["track", model, str(frames), "--out", str(tmp_path / "masks"), "--quiet"]
     assert main([*command, "--mask", str(first)]) == 0
     assert "6 masks of 2 objects" in capsys.readouterr().out
     found = [read_labels(tmp_path / "masks" / f"{place:05d}.png") for place in range(6)]
@@ -31,29 +32,29 @@ def test_masks_of_all_frames_are_written(root, tmp_path, capsys):
     assert Image.open(tmp_path / "masks/00000.png").getpalette()[3:9] == [128, 0, 0, 0, 128, 0]
 
 
-def test_frames_before_the_prompt_are_followed_too(root, tmp_path):
+def test_frames_before_the_prompt_are_followed_too(root, model, tmp_path):
     frames = root / "JPEGImages/480p/one"
-    command = ["track", "tiny", str(frames), "--out", str(tmp_path / "masks"), "--frame", "3"]
+    command = ["track", model, str(frames), "--out", str(tmp_path / "masks"), "--frame", "3"]
     assert main([*command, "--box", "10,4,40,30", "--point", "20,10", "--quiet"]) == 0
     assert len(list((tmp_path / "masks").iterdir())) == 6
 
 
-def test_a_grey_mask_is_one_object(root, tmp_path, capsys):
+def test_a_grey_mask_is_one_object(root, model, tmp_path, capsys):
     grey = np.full((48, 80), 255, np.uint8)
     grey[:20] = 0
     Image.fromarray(grey).save(tmp_path / "grey.png")
     frames = root / "JPEGImages/480p/one"
-    command = ["track", "tiny", str(frames), "--out", str(tmp_path / "masks"), "--quiet"]
+    command = ["track", model, str(frames), "--out", str(tmp_path / "masks"), "--quiet"]
     assert main([*command, "--mask", str(tmp_path / "grey.png")]) == 0
     assert "6 masks of 1 objects" in capsys.readouterr().out
     assert set(np.unique(read_labels(tmp_path / "masks/00000.png"))) == {0, 1}
 
 
-def test_wrong_options_get_a_sentence(root, tmp_path, capsys):
+def test_wrong_options_get_a_sentence(root, model, tmp_path, capsys):
     frames = root / "JPEGImages/480p/one"
     black = tmp_path / "black.png"
     Image.fromarray(np.zeros((48, 80), np.uint8)).save(black)
-    command = ["track", "tiny", str(frames), "--out"]
+    command = ["track", model, str(frames), "--out"]
     for options, sentence in (
         ([str(tmp_path / "masks")], "Give either --mask first.png, or --box"),
         ([str(tmp_path / "masks"), "--mask", str(black), "--box", "1,2,3,4"], "Give either --mask"),
@@ -66,9 +67,15 @@ def test_wrong_options_get_a_sentence(root, tmp_path, capsys):
     assert not (tmp_path / "masks").exists()
 
 
-def test_davis_is_evaluated(root, tmp_path, capsys):
+def test_a_model_without_memory_is_refused(root, tmp_path, capsys):
+    command = ["track", "sam-mini-w4a4", str(root / "JPEGImages/480p/one"), "--box", "1,2,9,9"]
+    assert main([*command, "--out", str(tmp_path / "masks")]) == 2
+    assert "runs a model without a memory" in capsys.readouterr().err
+
+
+def test_davis_is_evaluated(root, model, tmp_path, capsys):
     target = tmp_path / "result.json"
-    command = ["evaluate", "tiny", "--davis", str(root), "--json", str(target), "--quiet"]
+    command = ["evaluate", model, "--davis", str(root), "--json", str(target), "--quiet"]
     assert main([*command, "--year", "2017", "--prompts", "boxes"]) == 0
     shown = capsys.readouterr().out
     assert "2 sequences, DAVIS 2017, boxes" in shown and "J&F" in shown
@@ -78,5 +85,5 @@ def test_davis_is_evaluated(root, tmp_path, capsys):
     assert [path.name for path in tmp_path.iterdir() if path.name.startswith(".")] == []
     assert main([*command, "--coco", "x.json"]) == 2
     assert "--davis takes none of --coco" in capsys.readouterr().err
-    assert main(["evaluate", "tiny", "--json", str(target)]) == 2
+    assert main(["evaluate", model, "--json", str(target)]) == 2
     assert "Give --coco with --images, or --davis" in capsys.readouterr().err

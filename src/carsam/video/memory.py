@@ -134,11 +134,11 @@ class ObjectMemory:
         yield from ((0, output) for output in nearest.values())
         for distance in range(self.numbers.frames - 1, 0, -1):
             other = frame + distance if reverse else frame - distance
-            output = self._neighbour(other, others, frame)
-            if output is not None:
-                if output.tokens is None:
+            found = self._neighbour(other, others, frame)
+            if found is not None:
+                if found.tokens is None:
                     raise _forgotten(other, frame)
-                yield distance, output
+                yield distance, found
 
     def _pointers(
         self,
@@ -155,9 +155,9 @@ class ObjectMemory:
                 yield (frame - other) * sign, output.pointer
         for distance in range(1, min(frames, self.numbers.pointers)):
             other = frame - distance * sign
-            output = self._neighbour(other, others, frame)
-            if output is not None:
-                yield distance, output.pointer
+            found = self._neighbour(other, others, frame)
+            if found is not None:
+                yield distance, found.pointer
 
     def _neighbour(self, other: int, others: dict[int, Output], frame: int) -> Output | None:
         if self.given_up(other):

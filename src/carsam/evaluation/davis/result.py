@@ -91,15 +91,15 @@ class DavisResult:
     ) -> "DavisResult":
         """Summarise sequences; the intervals tell of other draws of as many of them."""
         rows = [
-            (place, statistics(result.curves.J[number]), statistics(result.curves.F[number]))
+            (place, {"J": statistics(result.curves.J[number]), "F": statistics(curve)})
             for place, result in enumerate(sequences)
-            for number in result.curves.J
-            if result.curves.J[number]
+            for number, curve in result.curves.F.items()
+            if curve
         ]
-        owner = np.array([place for place, _, _ in rows], int)
+        owner = np.array([place for place, _ in rows], int)
         values: dict[str, np.ndarray] = {
-            f"{measure} {name}": np.array([row[column][name] for row in rows], float)
-            for column, measure in ((1, "J"), (2, "F"))
+            f"{measure} {name}": np.array([found[measure][name] for _, found in rows], float)
+            for measure in ("J", "F")
             for name in NAMES
         }
         means = {key: float(found.mean()) if rows else None for key, found in values.items()}
