@@ -25,6 +25,7 @@ ORDER = (
     "methods",
     "engines",
     "predict",
+    "video",
     "evaluation",
     "calibration",
     "comparison",
@@ -35,7 +36,7 @@ ORDER = (
 )
 """Each may import those before it; docs/architecture.md says why."""
 
-WITHOUT_TORCH = ("formats", "images", "runtime", "predict")
+WITHOUT_TORCH = ("formats", "images", "runtime", "predict", "video")
 WITHOUT_TORCH += ("engines.load", "engines.native_engine", "engines.video")
 
 

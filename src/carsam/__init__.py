@@ -6,6 +6,7 @@ from typing import Any
 _HOMES = {
     "Recipe": "carsam.methods.recipe",
     "SAM2ImagePredictor": "carsam.predict.sam2_predictor",
+    "SAM2VideoPredictor": "carsam.video.predictor",
     "SamPredictor": "carsam.predict.predictor",
     "evaluate": "carsam.evaluation",
     "load": "carsam.engines.load",

@@ -19,6 +19,7 @@ from carsam.cli import (
     quantize,
     quickstart,
     recipes,
+    track,
 )
 from carsam.cli.terminal import Terminal, drop_output, expanded, prepare_streams
 from carsam.errors import UserError
@@ -46,12 +47,13 @@ app.command(quickstart.quickstart, sort_key=0)
 app.command(quantize.quantize, sort_key=1)
 app.command(evaluate.evaluate, sort_key=2)
 app.command(predict.predict, sort_key=3)
-app.command(embed.embed, sort_key=4)
-app.command(info.info, sort_key=5)
-app.command(compare.compare, sort_key=6)
-app.command(doctor.doctor, sort_key=7)
-app.command(recipes.recipes, sort_key=8)
-app.command(bench.bench, sort_key=9)
+app.command(track.track, sort_key=4)
+app.command(embed.embed, sort_key=5)
+app.command(info.info, sort_key=6)
+app.command(compare.compare, sort_key=7)
+app.command(doctor.doctor, sort_key=8)
+app.command(recipes.recipes, sort_key=9)
+app.command(bench.bench, sort_key=10)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -1,8 +1,8 @@
-"""`carsam evaluate`: COCO numbers of a model, beside those of the float model."""
+"""`carsam evaluate`: COCO or DAVIS numbers of a model, the former beside the float model's."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from cyclopts import Parameter
 from rich.table import Table
@@ -17,17 +17,21 @@ from carsam.formats.bundled import is_run
 from carsam.formats.checkpoint import MANIFEST_FILE, read_checkpoint, update_manifest
 from carsam.formats.files import check_writable
 from carsam.formats.folders import standing
+from carsam.formats.journal import remove_journals
 from carsam.progress import Progress
+from carsam.video.predictor import video_engine
 
 
 def evaluate(
     model: str,
     /,
     *,
-    coco: Path,
-    images: Path,
     json: Path,
-    prompts: str = "boxes",
+    coco: Path | None = None,
+    images: Path | None = None,
+    davis: Path | None = None,
+    year: Literal["2016", "2017"] = "2016",
+    prompts: str | None = None,
     detections: Path | None = None,
     score: str = "predicted-iou",
     engine: EngineName = "auto",
@@ -37,14 +41,18 @@ def evaluate(
     cache: Path | None = None,
     common: Common | None = None,
 ) -> None:
-    """Measure a model's masks against COCO annotations (needs the extra `quantize`).
+    """Measure a model's masks against COCO's or DAVIS's annotations (needs the extra `quantize`).
 
     Args:
         model: folder of a quantized model, sam-mini-w4a4 (bundled), or a float model.
+        json: where the result goes.
         coco: COCO instances json.
         images: folder of its images.
-        json: where the result goes.
-        prompts: boxes (ground truth), clicks, or detections.
+        davis: videos with masks in the layout of DAVIS or SA-V, instead of `--coco`; an evaluation
+            that was stopped goes on after the last whole sequence.
+        year: protocol of DAVIS; in 2016 all objects are one.
+        prompts: for COCO boxes (ground truth; unless given), clicks, or detections; for DAVIS masks
+            (unless given), boxes, or clicks, all from an object's first true mask.
         detections: a detector's result json, for `--prompts detections`.
         score: what ranks the masks: predicted-iou, constant, or detector-times-iou.
         engine: the arithmetic to run the model with.
@@ -59,6 +67,17 @@ def evaluate(
     from carsam.evaluation.evaluate import evaluate as measure
 
     check_writable(json, "Give a file in a folder you may write to.")
+    if davis is not None:
+        if coco or images or detections or record or limit or cache:
+            raise UserError(
+                "--davis takes none of --coco --images --detections --record --limit "
+                "--cache; leave them away."
+            )
+        _evaluate_davis(model, davis, year, prompts or "masks", json, engine, options)
+        return
+    if coco is None or images is None:
+        raise UserError("Give --coco with --images, or --davis, to measure against.")
+    prompts = prompts or "boxes"
     if record:
         manifest = standing(model) / MANIFEST_FILE
         if not manifest.exists():
@@ -89,6 +108,43 @@ def evaluate(
         numbers = {key: document[key] for key in keys}
         update_manifest(model, {"metrics": {**metrics, f"{coco.stem}.{prompts}": numbers}})
     Terminal().print(_table(document))
+    print(f"Result: {json}")
+
+
+def _evaluate_davis(
+    model: str,
+    root: Path,
+    year: Literal["2016", "2017"],
+    prompts: str,
+    json: Path,
+    engine: EngineName,
+    options: Common,
+) -> None:
+    """Follow the objects of all sequences, write the result and print its numbers."""
+    from carsam.evaluation.davis import evaluate_davis
+    from carsam.evaluation.davis.evaluate import JOURNAL
+
+    with options.progress() as progress:
+        result = evaluate_davis(
+            video_engine(load(model, engine, options.device, progress.warn)),
+            root,
+            prompts=prompts,
+            year=year,
+            model=model,
+            target=json,
+            progress=progress,
+            seed=options.seed,
+        )
+    result.save(json)
+    remove_journals(json, JOURNAL)
+    title = f"{len(result.sequences)} sequences, DAVIS {year}, {prompts}"
+    table = Table("", result.mode, title=title)
+    table.add_row("J&F", _with_interval(result.J_and_F, result.intervals["J_and_F"]))
+    for name, numbers in (("J", result.J), ("F", result.F)):
+        table.add_row(name, _with_interval(numbers["mean"], result.intervals[name]))
+        for part in ("recall", "decay"):
+            table.add_row(f"{name} {part}", _with_interval(numbers[part], None))
+    Terminal().print(table)
     print(f"Result: {json}")
 
 

@@ -1,0 +1,1 @@
+"""Following objects through a video: frames in, masks out, with any engine that has a memory."""
