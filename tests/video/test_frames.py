@@ -53,9 +53,7 @@ def test_bad_frames_get_a_sentence(tmp_path):
         open_frames(tmp_path)
     (tmp_path / "00.jpg").unlink()
     Image.fromarray(CLIP[0][:9]).save(tmp_path / "1.png")
-    with pytest.raises(
-        UserError, match=r"Frame 1\.png has 80 x 9 pixels, frames before"
-    ):
+    with pytest.raises(UserError, match=r"Frame 1\.png has 80 x 9 pixels, frames before"):
         open_frames(tmp_path)
     with pytest.raises(UserError, match="Frame 00001 has 80 x 9 pixels"):
         open_frames([CLIP[0], CLIP[0][:9]])[1]

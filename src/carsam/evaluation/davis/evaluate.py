@@ -56,7 +56,7 @@ def evaluate_davis(
         names: of the sequences wanted; all unless given.
         model: names model and run in the result.
         target: file that the result is going to; beside it finished sequences are kept, and
-            another call goes on after them.
+            another call goes on after them, if the engine has a fingerprint.
         progress: hears of every sequence.
         bootstrap: resamples for the intervals.
         seed: of the resamples.
@@ -67,10 +67,11 @@ def evaluate_davis(
     progress = progress or Silent()
     prompt = prompt_kind(prompts)
     sequences = read_sequences(root, year, names)
-    identity = {"root": str(Path(root).resolve()), "prompts": prompts, "year": year, "version": 1}
+    fingerprint = getattr(engine, "fingerprint", None)
     journal = None
-    if target is not None:
-        identity["engine"] = str(getattr(engine, "fingerprint", engine.mode))
+    if target is not None and fingerprint is not None:
+        place = {"root": str(Path(root).resolve()), "prompts": prompts, "year": year}
+        identity = {"version": 1, "engine": fingerprint, **place}
         journal = Journal(target, JOURNAL, identity, progress.warn)
     progress.start("Sequences", len(sequences))
     results = []
