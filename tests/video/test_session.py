@@ -255,6 +255,14 @@ def test_an_object_whose_prompt_was_taken_back(engine):
     assert state.objects == {}
 
 
+def test_a_prompt_that_fails_leaves_no_object(engine):
+    predictor = SAM2VideoPredictor(engine)
+    state = predictor.init_state([CLIP[0], CLIP[1][:9]])
+    with pytest.raises(UserError, match="Frame 00001 has 80 x 9 pixels"):
+        predictor.add_new_mask(state, 1, 1, FIRST)
+    assert state.objects == {}
+
+
 def test_a_model_without_memory_is_refused():
     class ImageEngine:
         mode, framing = "float", TinyVideoEngine.framing

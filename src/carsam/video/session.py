@@ -93,21 +93,23 @@ class Session:
 
     def add_prompts(self, index: int, number: int, prompts: Prompts) -> None:
         """Prompt an object in a frame with points or a box, in the input frame's pixels."""
-        followed, fresh = self._object(number), self._is_fresh(number, index)
+        followed = self._object(number)
+        fresh = _is_fresh(followed, index)
         before = followed.output(index, fresh or self.settings.corrections_condition)
         if before is not None:
             logits = before.logits.clip(-LARGEST_LOGIT, LARGEST_LOGIT)
             prompts = replace(prompts, masks=logits[None])
         reverse = followed.memory.directions.get(index, False)
         output = self._decode(followed, index, prompts, fresh, reverse)
-        self._keep_new(followed, index, replace(prompts, masks=None), output, fresh)
+        self._keep_new(number, followed, index, replace(prompts, masks=None), output, fresh)
 
     def add_mask(self, index: int, number: int, mask: np.ndarray) -> None:
         """Prompt an object in a frame with its mask (H, W) bool.
 
         The mask is the output; the decoder sees it for the object's pointer alone.
         """
-        followed, fresh = self._object(number), self._is_fresh(number, index)
+        followed = self._object(number)
+        fresh = _is_fresh(followed, index)
         side = self.engine.framing.side
         mask = resized_mask(mask, (side, side))
         there = bool(mask.any())
@@ -120,7 +122,7 @@ class Session:
             found.pointers[0, 0] if seen else self.engine.memory.no_pointer,
             MASK_LOGIT if there else -MASK_LOGIT,
         )
-        self._keep_new(followed, index, None, output, fresh)
+        self._keep_new(number, followed, index, None, output, fresh)
 
     def clear_prompts(self, index: int, number: int) -> None:
         """Take back an object's prompts in a frame; what was found there stays as if followed."""
@@ -180,28 +182,18 @@ class Session:
         return without_overlaps(logits) if self.settings.non_overlap_masks else logits
 
     def _object(self, number: int) -> FollowedObject:
-        if number not in self.objects:
-            self.objects[number] = FollowedObject(ObjectMemory(self.engine.memory))
-        return self.objects[number]
-
-    def _is_fresh(self, number: int, index: int) -> bool:
-        """Whether an object was not followed to a frame yet, which then recalls nothing."""
-        memory = self.objects[number].memory
-        if memory.given_up(index):
-            raise UserError(
-                f"Frame {index} was followed and its masks are not kept any more, so that it "
-                "cannot be corrected. Let the session keep everything: keep_all=True."
-            )
-        return index not in memory.directions
+        return self.objects.get(number) or FollowedObject(ObjectMemory(self.engine.memory))
 
     def _keep_new(
         self,
+        number: int,
         followed: FollowedObject,
         index: int,
         prompts: Prompts | None,
         output: Output,
         fresh: bool,
     ) -> None:
+        self.objects[number] = followed  # only now that nothing can fail
         prompted = fresh or self.settings.corrections_condition
         (followed.new_prompted if prompted else followed.new_followed)[index] = output
         followed.prompts[index] = prompts
@@ -285,3 +277,14 @@ def number_of_points(prompts: Prompts) -> int:
     """Return the points of the only prompt; a box has two."""
     points = 0 if prompts.points is None else prompts.points.shape[1]
     return points + (0 if prompts.boxes is None else 2)
+
+
+def _is_fresh(followed: FollowedObject, index: int) -> bool:
+    """Whether an object was not followed to a frame yet, which then recalls nothing."""
+    memory = followed.memory
+    if memory.given_up(index):
+        raise UserError(
+            f"Frame {index} was followed and its masks are not kept any more, so that it "
+            "cannot be corrected. Let the session keep everything: keep_all=True."
+        )
+    return index not in memory.directions
