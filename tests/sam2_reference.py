@@ -9,7 +9,7 @@ import hashlib
 import json
 import sys
 import zlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -64,6 +64,34 @@ def names_digest(shapes: Mapping[str, torch.Size]) -> str:
     """Return SHA-256 over all names and shapes."""
     listed = sorted((name, list(shape)) for name, shape in shapes.items())
     return hashlib.sha256(json.dumps(listed).encode()).hexdigest()
+
+
+def metas_shapes(name: str) -> dict[str, torch.Size]:
+    """Return Meta's names and shapes of a released SAM 2, as we translate them."""
+    from carsam.families.registry import empty_model
+    from carsam.families.sam2.meta_names import POINTS, meta_names
+    from carsam.families.sam2.weights import _infer_config
+
+    newer, width, depth = RELEASED[name]
+    few = {"image_encoder.trunk.patch_embed.proj.weight": torch.empty(width, 3, 7, 7)}
+    few[f"image_encoder.trunk.blocks.{depth - 1}.norm1.weight"] = torch.empty(width)
+    few |= {"no_obj_embed_spatial": torch.empty(1)} if newer else {}
+    expected = empty_model(_infer_config(few, "file", video=True)).state_dict()
+    found = {meta: expected[ours].shape for ours, meta in meta_names(expected).items()}
+    count, width = found.pop(f"{POINTS}.weight")
+    one = torch.Size([1, width])
+    return found | {f"{POINTS}.{index}.weight": one for index in range(count)}
+
+
+def seeded_model(change: Callable[[dict[str, Tensor]], dict[str, Tensor]] = dict) -> Any:
+    """Return the seeded model as ours, with its tensors changed."""
+    from carsam.families.registry import empty_model
+    from carsam.families.sam2.weights import _infer_config, load_sam2
+
+    state = change(seeded(metas_shapes(SEEDED)))
+    config = _infer_config(state, "file", video=True)
+    config.image_size = config.prompt_encoder_config.image_size = SIDE
+    return load_sam2(state, empty_model(config), "file", print)
 
 
 def photo() -> np.ndarray:

@@ -13,9 +13,6 @@ import torch
 import carsam
 from carsam.engines.torch_video_engine import TorchVideoEngine
 from carsam.families import FAMILIES
-from carsam.families.registry import empty_model
-from carsam.families.sam2.meta_names import POINTS, meta_names
-from carsam.families.sam2.weights import _infer_config, load_sam2
 from carsam.families.video import Recollection
 
 FAMILY = FAMILIES["sam2_video"]
@@ -26,26 +23,9 @@ def numbers():
     return json.loads(reference.FILE.read_text())
 
 
-def metas_shapes(name):
-    """Meta's names and shapes of a released SAM 2, as we translate them."""
-    newer, width, depth = reference.RELEASED[name]
-    few = {"image_encoder.trunk.patch_embed.proj.weight": torch.empty(width, 3, 7, 7)}
-    few[f"image_encoder.trunk.blocks.{depth - 1}.norm1.weight"] = torch.empty(width)
-    few |= {"no_obj_embed_spatial": torch.empty(1)} if newer else {}
-    config = _infer_config(few, "file", video=True)
-    expected = empty_model(config).state_dict()
-    found = {meta: expected[ours].shape for ours, meta in meta_names(expected).items()}
-    count, width = found.pop(f"{POINTS}.weight")
-    one = torch.Size([1, width])
-    return found | {f"{POINTS}.{index}.weight": one for index in range(count)}
-
-
 @pytest.fixture(scope="module")
 def model():
-    state = reference.seeded(metas_shapes(reference.SEEDED))
-    config = _infer_config(state, "file", video=True)
-    config.image_size = config.prompt_encoder_config.image_size = reference.SIDE
-    return load_sam2(state, empty_model(config), "file", pytest.fail)
+    return reference.seeded_model()
 
 
 @pytest.fixture(scope="module")
@@ -61,7 +41,7 @@ def assert_near(found, expected):
 
 @pytest.mark.parametrize("name", reference.RELEASED)
 def test_the_names_are_metas(numbers, name):
-    assert reference.names_digest(metas_shapes(name)) == numbers["names"][name]
+    assert reference.names_digest(reference.metas_shapes(name)) == numbers["names"][name]
 
 
 @pytest.mark.parametrize("name", reference.PROMPTS)
