@@ -163,7 +163,7 @@ def state_cache(budget: float, folder: Path) -> Iterator[StateCache]:
 def _remove_if_left(lock: Path) -> None:
     """Remove the files of a cache, and its lock, unless the process that has them is alive."""
     try:
-        file = try_lock(lock)
+        file = try_lock(lock, sure=True)
     except UserError:  # another user's
         return
     if file is not None:

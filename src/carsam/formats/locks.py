@@ -54,15 +54,19 @@ def locked(path: Path, busy: str) -> Iterator[None]:
         release(file, path)
 
 
-def try_lock(path: Path) -> FileIO | None:
+def try_lock(path: Path, sure: bool = False) -> FileIO | None:
     """Return the locked file at `path`, or None when someone else holds it.
+
+    Args:
+        sure: return None too on a disk or a system that knows no locks; otherwise the lock is
+            taken to be free there.
 
     Raises:
         UserError: the file cannot be made.
     """
     while True:
         file = _opened(path)
-        if not _lock(file):
+        if not _lock(file, unknown=not sure):
             file.close()
             return None
         if _is_at(file, path):
@@ -95,18 +99,20 @@ def _opened(path: Path) -> FileIO:
         ) from error
 
 
-def _lock(file: FileIO) -> bool:
-    """Lock a file without waiting; True too on a disk or a system that knows no locks."""
+def _lock(file: FileIO, unknown: bool) -> bool:
+    """Lock a file without waiting; `unknown` is the answer where there are no locks."""
     try:
         if sys.platform == "win32":
             file.seek(BEYOND)
             msvcrt.locking(file.fileno(), msvcrt.LK_NBLCK, 1)
-        elif fcntl is not None:
+        elif fcntl is None:
+            return unknown
+        else:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except (BlockingIOError, PermissionError):
         return False
     except OSError:
-        return sys.platform != "win32"
+        return unknown and sys.platform != "win32"
     return True
 
 
