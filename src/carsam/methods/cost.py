@@ -64,8 +64,9 @@ class CostedByStep:
 
     def cost(self, trial: Trial) -> Cost:
         """Return what the step is going to take."""
-        one = trial.seconds(self.shortened(1), 1)
+        first = trial.seconds(self.shortened(1), 1)  # whatever is done once is in it as well
         more = trial.seconds(self.shortened(1 + TRIED_STEPS), 1)
+        one = min(first, trial.seconds(self.shortened(1), 1))
         each = max(0.0, more - one) / TRIED_STEPS
         besides = max(0.0, one - each)
         return Cost(self.steps_on(trial.stages) * each + trial.images * besides, each)
