@@ -2,8 +2,8 @@
 
     python scripts/build_bundled.py PHOTOS --coco INSTANCES.json
 
-The one in the repository was made of COCO train2017 photos and their boxes. It takes ten minutes and
-3 GB of memory.
+The one in the repository was made of COCO train2017 photos and their boxes. It takes ten minutes
+and 3 GB of memory.
 """
 
 import argparse
