@@ -1,4 +1,4 @@
-"""What measurably helps most, at no cost at run time.
+"""What measurably helps most, at next to no cost at run time (codebooks look up one table).
 
 Means of the decoder's inputs move into biases, attention is balanced by its exact invariances,
 inputs of layers lie on codebooks, softmax codes are relative to the row's maximum, rounding is of
