@@ -199,3 +199,9 @@ def scale_and_zero_point(low: Tensor, high: Tensor, bits: int) -> tuple[Tensor, 
 def round_through(steps: Tensor) -> Tensor:
     """Round to nearest; gradients pass straight through."""
     return steps + (torch.round(steps) - steps).detach()
+
+
+def pass_straight(rounded: Tensor, values: Tensor, low: Tensor | float, high: Tensor) -> Tensor:
+    """Return `rounded`; gradients pass straight through to the values between two numbers."""
+    inside = (values >= low) & (values <= high)
+    return rounded + torch.where(inside, values - values.detach(), 0.0)

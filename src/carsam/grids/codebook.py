@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
-from carsam.grids.base import Grid
+from carsam.grids.base import Grid, pass_straight
 from carsam.grids.fused import ListedRounding, Rounding
 
 FINE_LEVELS = 255
@@ -76,8 +76,7 @@ class CodebookGrid(Grid):
         scale = self.scale * factor
         steps = _looked_up(self._step_of, self._fine(values.detach() * (1.0 / scale.detach())))
         low, high = ((self.entries[end] - self.zero_point) * scale.detach() for end in (0, -1))
-        inside = (values >= low) & (values <= high)
-        return steps * scale + torch.where(inside, values - values.detach(), 0.0)
+        return pass_straight(steps * scale, values, low, high)
 
     def rounding(self, factor: Tensor) -> Rounding | None:
         """Describe it to the kernels: fine steps are compared with the middles."""

@@ -4,6 +4,7 @@ Each function here is what the torch operations of `Grid.soft` and of `Draw.mask
 with the same bits forward. The backward pass draws the mask again; nothing is kept but the input.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -31,7 +32,9 @@ class UniformRounding:
 
     def __call__(self, values: Tensor, draw: Draw | None) -> Tensor:
         """Round the values that are drawn; scale and values get LSQ's gradients."""
-        rounded: Tensor = _Uniform.apply(values, self.scale, self.zero, self.levels, draw)
+        kernels = training.round_uniform, training.round_uniform_backward
+        numbers = self.levels, draw.keys if draw else None
+        rounded: Tensor = _Rounded.apply(values, self.scale, self.zero, kernels, numbers)
         return rounded
 
 
@@ -54,81 +57,55 @@ class ListedRounding:
 
     def __call__(self, values: Tensor, draw: Draw | None) -> Tensor:
         """Round the values that are drawn; the table's gradients hold the places fixed."""
-        numbers = (self.factor, self.low, self.high)
-        rounded: Tensor = _Listed.apply(values, self.table, self.middles, numbers, draw)
+        kernels = training.round_listed, training.round_listed_backward
+        numbers = self.factor, self.low, self.high, draw.keys if draw else None
+        rounded: Tensor = _Rounded.apply(values, self.table, self.middles, kernels, numbers)
         return rounded
 
 
 Rounding = UniformRounding | ListedRounding
 
 
-class _Uniform(torch.autograd.Function):
-    @staticmethod
-    def forward(
-        ctx: Any, values: Tensor, scale: Tensor, zero: Tensor, levels: int, draw: Draw | None
-    ) -> Tensor:
-        values = values.contiguous()
-        ctx.save_for_backward(values, scale, zero)
-        ctx.rest = levels, draw.keys if draw else None
-        result = torch.empty_like(values)
-        training.round_uniform(
-            pointer(values), pointer(scale), pointer(zero), *ctx.rest, pointer(result)
-        )
-        return result
+class _Rounded(torch.autograd.Function):
+    """Values rounded by one kernel, with gradients by another.
 
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
-        values, scale, zero = ctx.saved_tensors
-        of_values = torch.empty_like(values)
-        of_scale = torch.empty(scale.shape, dtype=torch.float64)
-        training.round_uniform_backward(
-            pointer(values),
-            pointer(scale),
-            pointer(zero),
-            *ctx.rest,
-            pointer(gradient.contiguous()),
-            pointer(of_values),
-            pointer(of_scale),
-        )
-        return of_values, of_scale.float(), None, None, None
+    `trained` is the scale or the table, `fixed` is what goes with it, `numbers` end both lists of
+    arguments.
+    """
 
-
-class _Listed(torch.autograd.Function):
     @staticmethod
     def forward(
         ctx: Any,
         values: Tensor,
-        table: Tensor,
-        middles: Tensor,
-        numbers: tuple[float, float, float],
-        draw: Draw | None,
+        trained: Tensor,
+        fixed: Tensor,
+        kernels: tuple[Callable[..., None], Callable[..., None]],
+        numbers: tuple[Any, ...],
     ) -> Tensor:
         values = values.contiguous()
-        ctx.save_for_backward(values, table, middles)
-        ctx.rest = (*numbers, draw.keys if draw else None)
+        ctx.save_for_backward(values, trained, fixed)
+        forward, ctx.backward_kernel = kernels
+        ctx.numbers = numbers
         result = torch.empty_like(values)
-        training.round_listed(
-            pointer(values), pointer(table), pointer(middles), *ctx.rest, pointer(result)
-        )
+        forward(pointer(values), pointer(trained), pointer(fixed), *numbers, pointer(result))
         return result
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
-        values, table, middles = ctx.saved_tensors
+        values, trained, fixed = ctx.saved_tensors
         of_values = torch.empty_like(values)
-        of_table = torch.empty(table.shape, dtype=torch.float64)
-        training.round_listed_backward(
+        of_trained = torch.empty(trained.shape, dtype=torch.float64)
+        ctx.backward_kernel(
             pointer(values),
-            pointer(table),
-            pointer(middles),
-            *ctx.rest,
+            pointer(trained),
+            pointer(fixed),
+            *ctx.numbers,
             pointer(gradient.contiguous()),
             pointer(of_values),
-            pointer(of_table),
+            pointer(of_trained),
         )
-        return of_values, of_table.float(), None, None, None
+        return of_values, of_trained.float(), None, None, None
 
 
 class CodeRows(torch.autograd.Function):

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from carsam.errors import UserError
-from carsam.grids.base import Grid
+from carsam.grids.base import Grid, pass_straight
 from carsam.grids.fused import ListedRounding, Rounding
 
 TOP = 255
@@ -84,9 +84,7 @@ class RowMaximumGrid(Grid):
         """Round; the scale's gradient holds codes fixed, values pass straight through in range."""
         scale = (self.scale * factor).clamp(max=1.0)
         numerators = _looked_up(self._numerator_of_step, values.detach(), scale.detach())
-        rounded = numerators * (scale / TOP)
-        inside = (values >= 0) & (values <= scale.detach())
-        return rounded + torch.where(inside, values - values.detach(), 0.0)
+        return pass_straight(numerators * (scale / TOP), values, 0.0, scale.detach())
 
     def rounding(self, factor: Tensor) -> Rounding | None:
         """Describe it to the kernels: 255ths of the scale are compared with the middles."""

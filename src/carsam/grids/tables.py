@@ -9,7 +9,7 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from carsam.grids.base import Grid
+from carsam.grids.base import Grid, pass_straight
 from carsam.grids.fused import ListedRounding, Rounding
 
 
@@ -47,8 +47,7 @@ class TableGrid(Grid):
         """Round; the scale's gradient holds codes fixed, values pass straight through in range."""
         table = self.table(self.scale * factor)
         rounded = table[_nearest(values.detach(), table.detach())]
-        inside = (values >= table[0].detach()) & (values <= table[-1].detach())
-        return rounded + torch.where(inside, values - values.detach(), 0.0)
+        return pass_straight(rounded, values, table[0].detach(), table[-1].detach())
 
     def rounding(self, factor: Tensor) -> Rounding | None:
         """Describe it to the kernels."""
