@@ -125,10 +125,8 @@ class SAM2ImagePredictor:
         Raises:
             UserError: as `SamPredictor.predict`.
         """
-        if self._is_batch or not self._images:
-            raise UserError("No image is set; call set_image(image) first.")
         return self._predict(
-            self._images[0],
+            self._only_image(),
             (point_coords, point_labels, box, mask_input),
             multimask_output,
             return_logits,
@@ -140,13 +138,16 @@ class SAM2ImagePredictor:
 
         Meta adds what stands for a missing memory here, we do when masks are decoded.
         """
-        if self._is_batch or not self._images:
-            raise UserError("No image is set; call set_image(image) first.")
-        return self._images[0].get_image_embedding()
+        return self._only_image().get_image_embedding()
 
     def reset_predictor(self) -> None:
         """Forget all images."""
         self._images, self._is_batch = [], False
+
+    def _only_image(self) -> SamPredictor:
+        if self._is_batch or not self._images:
+            raise UserError("No image is set; call set_image(image) first.")
+        return self._images[0]
 
     def _with_image(self, image: ImageSource) -> SamPredictor:
         predictor = SamPredictor(self.model)
