@@ -1,6 +1,8 @@
 """The native engine: a checkpoint run in integers, without torch."""
 
+from collections.abc import Callable, Mapping
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 
@@ -9,9 +11,19 @@ from carsam.errors import UnsupportedError, UserError
 from carsam.formats.checkpoint import Checkpoint
 from carsam.images.prompts import Prompts
 from carsam.runtime import kernels
-from carsam.runtime.networks import READERS
+from carsam.runtime.networks import Sam, Sam2, read_sam, read_sam2
 from carsam.runtime.two_way import PROMPTS_AT_ONCE
 from carsam.runtime.weights import Weights
+
+READERS: dict[str, Callable[[Weights, Mapping[str, Any]], Sam | Sam2]] = {
+    "sam": read_sam,
+    "sam2": read_sam2,
+    "sam2_video": read_sam2,
+}
+"""What builds a checkpoint's network, by its family; of models for videos, the image half."""
+
+IMAGES_ONLY = ("sam2_video",)
+"""Families whose memory this engine does not run."""
 
 ARITHMETIC = 1
 """Raised when the encoder's results change, so that old embeddings on disk are not used."""

@@ -203,6 +203,7 @@ def upscaled_masks(
     if len(weights.norm_weight) % LANES or channels % LANES:
         return reference.upscaled_masks(image, kernels, weights, fine)
     size = round(image.shape[1] ** 0.5)
+    finer, finest = (None, None) if fine is None else map(_contiguous, fine)
     result = empty((prompts, masks, 4 * size, 4 * size))
     _kernels.upscale(
         _contiguous(image),
@@ -215,7 +216,8 @@ def upscaled_masks(
         weights.panels2,
         weights.bias2,
         _contiguous(kernels),
-        *((None, None) if fine is None else map(_contiguous, fine)),
+        finer,
+        finest,
         result,
     )
     return result

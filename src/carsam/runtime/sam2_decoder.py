@@ -1,4 +1,4 @@
-"""SAM 2's mask decoder: as SAM's, with finer levels, a score of the object, and a choice of masks."""
+"""SAM 2's mask decoder: as SAM's, with finer levels, an object's score and a choice of masks."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
