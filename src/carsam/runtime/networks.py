@@ -10,7 +10,12 @@ from carsam.images.preprocess import Framing
 from carsam.images.prompts import Prompts
 from carsam.runtime.decoder import MaskDecoder, read_mask_decoder
 from carsam.runtime.encoder import Encoder, read_encoder
-from carsam.runtime.prompt_encoder import PromptEncoder, read_prompt_encoder
+from carsam.runtime.prompt_encoder import (
+    IMAGE_POSITIONS,
+    PromptEncoder,
+    read_positions,
+    read_prompt_encoder,
+)
 from carsam.runtime.sam2_decoder import Sam2MaskDecoder, read_sam2_decoder
 from carsam.runtime.sam2_encoder import Sam2Encoder, read_sam2_encoder
 from carsam.runtime.two_way import Tokens
@@ -104,16 +109,15 @@ def read_sam(weights: Weights, config: Mapping[str, Any]) -> Sam:
 def read_sam2(weights: Weights, config: Mapping[str, Any]) -> Sam2:
     """Build a SAM 2 for images, also from one for videos; `config` is the whole configuration."""
     prompts = config["prompt_encoder_config"]
-    side = prompts["image_size"]
+    side, channels = prompts["image_size"], prompts["hidden_size"]
     encoder = read_sam2_encoder(weights, config["vision_config"], side)
-    prompt_encoder = read_prompt_encoder(weights, prompts, side, is_sam2=True)
     return Sam2(
         Framing(side, stretched=True),
         encoder,
-        prompt_encoder,
+        read_prompt_encoder(weights, prompts, side, is_sam2=True),
         read_sam2_decoder(weights, config["mask_decoder_config"], encoder.size),
-        prompt_encoder.positions.of_image(encoder.size),
-        weights.tensor("no_memory_embedding", 1, 1, prompts["hidden_size"])[0, 0],
+        read_positions(weights, IMAGE_POSITIONS, channels).of_image(encoder.size),
+        weights.tensor("no_memory_embedding", 1, 1, channels)[0, 0],
     )
 
 

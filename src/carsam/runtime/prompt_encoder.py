@@ -11,6 +11,9 @@ from carsam.runtime.layers import Linear, Norm
 from carsam.runtime.patches import patches
 from carsam.runtime.weights import Weights, activation_name
 
+IMAGE_POSITIONS = "shared_image_embedding"
+"""Path of the positional encoding of the image's tokens."""
+
 PADDING_LABEL = -1
 IGNORED_LABEL = -10
 """Label of points that only fill a ragged batch; transformers' processors write it."""
@@ -121,6 +124,11 @@ class PromptEncoder:
         return self.positions(centres / np.float32(self.image_size))
 
 
+def read_positions(weights: Weights, path: str, channels: int) -> PositionalEncoding:
+    """Build a positional encoding of so many channels."""
+    return PositionalEncoding(weights.tensor(f"{path}.positional_embedding", 2, channels // 2))
+
+
 def read_prompt_encoder(
     weights: Weights, config: Mapping[str, Any], image_size: int, is_sam2: bool
 ) -> PromptEncoder:
@@ -128,20 +136,22 @@ def read_prompt_encoder(
 
     Args:
         image_size: side of the input frame, in pixels.
-        is_sam2: SAM 2 has the embeddings of points in one table, and pads boxes.
+        is_sam2: SAM 2 has the embeddings of points in one table and frequencies for prompts alone,
+            and pads boxes.
     """
     channels, mask_channels = config["hidden_size"], config["mask_input_channels"]
     root, epsilon = "prompt_encoder", config["layer_norm_eps"]
-    frequencies = weights.tensor("shared_image_embedding.positional_embedding", 2, channels // 2)
     if is_sam2:
+        positions = read_positions(weights, f"{root}.shared_embedding", channels)
         points = weights.tensor(f"{root}.point_embed.weight", 4, channels)
     else:
+        positions = read_positions(weights, IMAGE_POSITIONS, channels)
         names = [f"{root}.point_embed.{index}.weight" for index in range(4)]
         points = np.concatenate([weights.tensor(name, 1, channels) for name in names])
     embed = f"{root}.mask_embed"
     return PromptEncoder(
         image_size,
-        PositionalEncoding(frequencies),
+        positions,
         points,
         weights.tensor(f"{root}.not_a_point_embed.weight", 1, channels)[0],
         weights.tensor(f"{root}.no_mask_embed.weight", 1, channels)[0],
