@@ -1,7 +1,6 @@
 """Rearrangements of images."""
 
 import numpy as np
-
 import pytest
 
 from carsam.runtime import strips
