@@ -18,6 +18,9 @@ from carsam.runtime.patches import largest_of_squares
 from carsam.runtime.strips import strips
 from carsam.runtime.weights import Weights, activation_name
 
+POOLING = 2
+"""Side of the squares of tokens that become one where a stage begins."""
+
 
 @dataclass(frozen=True)
 class HieraBlock:
@@ -93,7 +96,7 @@ def read_blocks(
             window = config["window_size_per_stage"][before if begins else stage]
             if index in config["global_attention_blocks"]:
                 window = 0
-            stride = config["query_stride"][0] if pools else 1
+            stride = POOLING if pools else 1
             block = _read_block(
                 weights, config, f"{path}.blocks.{index}", (before, stage), window, stride, side
             )

@@ -10,7 +10,7 @@ import numpy as np
 from carsam.errors import UnsupportedError
 from carsam.runtime import kernels
 from carsam.runtime.grids import Codes, Tensor
-from carsam.runtime.hiera import HieraBlock, read_blocks
+from carsam.runtime.hiera import POOLING, HieraBlock, read_blocks
 from carsam.runtime.layers import Linear
 from carsam.runtime.patches import surroundings
 from carsam.runtime.positions import image_positions
@@ -125,7 +125,7 @@ def read_sam2_encoder(weights: Weights, config: Mapping[str, Any], image_side: i
     _check_sizes(backbone, image_side, (patch, stride, margin))
     root, side = "vision_encoder.backbone", image_side // stride
     widths = backbone["embed_dim_per_stage"]
-    height, width = backbone["window_positional_embedding_background_size"]
+    height, width = _both(backbone, "window_positional_embedding_background_size")
     window = backbone["window_size_per_stage"][0]
     positions = image_positions(
         weights.tensor(f"{root}.pos_embed", 1, widths[0], height, width)[0],
@@ -160,7 +160,7 @@ def _check_levels(config: Mapping[str, Any]) -> None:
     backbone = config["backbone_config"]
     levels = config["num_feature_levels"], list(config["fpn_top_down_levels"])
     stages, strides = len(backbone["blocks_per_stage"]), backbone["num_query_pool_stages"]
-    if (*levels, stages, strides, _one(backbone, "query_stride")) != (3, [2, 3], 4, 3, 2):
+    if (*levels, stages, strides, _one(backbone, "query_stride")) != (3, [2, 3], 4, 3, POOLING):
         raise UnsupportedError(
             "The native engine runs SAM 2 with 4 stages, each half as wide and high as the one "
             "before, and 3 levels, [2, 3] of them with what is coarser added. Use --engine "
@@ -189,12 +189,17 @@ def _check_sizes(
 
 
 def _one(config: Mapping[str, Any], key: str) -> int:
-    """A count that may be given for height and width."""
-    value = config[key]
-    sides = {value} if isinstance(value, int) else set(value)
-    if len(sides) != 1:
+    """A count that is given once, or for height and width alike."""
+    height, width = _both(config, key)
+    if height != width:
         raise UnsupportedError(
-            f"The native engine needs one {key} for height and width; found {value}. Use --engine "
-            "simulated."
+            f"The native engine needs one {key} for height and width; found {height} and {width}. "
+            "Use --engine simulated."
         )
-    return int(sides.pop())
+    return height
+
+
+def _both(config: Mapping[str, Any], key: str) -> tuple[int, int]:
+    value = config[key]
+    height, width = (value, value) if isinstance(value, int) else value
+    return height, width
