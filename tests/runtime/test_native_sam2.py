@@ -12,13 +12,14 @@ from carsam.engines.torch_engine import TorchEngine
 from carsam.errors import UserError
 from carsam.families.base import Site
 from carsam.families.sam2.family import Sam2Family, decode_tokens, without_memory
+from carsam.families.sam2.positions import image_positions
 from carsam.formats.checkpoint import Checkpoint
 from carsam.grids import tables
 from carsam.grids.base import Grid
 from carsam.grids.grouped import GroupedUniformGrid
 from carsam.grids.row_maximum import RowMaximumGrid
 from carsam.images.prompts import Prompts
-from carsam.runtime import strips
+from carsam.runtime import positions, strips
 from carsam.runtime.networks import read_sam2
 from carsam.runtime.sam2_decoder import Stability
 from carsam.runtime.two_way import Tokens
@@ -144,6 +145,18 @@ def test_other_grids_of_inputs_equal_the_simulation(quantized_sam2) -> None:
         return GroupedUniformGrid(scale, grid.zero_point.expand(2), group, grid.bits)
 
     assert_same(*with_grids(pair, replaced))
+
+
+@pytest.mark.parametrize(("sources", "side"), [((7, 7), 256), ((14, 9), 64), ((7, 7), 8)])
+def test_positions_are_those_of_the_simulation(sources, side) -> None:
+    random = np.random.default_rng(0)
+    background = random.normal(size=(5, *sources)).astype(np.float32)
+    window = random.normal(size=(5, 8, 8)).astype(np.float32)
+    found = positions.image_positions(background, window, side)
+    tensors = (torch.from_numpy(table)[None] for table in (background, window))
+    expected = image_positions(*tensors, (side, side)).reshape(side * side, 5).numpy()
+    np.testing.assert_allclose(found, expected, atol=1e-6)
+    assert (found != expected).mean() < 1e-5  # where the order of a float64 sum shows
 
 
 def test_strips_change_nothing(quantized_sam2, monkeypatch) -> None:
