@@ -114,16 +114,16 @@ class Sam2MaskDecoder:
         self, tokens: np.ndarray, images: np.ndarray, multimask_output: bool, fine: FineLevels
     ) -> tuple[np.ndarray, np.ndarray]:
         """Return masks and IoUs of a few prompts, those that are asked for."""
-        chooses = not multimask_output and self.stability is not None
-        needed = slice(1, None) if multimask_output else slice(0, None if chooses else 1)
+        stability = None if multimask_output else self.stability
+        needed = slice(1, None) if multimask_output else slice(0, 1 if stability is None else None)
         mask_tokens = tokens[:, FIRST_MASK : FIRST_MASK + len(self.hypernetworks)]
         pairs = zip(self.hypernetworks[needed], mask_tokens[:, needed].swapaxes(0, 1), strict=True)
         mask_kernels = np.stack([network(token) for network, token in pairs], axis=1)
         masks = self.upscaling(images, mask_kernels, self.size, fine)
         ious = _sigmoid(self.iou_head(tokens[:, IOU])[:, needed])
-        if self.stability is None or multimask_output:
+        if stability is None:
             return masks, ious
-        chosen = (np.arange(len(masks)), self.stability.chosen(masks, ious))
+        chosen = (np.arange(len(masks)), stability.chosen(masks, ious))
         return masks[chosen][:, None], ious[chosen][:, None]
 
 
@@ -131,8 +131,8 @@ def read_sam2_decoder(weights: Weights, config: Mapping[str, Any], size: int) ->
     """Build the decoder; `config` is transformers' `mask_decoder_config`.
 
     Raises:
-        UnsupportedError: another number of blocks than SAM 2's; their perceptrons have as many
-            layers, for a reason that only its authors know.
+        UnsupportedError: another number of blocks than SAM 2's, whose perceptrons have as many
+            layers as the decoder has blocks.
     """
     if config["num_hidden_layers"] != 2:
         raise UnsupportedError(

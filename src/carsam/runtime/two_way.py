@@ -38,8 +38,8 @@ class TwoWayForm:
     @staticmethod
     def of_sam(config: Mapping[str, Any]) -> "TwoWayForm":
         """SAM's; `config` is transformers' `mask_decoder_config`."""
-        names = activation_name(config), config["layer_norm_eps"]
-        return TwoWayForm("out_proj", ("lin1", "lin2"), *names, own_tokens=1)
+        activation, epsilon = activation_name(config), config["layer_norm_eps"]
+        return TwoWayForm("out_proj", ("lin1", "lin2"), activation, epsilon, own_tokens=1)
 
     @staticmethod
     def of_sam2() -> "TwoWayForm":
