@@ -36,7 +36,7 @@ class Tar:
         number = self.place * MOST_IN_A_TAR
         with self.folder.open(self.file) as file:
             try:
-                with tarfile.open(fileobj=file, mode="r|*") as archive:
+                with tarfile.open(fileobj=file, mode="r|*", tarinfo=_Entry) as archive:
                     for member in archive:
                         if _is_image(member):
                             number += 1
@@ -56,6 +56,17 @@ class WebDatasetSource:
 
     def parts(self, size: int, wanted: Wanted, progress: Progress) -> list[Part]:
         return [Tar(self.folder, file, place) for place, file in enumerate(self.files)]
+
+
+class _Entry(tarfile.TarInfo):
+    """An entry of an archive that has to have its end; `tarfile` takes a cut for it."""
+
+    @classmethod
+    def frombuf(cls, buf: bytes | bytearray, encoding: str, errors: str) -> "_Entry":
+        """Read a header."""
+        if len(buf) != tarfile.BLOCKSIZE:
+            raise tarfile.ReadError("it is cut short")
+        return super().frombuf(buf, encoding, errors)
 
 
 def _is_image(member: tarfile.TarInfo) -> bool:
