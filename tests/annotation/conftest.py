@@ -38,13 +38,3 @@ def annotated(scenes, tmp_path) -> Callable[..., Summary]:
         return annotate(MODEL, str(source), str(out), **options)
 
     return annotated
-
-
-def shards(folder: Path) -> list[dict]:
-    """The documents of all shards."""
-    return [json.loads(path.read_text()) for path in sorted(folder.glob("shard-*.json"))]
-
-
-def rows(folder: Path, key: str) -> list[dict]:
-    """What all shards have under a key."""
-    return [row for shard in shards(folder) for row in shard[key]]

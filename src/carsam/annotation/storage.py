@@ -141,6 +141,7 @@ class Remote:
 
     def names(self) -> list[str]:
         with self._failures_named(""):
+            self._root[0].invalidate_cache()  # other processes write here too
             try:
                 found = self._root[0].find(self._root[1])
             except FileNotFoundError:
