@@ -201,7 +201,7 @@ def test_wrong_arguments_are_refused(annotated, options, message):
 
 
 def test_images_without_boxes_are_refused(annotated, scenes, tmp_path):
-    with pytest.raises(UserError, match="Found no boxes to prompt with on the images of .*images"):
+    with pytest.raises(UserError, match="Found no boxes to prompt with on the images of"):
         annotated(scenes / "images")
     (tmp_path / "boxes.json").write_text(json.dumps([{"image_id": 77, "bbox": [1, 1, 5, 5]}]))
     with pytest.raises(UserError, match="has boxes on none of the images"):

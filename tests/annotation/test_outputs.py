@@ -32,7 +32,9 @@ def found():
         ErrorRecord(2, "b.png", "It lies outside.", 12),
         ErrorRecord(None, "c.png", "No picture."),
     ]
-    return Annotations([ImageRecord(1, "a.png", 9, 6), ImageRecord(2, "b.png", 9, 6)], masks, errors)
+    return Annotations(
+        [ImageRecord(1, "a.png", 9, 6), ImageRecord(2, "b.png", 9, 6)], masks, errors
+    )
 
 
 def test_coco_has_all_that_readers_ask_for(found):

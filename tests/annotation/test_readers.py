@@ -1,6 +1,7 @@
 """Other tools' own readers read the masks of an evaluation."""
 
 import contextlib
+import importlib.util
 import io
 import json
 
@@ -48,7 +49,10 @@ def test_pycocotools_gives_the_same_twelve_numbers(written, scenes):
         evaluation.accumulate()
         evaluation.summarize()
     expected = read(written, "result")["coco"]
-    found = {name: None if value < 0 else value for name, value in zip(METRICS, evaluation.stats)}
+    found = {
+        name: None if value < 0 else value
+        for name, value in zip(METRICS, evaluation.stats, strict=True)
+    }
     assert found == pytest.approx(expected, abs=1e-12)
     assert expected["AP"] > 0.1
 
@@ -123,3 +127,19 @@ def test_label_studios_own_decoder_reads_the_brushes(written):
         for region, mask in zip(regions, expected[task["meta"]["image_id"]], strict=True):
             pixels = np.array(brush.decode_rle(region["value"]["rle"])).reshape(*mask.shape, 4)
             assert (pixels[..., 3] == 255 * mask).all()
+
+
+@pytest.mark.filterwarnings("ignore")  # of FiftyOne and of what it imports
+def test_fiftyones_reader_reads_them(written, monkeypatch):
+    if importlib.util.find_spec("fiftyone") is None:
+        pytest.skip("needs fiftyone")
+    monkeypatch.setenv("FIFTYONE_DISABLE_SERVICES", "1")  # its database
+    reader = importlib.import_module("fiftyone.utils.coco")
+    path = str(written / "instances.json")
+    _, _, categories, images, objects = reader.load_coco_detection_annotations(path)
+    names = {category["id"]: name for name, category in categories.items()}
+    for image, masks in masks_of(written).items():
+        size = images[image]["width"], images[image]["height"]
+        found = [each.to_detection(size, names, load_segmentation=True) for each in objects[image]]
+        assert [each.label for each in found] == ["shape"] * len(masks)
+        assert [int(each.mask.sum()) for each in found] == [mask.sum() for mask in masks]

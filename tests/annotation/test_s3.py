@@ -48,7 +48,7 @@ def test_photos_and_masks_may_lie_in_s3(bucket, annotated, scenes, tmp_path):
 
 
 def test_a_bucket_that_is_not_there_is_named(bucket, annotated, scenes):
-    with pytest.raises(UserError, match="Cannot write s3://nowhere/out/annotation.json"):
+    with pytest.raises(UserError, match="Cannot write s3://nowhere/out/annotation"):
         annotated(out="s3://nowhere/out", boxes=scenes / "instances.json")
     with pytest.raises(UserError, match="Found no image in s3://nowhere"):
         annotated("s3://nowhere", boxes=scenes / "instances.json")
