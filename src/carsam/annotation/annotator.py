@@ -11,16 +11,15 @@ from carsam.annotation.items import (
     Item,
     MaskRecord,
     Part,
-    Reader,
 )
 from carsam.annotation.job import IDS_IN_A_SHARD, Done, Job, Shard
 from carsam.annotation.outputs import find_output
 from carsam.annotation.outputs.base import About
-from carsam.annotation.prompting.base import Prompting
+from carsam.annotation.prompting.base import Ask, Prompting
 from carsam.engines.load import load
 from carsam.errors import UserError
 from carsam.images.decode import EncodedImage
-from carsam.predict.predictor import SamPredictor
+from carsam.images.remarks import Tell
 from carsam.threads import set_threads
 
 Hear = Callable[[str], object]
@@ -37,11 +36,11 @@ class Annotator:
         UserError: the model cannot be loaded.
     """
 
-    def __init__(self, job: Job, warn: Callable[[str], object]) -> None:
+    def __init__(self, job: Job, warn: Tell) -> None:
         set_threads(job.threads)
         Image.MAX_IMAGE_PIXELS = job.pixels
         self._job, self._warn = job, warn
-        self._predictor = SamPredictor(load(job.model, job.engine, job.device, warn))
+        self._ask = job.prompting.asks(load(job.model, job.engine, job.device, warn))
 
     def annotate(self, shard: Shard, hear: Hear) -> Done:
         """Annotate a shard and write its file.
@@ -50,7 +49,7 @@ class Annotator:
             UserError: the file cannot be written.
         """
         job = self._job
-        found = annotate_part(shard.part, self._predictor, job.prompting, hear, self._warn)
+        found = annotate_part(shard.part, job.prompting, self._ask, hear, self._warn)
         about = About(
             job.prompting.categories,
             {**job.info, "shard": shard.number},
@@ -62,11 +61,7 @@ class Annotator:
 
 
 def annotate_part(
-    part: Part,
-    predictor: SamPredictor,
-    prompting: Prompting,
-    hear: Hear,
-    warn: Callable[[str], object],
+    part: Part, prompting: Prompting, ask: Ask, hear: Hear, warn: Tell
 ) -> Annotations:
     """Return what is found on the wanted images of a part; what fails becomes an error of it."""
     found = Annotations()
@@ -76,13 +71,14 @@ def annotate_part(
             if request is not None:
                 hear(item.name)
                 try:
-                    _set_image(predictor, item, read, warn)
-                    records = list(prompting.masks(predictor, item, request))
+                    (height, width), records = ask(
+                        EncodedImage(item.name, read()), item, request, warn
+                    )
+                    _check_size(item, height, width)
                 except (UserError, MemoryError) as error:
                     reason = str(error) or f"Image {item.name} needs more memory than there is."
                     found.errors.append(ErrorRecord(request.image_id, item.name, reason))
                 else:
-                    height, width = predictor.original_size
                     found.images.append(ImageRecord(request.image_id, item.name, width, height))
                     found.masks += [each for each in records if isinstance(each, MaskRecord)]
                     found.errors += [each for each in records if isinstance(each, ErrorRecord)]
@@ -91,12 +87,8 @@ def annotate_part(
     return found
 
 
-def _set_image(
-    predictor: SamPredictor, item: Item, read: Reader, warn: Callable[[str], object]
-) -> None:
-    predictor.set_image(EncodedImage(item.name, read()), warn=warn)
-    if item.size is not None and 0 not in item.size and predictor.original_size != item.size:
-        height, width = predictor.original_size
+def _check_size(item: Item, height: int, width: int) -> None:
+    if item.size is not None and 0 not in item.size and item.size != (height, width):
         raise UserError(
             f"Image {item.name} has {width} x {height} pixels, but the json says {item.size[1]} x "
             f"{item.size[0]}; its boxes would not fit."

@@ -1,11 +1,16 @@
 """What a way to prompt the images of a source is."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 
 from carsam.annotation.items import ErrorRecord, Item, MaskRecord
+from carsam.engines.base import Engine
 from carsam.evaluation.ids import Id
-from carsam.predict.predictor import SamPredictor
+from carsam.images.decode import EncodedImage
+from carsam.images.remarks import Tell
+
+Found = tuple[tuple[int, int], list[MaskRecord | ErrorRecord]]
+"""Height and width of an image, what is found on it, and what could not be asked."""
 
 
 class Request(Protocol):
@@ -13,6 +18,10 @@ class Request(Protocol):
 
     @property
     def image_id(self) -> Id: ...
+
+
+Ask = Callable[[EncodedImage, Item, Any, Tell], Found]
+"""Asks what a `Request` says on an image; a UserError says why the image cannot be used."""
 
 
 class Prompting(Protocol):
@@ -25,12 +34,10 @@ class Prompting(Protocol):
     identity: str
     categories: Mapping[Id, str]
 
-    def request(self, item: Item) -> Any | None:
-        """Return what is asked on an image, a `Request`; None where it is not to be annotated."""
+    def request(self, item: Item) -> Request | None:
+        """Return what is asked on an image; None where it is not to be annotated."""
         ...
 
-    def masks(
-        self, predictor: SamPredictor, item: Item, request: Any
-    ) -> Iterator[MaskRecord | ErrorRecord]:
-        """Yield what is found on the image that is set, and what could not be asked."""
+    def asks(self, engine: Engine) -> Ask:
+        """Return what asks an engine."""
         ...

@@ -5,11 +5,15 @@ from collections.abc import Iterator, Mapping
 import numpy as np
 
 from carsam.annotation.items import NO_PIXEL, ErrorRecord, Item, MaskRecord
+from carsam.annotation.prompting.base import Ask, Found
 from carsam.annotation.prompting.box_table import BoxPrompt, BoxTable, ImageBoxes
+from carsam.engines.base import Engine
 from carsam.errors import UserError
 from carsam.evaluation.ids import Id
 from carsam.evaluation.json_reading import Box
+from carsam.images.decode import EncodedImage
 from carsam.images.prompts import Prompts
+from carsam.images.remarks import Tell
 from carsam.images.run_lengths import encode
 from carsam.predict.predictor import SamPredictor
 
@@ -29,20 +33,33 @@ class BoxPrompting:
         """Return the boxes of an image; None where the json does not have it."""
         return self._table.find(item)
 
-    def masks(
-        self, predictor: SamPredictor, item: Item, request: ImageBoxes
-    ) -> Iterator[MaskRecord | ErrorRecord]:
-        """Yield a mask for every box, or why there is none."""
-        usable: list[tuple[BoxPrompt, Box]] = []
-        for prompt in request.boxes:
-            box = inside(prompt.box, *predictor.original_size)
-            if box is None:
-                reason = _fault(prompt.box, *predictor.original_size)
-                yield ErrorRecord(request.image_id, item.name, reason, prompt.id)
-            else:
-                usable.append((prompt, box))
-        for start in range(0, len(usable), BOXES_AT_ONCE):
-            yield from _predicted(predictor, item, request.image_id, usable[start:][:BOXES_AT_ONCE])
+    def asks(self, engine: Engine) -> Ask:
+        """Return what asks an engine for a mask of every box."""
+        predictor = SamPredictor(engine)
+
+        def ask(image: EncodedImage, item: Item, request: ImageBoxes, warn: Tell) -> Found:
+            predictor.set_image(image, warn=warn)
+            return predictor.original_size, _masks(predictor, item, request)
+
+        return ask
+
+
+def _masks(
+    predictor: SamPredictor, item: Item, request: ImageBoxes
+) -> list[MaskRecord | ErrorRecord]:
+    """Return a mask for every box on the image that is set, or why there is none."""
+    found: list[MaskRecord | ErrorRecord] = []
+    usable: list[tuple[BoxPrompt, Box]] = []
+    for prompt in request.boxes:
+        box = inside(prompt.box, *predictor.original_size)
+        if box is None:
+            reason = _fault(prompt.box, *predictor.original_size)
+            found.append(ErrorRecord(request.image_id, item.name, reason, prompt.id))
+        else:
+            usable.append((prompt, box))
+    for start in range(0, len(usable), BOXES_AT_ONCE):
+        found += _predicted(predictor, item, request.image_id, usable[start:][:BOXES_AT_ONCE])
+    return found
 
 
 def inside(box: Box, height: int, width: int) -> Box | None:
