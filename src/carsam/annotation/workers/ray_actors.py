@@ -40,8 +40,8 @@ class RayWorkers:
         self._ray = ray
         self._started = not ray.is_initialized()
         if self._started:
-            own = {"address": "local", "num_cpus": count * job.threads, "include_dashboard": False}
-            there = {} if ADDRESS in os.environ else own
+            own: dict[str, Any] = {"address": "local", "num_cpus": count * job.threads}
+            there = {} if ADDRESS in os.environ else {**own, "include_dashboard": False}
             ray.init(log_to_driver=False, logging_level="warning", **there)
         # Ray starts an actor that died no more: its shard is given to another one by whoever asks.
         self._actor = ray.remote(num_cpus=job.threads, max_restarts=0)(_Actor)
