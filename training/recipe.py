@@ -21,6 +21,7 @@ class TrainingStage:
         inexact_boxes: share of box prompts that are off by more than a pixel.
         turned: share of windows that are turned by up to 20 degrees.
         stretch: largest ratio of the scales along the two sides.
+        squashed: pictures are squashed into the square, as SAM 2 does; SAM keeps their shape.
     """
 
     steps: int
@@ -36,6 +37,7 @@ class TrainingStage:
     inexact_boxes: float = 0.5
     turned: float = 0.0
     stretch: float = 1.0
+    squashed: bool = False
 
 
 @dataclass(frozen=True)

@@ -28,9 +28,9 @@ class StepBatches(Dataset):
     def __init__(self, recipe: TrainingRecipe, photographs: list[Picture], scenes: list[Picture]):
         self.recipe = recipe
         self.photographs = photographs
-        self.photograph_shares = _shares(photographs)
+        self.photograph_shares = picture_shares(photographs)
         self.scenes = scenes
-        self.scene_shares = _shares(scenes)
+        self.scene_shares = picture_shares(scenes)
 
     def __len__(self) -> int:
         return self.recipe.steps
@@ -59,7 +59,7 @@ class StepBatches(Dataset):
         return cut_window(random, picture, self.photographs, stage)
 
 
-def _shares(pictures: list[Picture]) -> np.ndarray:
+def picture_shares(pictures: list[Picture]) -> np.ndarray:
     """How often each picture is cut from: twice as often with four objects as with one."""
     weights = np.sqrt([len(picture.objects) for picture in pictures])
     return weights / weights.sum()

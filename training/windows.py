@@ -104,9 +104,10 @@ def cut_window(
 def _view(random: np.random.Generator, picture: Picture, stage: TrainingStage) -> View:
     """Choose scale, turn and position so that some object is in view."""
     height, width = picture.image.shape[:2]
-    scale = CANVAS / max(height, width)
+    sides = (width, height) if stage.squashed else max(width, height)
+    scale = CANVAS / np.broadcast_to(sides, 2)
     if random.random() < 0.75:
-        scale *= np.exp(random.uniform(*np.log(stage.zoom)))
+        scale = scale * np.exp(random.uniform(*np.log(stage.zoom)))
     stretch = np.exp(random.uniform(-0.5, 0.5) * np.log(stage.stretch))
     steps = np.array([stretch, 1 / stretch]) / scale  # pixels of the picture per pixel
     angle = 0.0
