@@ -40,9 +40,9 @@ def step_loss(
     found = mask_loss(logits, *targets)
     number_of_boxes = boxes.shape[1]
     loss = total_loss(found, predicted_iou, number_of_boxes)
-    watched = _watch(found, logits, number_of_boxes)
+    watched = watch(found, logits, number_of_boxes)
     if correct:
-        chosen = _chosen(logits.detach(), predicted_iou.detach(), number_of_boxes)
+        chosen = chosen_masks(logits.detach(), predicted_iou.detach(), number_of_boxes)
         second, watched["corrected_iou"] = _second_round(
             sam, batch, embedding, chosen, mask_loss, generator
         )
@@ -53,7 +53,7 @@ def step_loss(
 def _second_round(sam, batch, embedding, previous, mask_loss, generator) -> tuple[Tensor, float]:
     """Loss and mean IoU after a click where the previous logits, B x P x h x w, were wrong."""
     offset = tuple(batch["offset"].tolist())
-    clicks, labels = _corrections(
+    clicks, labels = corrections(
         previous, batch["masks"], generator
     )  # B x P x 1 x 2 and B x P x 1
     clicks = _on_canvas(clicks, offset)
@@ -80,7 +80,7 @@ def _second_round(sam, batch, embedding, previous, mask_loss, generator) -> tupl
     return loss, found.iou.mean().item()
 
 
-def _chosen(logits: Tensor, predicted_iou: Tensor, boxes: int) -> Tensor:
+def chosen_masks(logits: Tensor, predicted_iou: Tensor, boxes: int) -> Tensor:
     """The mask to go on with: mask 0 for boxes, that of the best predicted IoU for clicks."""
     best = predicted_iou[..., 1:].argmax(-1) + 1
     best[:, :boxes] = 0
@@ -88,7 +88,7 @@ def _chosen(logits: Tensor, predicted_iou: Tensor, boxes: int) -> Tensor:
     return logits.gather(2, index)[:, :, 0]
 
 
-def _corrections(
+def corrections(
     logits: Tensor, masks: Tensor, generator: torch.Generator
 ) -> tuple[Tensor, Tensor]:
     """A click on the error of each mask, in pixels of the window, and its label (1: object)."""
@@ -120,7 +120,7 @@ def _on_canvas(coordinates: Tensor, offset: tuple[int, int]) -> Tensor:
     return (coordinates.unflatten(-1, (-1, 2)) + shift).flatten(-2)
 
 
-def _watch(found: MaskLoss, logits: Tensor, boxes: int) -> dict[str, float]:
+def watch(found: MaskLoss, logits: Tensor, boxes: int) -> dict[str, float]:
     return {
         "box_iou": found.iou[:, :boxes, 0].mean().item(),
         "click_iou": found.iou[:, boxes:, 1:].amax(-1).mean().item(),

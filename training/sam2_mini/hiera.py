@@ -1,4 +1,4 @@
-"""Hiera and its neck on a part of the canvas, in a number format that is fast.
+"""Hiera and its neck on a part of the canvas.
 
 A window of 192 or 384 pixels, at a multiple of 192, holds whole attention windows of the canvas of
 768 x 768, so that local blocks compute there what they compute on the canvas; only the two global
@@ -18,16 +18,15 @@ GRID = 192
 
 
 class CanvasHiera(nn.Module):
-    """The vision encoder of a `Sam2VideoModel` in the number format `dtype`.
+    """The vision encoder of a `Sam2VideoModel`.
 
-    The products are those of the modules; convolutions of kernel 1 are written as products, and
-    nothing is computed that the outputs do not need.
+    Convolutions of kernel 1 are written as products, and nothing is computed that the outputs do
+    not need.
     """
 
-    def __init__(self, encoder: nn.Module, dtype: torch.dtype = torch.bfloat16):
+    def __init__(self, encoder: nn.Module):
         super().__init__()
         self.encoder = encoder
-        self.dtype = dtype
 
     def forward(self, image: Tensor, offset: tuple[int, int]) -> tuple[Tensor, Tensor, Tensor]:
         """Encode windows.
@@ -53,12 +52,10 @@ class CanvasHiera(nn.Module):
             torch.tensor(value, device=image.device).view(3, 1, 1)
             for value in (PIXEL_MEAN, PIXEL_STD)
         )
-        pixels = ((image.float() - mean) / std).to(self.dtype)
         patch = backbone.patch_embed.projection
-        tokens = functional.conv2d(
-            pixels, self._cast(patch.weight), self._cast(patch.bias), patch.stride, patch.padding
-        ).permute(0, 2, 3, 1)
-        tokens = tokens + self._cast(positions)
+        pixels = ((image.float() - mean) / std).to(patch.weight.dtype)
+        tokens = patch(pixels).permute(0, 2, 3, 1)
+        tokens = tokens + positions.to(tokens.dtype)
         ends = []
         for i, block in enumerate(backbone.blocks):
             tokens = self._block(block, tokens)
@@ -70,7 +67,7 @@ class CanvasHiera(nn.Module):
         """The levels of strides 16, 8 and 4 from the ends of the four stages, B x h x w x C."""
         convs = self.encoder.neck.convs  # the first is of the coarsest stage
         fine, middle, coarse, coarsest = (
-            functional.linear(end, self._cast(conv.weight).flatten(1), self._cast(conv.bias))
+            functional.linear(end, conv.weight.flatten(1), conv.bias)
             for end, conv in zip(ends, reversed(list(convs)), strict=True)
         )
         batch, rows, columns, width = coarsest.shape
@@ -81,40 +78,28 @@ class CanvasHiera(nn.Module):
     def _block(self, block: nn.Module, tokens: Tensor) -> Tensor:
         """One block: B x h x w x C, with a query stride to B x h/2 x w/2 x C'."""
         shortcut = tokens
-        normed = self._norm(block.layer_norm1, tokens)
+        normed = block.layer_norm1(tokens)
         if block.dim != block.dim_out:
-            shortcut = self._linear(block.proj, normed)
+            shortcut = block.proj(normed)
         size = block.window_size or tokens.shape[1]
         attended = self._attend(block.attn, _windows(normed, size), size)
         if block.query_stride:
             size //= 2
             shortcut = _pooled(shortcut)
         tokens = shortcut + _canvas(attended, size, shortcut.shape)
-        hidden = self._linear(block.mlp.proj_in, self._norm(block.layer_norm2, tokens))
-        return tokens + self._linear(block.mlp.proj_out, functional.gelu(hidden))
+        return tokens + block.mlp(block.layer_norm2(tokens))
 
     def _attend(self, attention: nn.Module, tokens: Tensor, size: int) -> Tensor:
         """Attention in windows, N x size^2 x C, to N x queries x C'."""
         heads = attention.num_attention_heads
-        query, key, value = self._linear(attention.qkv, tokens).chunk(3, -1)
+        query, key, value = attention.qkv(tokens).chunk(3, -1)
         if attention.query_stride:
             query = _pooled(query.unflatten(1, (size, size))).flatten(1, 2)
         query, key, value = (
             part.unflatten(-1, (heads, -1)).transpose(1, 2) for part in (query, key, value)
         )
         weights = (query * attention.scale) @ key.transpose(-1, -2)
-        weights = weights.float().softmax(-1).to(self.dtype)
-        return self._linear(attention.proj, (weights @ value).transpose(1, 2).flatten(2))
-
-    def _linear(self, layer: nn.Linear, tokens: Tensor) -> Tensor:
-        return functional.linear(tokens, self._cast(layer.weight), self._cast(layer.bias))
-
-    def _norm(self, norm: nn.LayerNorm, tokens: Tensor) -> Tensor:
-        weight, bias = self._cast(norm.weight), self._cast(norm.bias)
-        return functional.layer_norm(tokens, norm.normalized_shape, weight, bias, norm.eps)
-
-    def _cast(self, tensor: Tensor) -> Tensor:
-        return tensor.to(self.dtype)
+        return attention.proj((weights.softmax(-1) @ value).transpose(1, 2).flatten(2))
 
 
 def _windows(tokens: Tensor, size: int) -> Tensor:

@@ -1,27 +1,27 @@
-"""Initial weights of Hiera: products of unit gain, and positions known from the start."""
+"""Initial weights: Hiera's, sam-mini's decoder in SAM 2's, and those of the memory."""
 
 import math
 
 import torch
 from torch import Tensor, nn
+from transformers import SamModel, Sam2VideoModel
 
 POSITION_SHARE = 0.3  # of the position codes, beside patches of about unit variance
+USUAL_IOU = 0.7  # around which sam-mini's IoU head is fitted to a sigmoid
 
 
 @torch.no_grad()
-def initialise_(encoder: nn.Module) -> None:
+def initialise_encoder_(encoder: nn.Module) -> None:
     """Give a vision encoder of SAM 2 weights to learn with.
 
     With transformers' weights of 0.02 and tables of zeros a token knows neither its place on the
     canvas nor its place in its window, and the largest of four tokens is of no known place. The
-    background table starts as waves along x and y, from the canvas's length down to three cells,
-    the table that windows repeat as the waves that fit into it. What a block adds starts small.
+    background table starts as waves along x and y, from twice the canvas's length down to three
+    of its cells, the table that windows repeat as the waves that fit into it. What a block adds
+    starts small.
     """
     blocks = encoder.backbone.blocks
-    for module in encoder.modules():
-        if isinstance(module, (nn.Linear, nn.Conv2d)):
-            nn.init.xavier_uniform_(module.weight)
-            nn.init.zeros_(module.bias)
+    initialise_products_(encoder)
     for block in blocks:
         block.attn.proj.weight.mul_(len(blocks) ** -0.5)
         block.mlp.proj_out.weight.mul_(len(blocks) ** -0.5)
@@ -30,6 +30,47 @@ def initialise_(encoder: nn.Module) -> None:
         (encoder.backbone.pos_embed_window, torch.arange(1, 5).repeat(2)),
     ):
         table.copy_(POSITION_SHARE * _waves(table.shape[-1], cycles, table.shape[1]))
+
+
+def initialise_products_(module: nn.Module) -> None:
+    """Weights of unit gain, biases of zero."""
+    for part in module.modules():
+        if isinstance(part, (nn.Linear, nn.Conv2d)):
+            nn.init.xavier_uniform_(part.weight)
+            nn.init.zeros_(part.bias)
+
+
+@torch.no_grad()
+def take_decoder_(model: Sam2VideoModel, sam: SamModel) -> None:
+    """Put sam-mini's prompt encoder and decoder into SAM 2's, which then finds sam-mini's masks.
+
+    Almost: SAM 2's decoder has one token more, the object's score, which starts as that of the IoU,
+    and a box has a third one. The finer levels are not added at first. The IoU goes through a
+    sigmoid, whose tangent at a usual IoU continues sam-mini's head.
+    """
+    found = {_renamed(name): tensor for name, tensor in sam.state_dict().items()}
+    points = [f"prompt_encoder.point_embed.{i}.weight" for i in range(4)]
+    found["prompt_encoder.point_embed.weight"] = torch.cat([found.pop(name) for name in points])
+    head = "mask_decoder.iou_prediction_head.proj_out."
+    slope = USUAL_IOU * (1 - USUAL_IOU)
+    middle = math.log(USUAL_IOU / (1 - USUAL_IOU))
+    found[head + "weight"] = found[head + "weight"] / slope
+    found[head + "bias"] = (found[head + "bias"] - USUAL_IOU) / slope + middle
+    found["mask_decoder.obj_score_token.weight"] = found["mask_decoder.iou_token.weight"]
+    initialise_products_(model.mask_decoder.pred_obj_score_head)
+    for convolution in (model.mask_decoder.conv_s0, model.mask_decoder.conv_s1):
+        nn.init.zeros_(convolution.weight)
+        nn.init.zeros_(convolution.bias)
+    taken = {name: t for name, t in found.items() if not name.startswith("vision_encoder.")}
+    model.load_state_dict(model.state_dict() | taken)
+
+
+def _renamed(name: str) -> str:
+    """The name in SAM 2 of a tensor of SAM's decoder."""
+    if name.startswith("mask_decoder.transformer."):
+        for old, new in ((".out_proj.", ".o_proj."), (".lin1.", ".proj_in."), (".lin2.", ".proj_out.")):
+            name = name.replace(old, new)
+    return name
 
 
 def _waves(size: int, cycles: Tensor, channels: int) -> Tensor:

@@ -10,22 +10,23 @@ import json
 import signal
 import time
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 import torch
 from pictures import read_coco, read_photographs
-from state import Average
+from state import Average, averaged_weights, load_state_, save_state, steps_done
 from torch import nn
 from transformers import Sam2VideoModel
 
 from carsam.families.sam2_mini import sam2_mini_config
 from carsam.images.scenes import write_scenes
-from sam2_mini.checkpoint import load_state_, save_state, steps_done
 from sam2_mini.distil import Distillation
-from sam2_mini.recipe import SAM2_MINI, Recipe
+from sam2_mini.masks import MaskTraining
+from sam2_mini.part import Part, Pictures
+from sam2_mini.recipe import DISTIL, MASKS
 
 SAVE_EVERY = 600.0  # seconds
-LOG_EVERY = 25
+LOG_EVERY = 25  # steps
 
 
 class Stop:
@@ -40,68 +41,10 @@ class Stop:
         self.asked = True
 
 
-def train(data: Path, out: Path, recipe: Recipe = SAM2_MINI) -> None:
-    """Run the recipe, or what is left of it.
-
-    Args:
-        data: folder with `coco` and `extra`, see README.md.
-        out: folder of this run; gets a state for every part, `log.jsonl` and the scenes.
-        recipe: parts and settings.
-    """
-    out.mkdir(parents=True, exist_ok=True)
-    torch.set_num_threads(1)
-    torch.manual_seed(recipe.seed)
-    model = Sam2VideoModel(sam2_mini_config()).train()
-    stop, pictures = Stop(), None
-    for part in (Distillation(model, recipe.distil, recipe.seed),):
-        steps = sum(stage.steps for stage in part.stages)
-        state = out / f"{part.name}.safetensors"
-        modules = nn.ModuleList(part.modules)
-        average = Average(modules, recipe.average_decay)
-        if steps_done(state) < steps:
-            pictures = pictures or (read_photographs(data), _scenes(out, recipe))
-            part.read_(*pictures)
-            _run(part, modules, average, state, recipe, stop)
-        if stop.asked:
-            return
-        load_average_(state, modules)
-
-
-def _run(part, modules: nn.Module, average: Average, state: Path, recipe: Recipe, stop: Stop):
-    """Do the steps of a part that are not done yet."""
-    part.initialise_()
-    average = Average(modules, recipe.average_decay)
-    optimizers = make_optimizers(modules, recipe)
-    first = load_state_(state, modules, average, optimizers) if state.exists() else 0
-    steps = sum(stage.steps for stage in part.stages)
-    parameters = [p for optimizer in optimizers for g in optimizer.param_groups for p in g["params"]]
-    saved = time.monotonic()
-    with (state.parent / "log.jsonl").open("a") as file:
-        log = Log(file, part.name)
-        for step in range(first, steps):
-            torch.manual_seed(recipe.seed + step)
-            stage, rate = stage_and_rate(part.stages, step, recipe.warm_up)
-            loss, watched = part.loss(step, stage)
-            loss.backward()
-            norm = nn.utils.clip_grad_norm_(parameters, recipe.gradient_norm)
-            for optimizer in optimizers:
-                for group in optimizer.param_groups:
-                    group["lr"] = rate * group["rate_factor"]
-                optimizer.step()
-                optimizer.zero_grad()
-            average.update_(modules, step)
-            log.add(step + 1, {"loss": loss.item(), "norm": norm.item(), **watched})
-            if stop.asked or step + 1 == steps or time.monotonic() - saved > SAVE_EVERY:
-                save_state(state, step + 1, modules, average, optimizers)
-                saved = time.monotonic()
-            if stop.asked:
-                return
-
-
 class Log:
     """A line of means for every `LOG_EVERY` steps."""
 
-    def __init__(self, file, part: str):
+    def __init__(self, file: TextIO, part: str):
         self.file, self.part = file, part
         self.values: dict[str, list[float]] = {}
         self.started, self.processor = time.monotonic(), time.process_time()
@@ -119,32 +62,56 @@ class Log:
             self.values = {}
 
 
-def stage_and_rate(stages, step: int, warm_up: int):
-    """The stage of a step, counted from 0, and its learning rate."""
-    done = step
-    for stage in stages:
-        if done < stage.steps:
-            start, end = stage.learning_rates
-            rate = start + (end - start) * done / stage.steps
-            return stage, rate * min(1.0, (step + 1) / warm_up)
-        done -= stage.steps
-    raise ValueError(f"step {step} is beyond the last stage")
+def all_parts(model: Sam2VideoModel, out: Path) -> list[Part]:
+    """The parts of the training in order."""
+    return [Distillation(model, DISTIL), MaskTraining(model, MASKS)]
 
 
-def make_optimizers(modules: nn.Module, recipe: Recipe) -> list[torch.optim.Optimizer]:
+def train(model: Sam2VideoModel, parts: list[Part], data: Path, out: Path) -> None:
+    """Do all steps that are not done yet.
+
+    Args:
+        model: gets the averaged weights of every part that is finished.
+        parts: of this model.
+        data: folder with `coco` and `extra`, see README.md.
+        out: folder of this run; gets a state for every part, `log.jsonl` and the scenes.
+    """
+    out.mkdir(parents=True, exist_ok=True)
+    torch.set_num_threads(1)
+    stop, pictures = Stop(), None
+    for part in parts:
+        state = out / f"{part.name}.safetensors"
+        torch.manual_seed(part.recipe.seed)
+        part.start_()
+        if steps_done(state) < part.recipe.steps:
+            pictures = pictures or Pictures(read_photographs(data), _scenes(out, part.recipe))
+            part.read_(pictures)
+            _run(part, state, stop)
+        if stop.asked:
+            return
+        load_averaged_(model, state)
+
+
+def load_averaged_(model: nn.Module, state: Path) -> None:
+    """Set the parameters that a part trained to their average."""
+    with torch.no_grad():
+        for name, tensor in averaged_weights(state).items():
+            model.get_parameter(name).copy_(tensor)
+
+
+def make_optimizers(part: Part) -> list[torch.optim.Optimizer]:
     """Muon for matrices, AdamW for the rest."""
-    matrices = [module.weight for module in modules.modules() if isinstance(module, nn.Linear)]
-    matrices = [matrix for matrix in matrices if matrix.requires_grad]
+    matrices = [module.weight for module in part.trained.modules() if isinstance(module, nn.Linear)]
     chosen = {id(matrix) for matrix in matrices}
-    others = [p for p in modules.parameters() if p.requires_grad and id(p) not in chosen]
+    others = [parameter for parameter in part.trained.parameters() if id(parameter) not in chosen]
     return [
         torch.optim.Muon(
             [{"params": matrices, "rate_factor": 1.0}],
-            weight_decay=recipe.weight_decay,
+            weight_decay=part.recipe.weight_decay,
             adjust_lr_fn="match_rms_adamw",
         ),
         torch.optim.AdamW(
-            [{"params": others, "rate_factor": recipe.rate_of_others}],
+            [{"params": others, "rate_factor": part.recipe.rate_of_others}],
             betas=(0.9, 0.98),
             weight_decay=0.0,
             fused=True,
@@ -152,17 +119,36 @@ def make_optimizers(modules: nn.Module, recipe: Recipe) -> list[torch.optim.Opti
     ]
 
 
-def load_average_(state: Path, modules: nn.Module) -> None:
-    """Set the parameters to the average of a finished part."""
-    from state import averaged_weights
+def _run(part: Part, state: Path, stop: Stop) -> None:
+    """Do the steps of a part that are not done yet, or those until the process is to end."""
+    trained, recipe = part.trained, part.recipe
+    average = Average(trained, recipe.average_decay)
+    optimizers = make_optimizers(part)
+    first = load_state_(state, trained, average, optimizers) if state.exists() else 0
+    saved = time.monotonic()
+    with (state.parent / "log.jsonl").open("a") as file:
+        log = Log(file, part.name)
+        for step in range(first, recipe.steps):
+            torch.manual_seed(recipe.seed + step)
+            loss, watched = part.loss(step)
+            loss.backward()
+            norm = nn.utils.clip_grad_norm_(trained.parameters(), recipe.gradient_norm)
+            for optimizer in optimizers:
+                for group in optimizer.param_groups:
+                    group["lr"] = recipe.learning_rate(step) * group["rate_factor"]
+                optimizer.step()
+                optimizer.zero_grad()
+            average.update_(trained, step)
+            log.add(step + 1, {"loss": loss.item(), "norm": norm.item(), **watched})
+            last = stop.asked or step + 1 == recipe.steps
+            if last or time.monotonic() - saved > SAVE_EVERY:
+                save_state(state, step + 1, trained, average, optimizers, rounded=True)
+                saved = time.monotonic()
+            if last:
+                return
 
-    found = averaged_weights(state)
-    with torch.no_grad():
-        for name, parameter in modules.named_parameters():
-            parameter.copy_(found[name])
 
-
-def _scenes(out: Path, recipe: Recipe) -> list:
+def _scenes(out: Path, recipe) -> list:
     """The procedural scenes, drawn once."""
     path = out / "scenes" / "instances.json"
     if not path.exists():
@@ -175,7 +161,8 @@ def main() -> None:
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--out", type=Path, required=True)
     arguments = parser.parse_args()
-    train(arguments.data, arguments.out)
+    model = Sam2VideoModel._from_config(sam2_mini_config(), attn_implementation="eager").train()
+    train(model, all_parts(model, arguments.out), arguments.data, arguments.out)
 
 
 if __name__ == "__main__":
