@@ -95,7 +95,7 @@ def cut_window(
         kept = [i for i, mask in enumerate(masks) if (mask[filled] >= 128).sum() >= SMALLEST_AREA]
         if kept:
             break
-    image = np.where(filled[..., None], _recolour(random, image), MEAN)  # as at inference
+    image = np.where(filled[..., None], recolour(random, image), MEAN)  # as at inference
     masks = np.where(filled, np.stack([masks[i] for i in kept]), np.uint8(0))
     exact = [_box(mask, boxes[i]) for i, mask in zip(kept, masks, strict=True)]
     return Window(image, masks, np.stack(exact))
@@ -195,7 +195,7 @@ def _paste(
     return image, [*masks, pasted]
 
 
-def _recolour(random: np.random.Generator, image: np.ndarray) -> np.ndarray:
+def recolour(random: np.random.Generator, image: np.ndarray) -> np.ndarray:
     """Change brightness, contrast, colours; rarely grey, blur, noise. uint8 S x S x 3."""
     if random.random() < 0.1:
         image = np.asarray(

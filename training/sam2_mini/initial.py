@@ -65,6 +65,40 @@ def take_decoder_(model: Sam2VideoModel, sam: SamModel) -> None:
     model.load_state_dict(model.state_dict() | taken)
 
 
+@torch.no_grad()
+def initialise_memory_(model: Sam2VideoModel) -> None:
+    """Weights of unit gain for the memory; what its attention adds to the embedding starts small.
+
+    A mask prompt starts as logits of the decoder's size, 10 inside and minus 10 outside.
+    """
+    attention, encoder = model.memory_attention, model.memory_encoder
+    for part in (
+        attention,
+        encoder.mask_downsampler,
+        encoder.feature_projection,
+        encoder.projection,
+        model.object_pointer_proj,
+        model.temporal_positional_encoding_projection_layer,
+    ):
+        initialise_products_(part)
+    for layer in attention.layers:
+        for product in (layer.self_attn.o_proj, layer.cross_attn_image.o_proj, layer.linear2):
+            product.weight.mul_(0.3)
+    for block in encoder.memory_fuser.layers:
+        initialise_products_(block.pointwise_conv1)
+        initialise_products_(block.pointwise_conv2)
+        nn.init.kaiming_uniform_(block.depthwise_conv.weight)
+        block.scale.fill_(0.3)
+    for vector in (
+        model.memory_temporal_positional_encoding,
+        model.no_object_pointer,
+        model.occlusion_spatial_embedding_parameter,
+    ):
+        nn.init.normal_(vector, std=0.1)
+    model.mask_downsample.weight.fill_(20 / model.mask_downsample.weight.numel())
+    model.mask_downsample.bias.fill_(-10)
+
+
 def _renamed(name: str) -> str:
     """The name in SAM 2 of a tensor of SAM's decoder."""
     if name.startswith("mask_decoder.transformer."):

@@ -34,3 +34,13 @@ MASKS = TrainingRecipe(
         ),
     )
 )
+
+MEMORY = TrainingRecipe(
+    stages=(
+        _stage(3000, 384, 8, (1.5e-3, 8e-4)),
+        _stage(1000, 384, 4, (8e-4, 0.0)),
+    )
+)
+"""Of these stages only steps, window, batch (objects) and rates count."""
+
+WHOLE_MEMORY = TrainingRecipe(stages=(_stage(600, 768, 2, (5e-4, 0.0)),))

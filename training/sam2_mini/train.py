@@ -23,7 +23,8 @@ from carsam.images.scenes import write_scenes
 from sam2_mini.distil import Distillation
 from sam2_mini.masks import MaskTraining
 from sam2_mini.part import Part, Pictures
-from sam2_mini.recipe import DISTIL, MASKS
+from sam2_mini.recipe import DISTIL, MASKS, MEMORY, WHOLE_MEMORY
+from sam2_mini.tracking import Clips, Tracking
 
 SAVE_EVERY = 600.0  # seconds
 LOG_EVERY = 25  # steps
@@ -64,7 +65,12 @@ class Log:
 
 def all_parts(model: Sam2VideoModel, out: Path) -> list[Part]:
     """The parts of the training in order."""
-    return [Distillation(model, DISTIL), MaskTraining(model, MASKS)]
+    return [
+        Distillation(model, DISTIL),
+        MaskTraining(model, MASKS),
+        Tracking("memory", model, MEMORY, Clips(1800, 8, (4, 8), 800), out / "clips"),
+        Tracking("canvas", model, WHOLE_MEMORY, Clips(360, 6, (4,), 0), out / "canvas_clips"),
+    ]
 
 
 def train(model: Sam2VideoModel, parts: list[Part], data: Path, out: Path) -> None:
