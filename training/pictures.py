@@ -8,6 +8,8 @@ import numpy as np
 from PIL import Image
 from pycocotools.coco import COCO
 
+PIXEL_MEAN = (123.675, 116.28, 103.53)
+PIXEL_STD = (58.395, 57.12, 57.375)
 LONGEST_SIDE = 640  # as in COCO
 TRAINED_ON = ("train", "train_partial", "val_dev_person")
 HELD_BACK = ("calib", "val_dev", "val_dev_panoptic")

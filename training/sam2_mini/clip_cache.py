@@ -95,7 +95,9 @@ class ClipCache:
             part = self._object(random, path, length)
             if part is not None:
                 parts.append(part)
-        levels = Levels(*(torch.stack(level, 1) for level in zip(*(p[0] for p in parts), strict=True)))
+        levels = Levels(
+            *(torch.stack(level, 1) for level in zip(*(p[0] for p in parts), strict=True))
+        )
         masks = np.stack([part[1] for part in parts], 1)  # T x B x S x S
         return _batch(random, levels, masks, offset)
 
@@ -127,10 +129,10 @@ class ClipCache:
         if not path.exists():
             random = np.random.default_rng([self.seed, 3, self.window, number])
             kind = int(random.random() < SCENE_SHARE)
-            picture = self.pictures[kind][random.choice(len(self.shares[kind]), p=self.shares[kind])]
-            clip = make_clip(
-                random, picture, self.pictures.photographs, self.window, self.frames
-            )
+            picture = self.pictures[kind][
+                random.choice(len(self.shares[kind]), p=self.shares[kind])
+            ]
+            clip = make_clip(random, picture, self.pictures.photographs, self.window, self.frames)
             with torch.no_grad():
                 levels = self.encode(torch.from_numpy(clip.frames), offset)
             tensors = {name: level.half().contiguous() for name, level in levels._asdict().items()}

@@ -146,9 +146,7 @@ def _composed(
     return image, torch.stack(shares) if shares else torch.zeros(0, size, size)
 
 
-def _background(
-    random: np.random.Generator, picture: Picture, size: int
-) -> tuple[Layer, Layer]:
+def _background(random: np.random.Generator, picture: Picture, size: int) -> tuple[Layer, Layer]:
     """The picture squashed into the canvas under a moving camera, and the masks of up to two of its
     objects.
     """

@@ -23,8 +23,13 @@ class Levels(NamedTuple):
 
 
 class Decoded(NamedTuple):
-    """Four masks, float32: logits batch x prompts x 4 x 4h x 4w, predicted IoUs batch x prompts x 4;
-    their tokens, batch x prompts x 4 x C; the logit of the object being there, batch x prompts.
+    """Four masks of every prompt, and whether there is an object.
+
+    Attributes:
+        masks: logits, float32, batch x prompts x 4 x 4h x 4w.
+        ious: predicted, float32, batch x prompts x 4.
+        tokens: of the masks, batch x prompts x 4 x C.
+        scores: logits of the object being there, float32, batch x prompts.
     """
 
     masks: Tensor

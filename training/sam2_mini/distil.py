@@ -4,8 +4,8 @@ from collections.abc import Iterator
 
 import numpy as np
 import torch
-from canvas import CanvasSam
 from recipe import TrainingRecipe, TrainingStage
+from sam_mini.canvas import CanvasSam
 from samples import picture_shares
 from torch import Tensor, nn
 from torch.nn import functional

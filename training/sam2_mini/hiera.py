@@ -6,13 +6,12 @@ blocks see less. The position tables are those of the canvas, at the window's pl
 """
 
 import torch
+from pictures import PIXEL_MEAN, PIXEL_STD
 from torch import Tensor, nn
 from torch.nn import functional
 
 from carsam.families.sam2.positions import image_positions
 
-PIXEL_MEAN = (123.675, 116.28, 103.53)
-PIXEL_STD = (58.395, 57.12, 57.375)
 GRID = 192
 """Windows of the canvas start at multiples of as many pixels."""
 

@@ -4,7 +4,7 @@ import math
 
 import torch
 from torch import Tensor, nn
-from transformers import SamModel, Sam2VideoModel
+from transformers import Sam2VideoModel, SamModel
 
 POSITION_SHARE = 0.3  # of the position codes, beside patches of about unit variance
 USUAL_IOU = 0.7  # around which sam-mini's IoU head is fitted to a sigmoid
@@ -102,7 +102,11 @@ def initialise_memory_(model: Sam2VideoModel) -> None:
 def _renamed(name: str) -> str:
     """The name in SAM 2 of a tensor of SAM's decoder."""
     if name.startswith("mask_decoder.transformer."):
-        for old, new in ((".out_proj.", ".o_proj."), (".lin1.", ".proj_in."), (".lin2.", ".proj_out.")):
+        for old, new in (
+            (".out_proj.", ".o_proj."),
+            (".lin1.", ".proj_in."),
+            (".lin2.", ".proj_out."),
+        ):
             name = name.replace(old, new)
     return name
 

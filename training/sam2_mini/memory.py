@@ -42,7 +42,9 @@ class CanvasMemory(nn.Module):
         near = model.num_maskmem - 1
         frames = [0, *range(max(1, frame - near), frame)]
         tokens = [memory[other].tokens for other in frames]
-        places = self._sine(model.memory_encoder.position_encoding, tokens[0].shape[-1], offset, size)
+        places = self._sine(
+            model.memory_encoder.position_encoding, tokens[0].shape[-1], offset, size
+        )
         times = model.memory_temporal_positional_encoding[:, 0, 0]
         distances = [frame - other if other else len(times) for other in frames]
         positions = [places.to(times.dtype) + times[distance - 1] for distance in distances]

@@ -29,9 +29,7 @@ DISTIL = TrainingRecipe(
 MASKS = TrainingRecipe(
     stages=(
         _stage(2200, 384, 4, (1e-3, 5e-4), prompts=8, boxes=6, correction_probability=0.1),
-        _stage(
-            400, 768, 2, (5e-4, 0.0), prompts=12, boxes=10, correction_probability=0.1, **WHOLE
-        ),
+        _stage(400, 768, 2, (5e-4, 0.0), prompts=12, boxes=10, correction_probability=0.1, **WHOLE),
     )
 )
 

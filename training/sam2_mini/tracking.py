@@ -119,7 +119,11 @@ class Follow(nn.Module):
             else:
                 found, several = self._prompted(levels, batch, prompt)
             given = frame == 0 and prompt == "mask"
-            best = found.ious[..., AMBIGUOUS_MASKS].argmax(-1) + 1 if several else 0 * found.ious[..., 0].long()
+            best = (
+                found.ious[..., AMBIGUOUS_MASKS].argmax(-1) + 1
+                if several
+                else 0 * found.ious[..., 0].long()
+            )
             index = best[:, 0]
             rows = torch.arange(len(index))
             logits, tokens = found.masks[rows, 0, index], found.tokens[rows, 0, index]
