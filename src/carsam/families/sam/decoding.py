@@ -15,7 +15,7 @@ def start_tokens(model: Any, state: State, output_tokens: Tensor) -> State:
     """Turn the embedding and the prompts into the two-way transformer's inputs.
 
     The image tokens are kept once, (1, 1, h * w, C), for all P prompts: the first block computes
-    their keys and values once and broadcasts them.
+    their keys and values once and broadcasts them. An embedding (P, C, h, w) has (P, 1, h * w, C).
 
     Args:
         output_tokens: the decoder's own (T, C).
@@ -27,7 +27,7 @@ def start_tokens(model: Any, state: State, output_tokens: Tensor) -> State:
     return {
         "tokens": tokens,  # (1, P, T and the prompt's, C)
         "token_positions": tokens,
-        "image": _as_tokens(state["hidden"] + dense),  # (1, 1, h * w, C)
+        "image": _as_tokens(state["hidden"] + dense),
         "image_positions": _as_tokens(positions),
     }
 
@@ -63,5 +63,5 @@ def _run_mask_prompt(model: Any, state: State) -> State:
 
 
 def _as_tokens(image: Tensor) -> Tensor:
-    """(1, C, h, w) to (1, 1, h * w, C)."""
+    """(B, C, h, w) to (B, 1, h * w, C)."""
     return image.flatten(2).transpose(1, 2)[:, None]

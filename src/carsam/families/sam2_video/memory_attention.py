@@ -29,28 +29,35 @@ Rotation = tuple[Tensor, Tensor]
 """Cosines and sines (tokens, d)."""
 
 
-def attend_to_memory(
-    attention: Sam2VideoMemoryAttention, image: Tensor, positions: Tensor, memory: Recollection
-) -> Tensor:
-    """Return the embedding (1, C, h, w) that an object's memory makes of an image.
-
-    Args:
-        image, positions: (1, C, h, w).
-    """
-    _, _, height, width = image.shape
-    tokens = (image + POSITION_SHARE * positions).flatten(2).transpose(1, 2)  # (1, h * w, C)
-    for layer in attention.layers:
-        table = rotation_table(layer.self_attn, height, width, tokens.device)
+def attend_to_memory(model: Any, image: Tensor, memory: Recollection) -> Tensor:
+    """Return the embedding (P, C, h, w) that the memory of P objects makes of an image (1, ...)."""
+    size = image.shape[2:]
+    tokens = placed_tokens(model, image).expand(len(memory.values), -1, -1)
+    for layer in model.memory_attention.layers:
+        table = rotation_table(layer.self_attn, size, tokens.device)
         tokens = attend_to_itself(layer, tokens, table)
         tokens = attend_across(layer, tokens, table, memory)
-        tokens = tokens + layer.linear2(layer.activation(layer.linear1(layer.layer_norm3(tokens))))
-    return attention.layer_norm(tokens).transpose(1, 2).unflatten(2, (height, width))
+        tokens = pass_mlp(layer, tokens)
+    return normed_image(model.memory_attention, tokens, size)
+
+
+def placed_tokens(model: Any, image: Tensor) -> Tensor:
+    """Return an image (1, C, h, w) as tokens (1, h * w, C) with a share of their positions."""
+    positions = model.vision_encoder.neck.position_encoding(image.shape, image.device, image.dtype)
+    return (image + POSITION_SHARE * positions).flatten(2).transpose(1, 2)
+
+
+def normed_image(
+    attention: Sam2VideoMemoryAttention, tokens: Tensor, size: tuple[int, int]
+) -> Tensor:
+    """Return what the last layer made (P, h * w, C) as images (P, C, h, w)."""
+    return attention.layer_norm(tokens).transpose(1, 2).unflatten(2, size)
 
 
 def attend_to_itself(
     layer: Sam2VideoMemoryAttentionLayer, tokens: Tensor, table: Rotation
 ) -> Tensor:
-    """Add what the image's tokens (1, n, C) make of each other."""
+    """Add what the tokens (P, n, C) of each image make of each other."""
     normed = layer.layer_norm1(tokens)
     return tokens + _attend(layer.self_attn, normed, normed, normed, table, table)
 
@@ -58,7 +65,7 @@ def attend_to_itself(
 def attend_across(
     layer: Sam2VideoMemoryAttentionLayer, tokens: Tensor, table: Rotation, memory: Recollection
 ) -> Tensor:
-    """Add what the image's tokens (1, n, C) make of the memory."""
+    """Add what the tokens (P, n, C) of each image make of its object's memory."""
     cells = memory.cells.clamp(min=0)  # the first cell does not turn, as those without a place
     attended = _attend(
         layer.cross_attn_image,
@@ -71,10 +78,15 @@ def attend_across(
     return tokens + attended
 
 
+def pass_mlp(layer: Sam2VideoMemoryAttentionLayer, tokens: Tensor) -> Tensor:
+    """Add what the layer's MLP makes of tokens (P, n, C)."""
+    return tokens + layer.linear2(layer.activation(layer.linear1(layer.layer_norm3(tokens))))
+
+
 def rotation_table(
-    attention: Sam2VideoRoPEAttention, height: int, width: int, device: torch.device
+    attention: Sam2VideoRoPEAttention, size: tuple[int, int], device: torch.device
 ) -> Rotation:
-    """Return the rotation of every cell of a height x width grid, row by row.
+    """Return the rotation of every cell of a grid of so many rows and columns, row by row.
 
     The first half of a head's channels turns by the column, the second by the row; pair i of a
     half of h channels by theta^(-2 i / h) a cell. Computed in float64 and rounded once.
@@ -83,7 +95,7 @@ def rotation_table(
     head = config.memory_attention_hidden_size // config.memory_attention_downsample_rate
     head //= attention.num_attention_heads
     theta = float(config.rope_parameters["rope_theta"])
-    return tuple(part.to(device) for part in _table(head, theta, height, width))  # type: ignore[return-value]
+    return tuple(part.to(device) for part in _table(head, theta, *size))  # type: ignore[return-value]
 
 
 @lru_cache(maxsize=4)
@@ -105,7 +117,7 @@ def _attend(
     query_rotation: Rotation,
     key_rotation: Rotation,
 ) -> Tensor:
-    """Attend from (1, n, C) to keys and values (1, m, D)."""
+    """Attend from (P, n, C) to keys and values (P, m, D)."""
     module: Any = attention
     queries = _rotated(_by_head(module.q_proj(query), attention), query_rotation)
     keys = _rotated(_by_head(module.k_proj(key), attention), key_rotation)
@@ -120,7 +132,7 @@ def _attend(
 
 
 def _by_head(tokens: Tensor, attention: Sam2VideoRoPEAttention) -> Tensor:
-    """(1, n, heads * d) to (1, heads, n, d)."""
+    """(P, n, heads * d) to (P, heads, n, d)."""
     return tokens.unflatten(-1, (attention.num_attention_heads, -1)).transpose(1, 2)
 
 
