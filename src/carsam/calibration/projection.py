@@ -10,12 +10,13 @@ from typing import Any
 import torch
 
 from carsam.calibration.course import Course, NamedSteps
+from carsam.calibration.needs import prompts_in
 from carsam.calibration.observe import run_observed
-from carsam.families.base import Stage, State, split_after_encoder
+from carsam.families.base import Sample, Stage, State, split_after_encoder
 from carsam.methods.base import Unit, UnitStep, WholeModelStep
 from carsam.methods.steps.training.mask_loss import run_stages, stages_to_masks
 from carsam.methods.steps.training.teacher import Teacher, copy_after_encoder
-from carsam.methods.units import UnitPlan
+from carsam.methods.units import UnitPlan, calibrating
 from carsam.progress import Silent
 from carsam.simulation.on_kernels import on_kernels
 
@@ -76,12 +77,14 @@ def project(
     views: int = 0,
     units_done: Sequence[bool] = (),
     steps_done: Sequence[int] = (),
+    clips: Sequence[State] = (),
 ) -> Projection:
     """Try every kind of unit, and every step on the whole model, on a copy, and multiply it up.
 
     The steps themselves tell what they cost from the times of their tries (`carsam.methods.cost`).
     Units with the same kinds of sites and the same shapes are tried once. The image with the most
-    boxes is the probe, so the projection is rather high where others have fewer.
+    boxes is the probe, so the projection is rather high where others have fewer. Units that
+    calibrate on clips alone are tried on one, those that calibrate on both on an image.
 
     Args:
         course: its model is prepared and float, and ends as it was.
@@ -89,19 +92,22 @@ def project(
         views: how many more there are, of other views of the images.
         units_done: by unit, whether it is finished already and costs nothing.
         steps_done: by closing step, the steps of training that it has done already.
+        clips: before the first stage, frames that follow others.
     """
     started = time.perf_counter()
-    state = max(states, key=lambda state: state["boxes"].shape[1])
+    state = max(states, key=prompts_in)
     # The steps after the last unit are tried on what the tries of the units leave of the decoder.
     model = copy_after_encoder(course.model, course.stages)
     with torch.no_grad(), on_kernels():
         embedded, seconds = _embedded(course, state)
         teaching = views if course.needs_teacher else 0
-        embeddings = [PartTime(EMBEDDINGS, (len(states) + teaching) * seconds, 0.0)]
-        after = course.after_encoder()
-        opening = _whole_times(after, after.opening, model, embedded, len(states))
-        units = _unit_times(course, model, state, len(states))
-        closing = _whole_times(course, course.closing, model, state, len(states) + views, embedded)
+        all_seconds = (len(states) + teaching) * seconds
+        all_seconds += sum(_embedded(course, clip)[1] for clip in clips[:1]) * len(clips)
+        embeddings = [PartTime(EMBEDDINGS, all_seconds, 0.0)]
+        after, samples = course.after_encoder(), len(states) + len(clips)
+        opening = _whole_times(after, after.opening, model, embedded, samples)
+        units = _unit_times(course, model, state, len(states), clips)
+        closing = _whole_times(course, course.closing, model, state, samples + views, embedded)
     left = [unit for index, unit in enumerate(units) if not any(units_done[index : index + 1])]
     for index, done in enumerate(steps_done):
         saved = done * closing[index].step_seconds
@@ -119,18 +125,30 @@ def _embedded(course: Course, state: State) -> tuple[State, float]:
     return run_stages(course.model, encoder, state), _now(course.model) - started
 
 
-def _unit_times(course: Course, model: Any, state: State, images: int) -> list[PartTime]:
+def _unit_times(
+    course: Course, model: Any, state: State, images: int, clips: Sequence[State]
+) -> list[PartTime]:
     """Try every unit on a copy of the model; it keeps the decoder's units as they then are."""
     known: dict[Any, tuple[float, float]] = {}
     encoder, _ = split_after_encoder(course.stages)
+    clip = clips[0] if clips else None
     times = []
     for plan in course.plans:
-        key, in_encoder = _key(course.model, plan, state), plan.stages[-1] in encoder
+        places = calibrating(plan, images, images + len(clips))
+        probe = state if clip is None or Sample.STILL in plan.samples else clip
+        key, in_encoder = _key(course.model, plan, probe), plan.stages[-1] in encoder
         if key not in known or not in_encoder:
             with _on_a_copy(model, plan) if in_encoder else nullcontext():
-                known[key] = _unit_time(course, plan, model, state, images)
-        times.append(PartTime(plan.name, *known[key]))
+                known[key] = _unit_time(course, plan, model, probe, len(places))
+        seconds, step_seconds = known[key]
         state = plan.run(course.model, state)
+        if clip is not None:
+            started = _now(course.model)
+            clip = plan.run(course.model, clip)
+            if Sample.CLIP not in plan.samples:  # they only run through it
+                passes = len(clips) * (1 + course.needs_quantized_path)
+                seconds += passes * (_now(course.model) - started)
+        times.append(PartTime(plan.name, seconds, step_seconds))
     return times
 
 

@@ -157,6 +157,11 @@ class Stage:
     resizes: bool = False
     samples: tuple[Sample, ...] = (Sample.STILL, Sample.CLIP)
 
+    @property
+    def places(self) -> tuple[str, ...]:
+        """Module paths of the block that the stage is a part of, and of what else belongs to it."""
+        return self.block or self.path, *self.also
+
 
 class Family(Protocol):
     """One family of models.

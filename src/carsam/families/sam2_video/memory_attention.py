@@ -31,7 +31,7 @@ Rotation = tuple[Tensor, Tensor]
 
 def attend_to_memory(model: Any, image: Tensor, memory: Recollection) -> Tensor:
     """Return the embedding (P, C, h, w) that the memory of P objects makes of an image (1, ...)."""
-    size = image.shape[2:]
+    size = (image.shape[2], image.shape[3])
     tokens = placed_tokens(model, image).expand(len(memory.values), -1, -1)
     for layer in model.memory_attention.layers:
         table = rotation_table(layer.self_attn, size, tokens.device)
@@ -99,6 +99,7 @@ def rotation_table(
 
 
 @lru_cache(maxsize=4)
+@torch.inference_mode(False)  # training may be the next to ask
 def _table(channels: int, theta: float, height: int, width: int) -> Rotation:
     half = channels // 2
     rates = theta ** (-torch.arange(0, half, 2, dtype=torch.float64) / half)

@@ -57,7 +57,7 @@ def memory_stages(model: Any) -> Iterator[Stage]:
     for index in range(len(model.memory_attention.layers)):
         yield from _layer_stages(f"{ATTENTION}.layers.{index}")
     run = _of_clips(_run_norm)
-    yield Stage(ATTENTION, run, RECALLED, per_box=RECALLED, samples=CLIP)
+    yield Stage(f"{ATTENTION}.layer_norm", run, RECALLED, per_box=RECALLED, samples=CLIP)
 
 
 def pointer_stage() -> Stage:
