@@ -1,5 +1,6 @@
 """What families do alike before and after the two-way transformer."""
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -8,7 +9,7 @@ from torch import Tensor
 from carsam.families.base import Stage, State
 from carsam.families.sam.modules import SamMaskDecoder
 
-PROMPTS = ("points", "labels", "boxes")
+PROMPTS = ("points", "labels", "boxes", "masks")
 
 
 def start_tokens(model: Any, state: State, output_tokens: Tensor) -> State:
@@ -39,17 +40,27 @@ def image_of_tokens(model: Any, state: State) -> Tensor:
     return image.transpose(1, 2).reshape(len(image), -1, *side)
 
 
-def masks_and_ious(decoder: SamMaskDecoder, tokens: Tensor, upscaled: Tensor) -> State:
+def logits_of(kernels: Tensor, upscaled: Tensor) -> Tensor:
+    """Return the products (P, masks, 4h, 4w) of every mask's kernel and every pixel."""
+    return torch.einsum("pmc,pchw->pmhw", kernels, upscaled)
+
+
+def masks_and_ious(
+    decoder: SamMaskDecoder,
+    tokens: Tensor,
+    upscaled: Tensor,
+    multiply: Callable[[Tensor, Tensor], Tensor] = logits_of,
+) -> State:
     """Return the logits (P, masks, 4h, 4w) and the predicted IoUs (P, masks).
 
     Args:
         tokens: the decoder's for the IoU, then one for each mask (P, 1 + masks or more, C).
         upscaled: image (P, C / 8, 4h, 4w).
+        multiply: what makes the logits of kernels (P, masks, C / 8) and of the image.
     """
     heads = enumerate(decoder.output_hypernetworks_mlps)
     kernels = torch.stack([head(tokens[:, 1 + index]) for index, head in heads], dim=1)
-    masks = torch.einsum("pmc,pchw->pmhw", kernels, upscaled)
-    return {"masks": masks, "ious": decoder.iou_prediction_head(tokens[:, 0])}
+    return {"masks": multiply(kernels, upscaled), "ious": decoder.iou_prediction_head(tokens[:, 0])}
 
 
 def mask_prompt_stage() -> Stage:

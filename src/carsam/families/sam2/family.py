@@ -9,6 +9,7 @@ from torch import Tensor
 from carsam.families.base import Site, Stage, State
 from carsam.families.sam.decoding import (
     image_of_tokens,
+    logits_of,
     mask_prompt_stage,
     masks_and_ious,
     start_tokens,
@@ -19,6 +20,9 @@ from carsam.families.sam2.modules import Sam2MaskDecoder
 from carsam.families.sam2.sites import NAMES, encoder_sites, score_sites
 from carsam.families.sam2.stages import encoder_stages
 from carsam.images.preprocess import Framing
+
+Run = Callable[[Any, State], State]
+Multiply = Callable[[Tensor, Tensor], Tensor]
 
 OUTPUTS = ("masks", "ious", "scores")
 
@@ -57,7 +61,7 @@ class Sam2Family:
         """Return the model cut into its smallest stages, in the order of execution."""
         return (
             *encoder_stages(model),
-            *decoder_stages(model, _run_tokens),
+            *decoder_stages(model, _run_tokens, masks_of),
             mask_prompt_stage(),
         )
 
@@ -77,23 +81,33 @@ class Sam2Family:
         self, model: Any, embedding: tuple[Tensor, ...], multimask_output: bool, **prompts: Tensor
     ) -> tuple[Tensor, Tensor]:
         """Return mask logits (1, P, M, 4h, 4w) and predicted IoUs (1, P, M)."""
-        image, *fine = embedding
-        placed = without_memory(model, image), *fine
-        masks, ious, _, _ = decode_tokens(model, placed, multimask_output, **prompts)
+        image, s1, s0 = embedding
+        given = {f"input_{name}": None for name in ("points", "labels", "boxes", "masks")}
+        sparse, dense = model.prompt_encoder(**{**given, **prompts})
+        decoder: Sam2MaskDecoder = model.mask_decoder
+        masks, ious, _, _ = decoder(
+            image_embeddings=without_memory(model, image),
+            image_positional_embeddings=model.get_image_wide_positional_embeddings(),
+            sparse_prompt_embeddings=sparse,
+            dense_prompt_embeddings=dense,
+            multimask_output=multimask_output,
+            high_resolution_features=[s0, s1],
+        )
         return masks, ious
 
 
-def decoder_stages(model: Any, run_tokens: Callable[[Any, State], State]) -> Iterator[Stage]:
+def decoder_stages(model: Any, run_tokens: Run, run_mask_head: Run) -> Iterator[Stage]:
     """Yield the stages of the decoder up to its masks.
 
     Args:
         run_tokens: makes its tokens, with `tokens_of`.
+        run_mask_head: makes masks of them, with `masks_of`.
     """
     made = ("tokens", "image")
     boxed, offset = ("tokens", "token_positions"), image_offset(NAMES)
     yield Stage("mask_decoder.tokens", run_tokens, made, shared=offset, per_box=boxed)
     yield from two_way_stages(model, NAMES)
-    yield Stage("mask_decoder", _run_mask_head, OUTPUTS, per_box=OUTPUTS)
+    yield Stage("mask_decoder", run_mask_head, OUTPUTS, per_box=OUTPUTS)
 
 
 def tokens_of(model: Any, state: State, image: Tensor) -> State:
@@ -109,29 +123,6 @@ def tokens_of(model: Any, state: State, image: Tensor) -> State:
     return {"s0": state["s0"], "s1": state["s1"], **started}
 
 
-def decode_tokens(
-    model: Any, embedding: tuple[Tensor, ...], multimask_output: bool, **prompts: Tensor
-) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Decode prompts on an embedding that holds a memory, or what stands for none.
-
-    Returns:
-        Mask logits (1, P, M, 4h, 4w), predicted IoUs (1, P, M), the masks' tokens (1, P, M, C) and
-        the logits of an object being there (1, P, 1).
-    """
-    image, s1, s0 = embedding
-    given = {f"input_{name}": None for name in ("points", "labels", "boxes", "masks")}
-    sparse, dense = model.prompt_encoder(**{**given, **prompts})
-    decoder: Sam2MaskDecoder = model.mask_decoder
-    return decoder(
-        image_embeddings=image,
-        image_positional_embeddings=model.get_image_wide_positional_embeddings(),
-        sparse_prompt_embeddings=sparse,
-        dense_prompt_embeddings=dense,
-        multimask_output=multimask_output,
-        high_resolution_features=[s0, s1],
-    )
-
-
 def without_memory(model: Any, image: Tensor) -> Tensor:
     """Return the embedding (1, C, h, w) of an image that no other frames came before."""
     return image + model.no_memory_embedding.view(1, -1, 1, 1)
@@ -141,13 +132,16 @@ def _run_tokens(model: Any, state: State) -> State:
     return tokens_of(model, state, without_memory(model, state["hidden"]))
 
 
-def _run_mask_head(model: Any, state: State) -> State:
-    """Return the logits (P, masks, 4h, 4w), the IoUs (P, masks) and the object's score (P, 1)."""
+def masks_of(model: Any, state: State, multiply: Multiply = logits_of) -> State:
+    """Return the logits (P, masks, 4h, 4w), the IoUs (P, masks) and the object's score (P, 1).
+
+    The tokens (1, P, T, C) that they were made of are returned too.
+    """
     decoder: Sam2MaskDecoder = model.mask_decoder
     tokens = state["tokens"][0]
     upscaled = decoder.upscale_conv1(image_of_tokens(model, state)) + state["s1"]
     upscaled = decoder.activation(decoder.upscale_layer_norm(upscaled))
     upscaled = decoder.activation(decoder.upscale_conv2(upscaled) + state["s0"])
     scores = decoder.pred_obj_score_head(tokens[:, 0])
-    found = masks_and_ious(decoder, tokens[:, 1:], upscaled)
+    found = masks_and_ious(decoder, tokens[:, 1:], upscaled, multiply)
     return {**found, "scores": scores, "tokens": state["tokens"]}

@@ -9,8 +9,9 @@ from carsam.families.base import Sample, Site, Stage
 from carsam.families.sam.decoding import mask_prompt_stage
 from carsam.families.sam.sites import decoder_sites, prompt_sites
 from carsam.families.sam2 import sites as sam2_sites
-from carsam.families.sam2.family import Sam2Family, decode_tokens, decoder_stages, without_memory
+from carsam.families.sam2.family import Sam2Family, decoder_stages, without_memory
 from carsam.families.sam2.stages import encoder_stages
+from carsam.families.sam2_video.decoding import decode, pointer_stage, run_mask_head, run_tokens
 from carsam.families.sam2_video.memory_attention import attend_to_memory
 from carsam.families.sam2_video.memory_encoder import fuse_whole, memory_tokens
 from carsam.families.sam2_video.sites import (
@@ -19,7 +20,7 @@ from carsam.families.sam2_video.sites import (
     encoder_sites,
     pointer_sites,
 )
-from carsam.families.sam2_video.stages import memory_stages, pointer_stage, run_tokens
+from carsam.families.sam2_video.stages import memory_stages
 from carsam.families.video import Recollection, Tracked
 
 
@@ -64,10 +65,18 @@ class Sam2VideoFamily(Sam2Family):
         return (
             *(replace(stage, samples=(Sample.STILL,)) for stage in encoder_stages(model)),
             *memory_stages(model),
-            *decoder_stages(model, run_tokens),
+            *decoder_stages(model, run_tokens, run_mask_head),
             pointer_stage(),
             mask_prompt_stage(),
         )
+
+    def decode(
+        self, model: Any, embedding: tuple[Tensor, ...], multimask_output: bool, **prompts: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """Return mask logits (1, P, M, 4h, 4w) and predicted IoUs (1, P, M) of an image."""
+        placed = self.recall(model, embedding, None)
+        found = decode(model, placed, multimask_output, **prompts)
+        return found.masks, found.ious
 
     def recall(
         self, model: Any, embedding: tuple[Tensor, ...], memory: Recollection | None
@@ -82,8 +91,7 @@ class Sam2VideoFamily(Sam2Family):
         self, model: Any, embedding: tuple[Tensor, ...], multimask_output: bool, **prompts: Tensor
     ) -> Tracked:
         """Decode prompts of P objects."""
-        masks, ious, tokens, scores = decode_tokens(model, embedding, multimask_output, **prompts)
-        return Tracked(masks, ious, scores, model.object_pointer_proj(tokens))
+        return decode(model, embedding, multimask_output, **prompts)
 
     def remember(
         self, model: Any, embedding: tuple[Tensor, ...], masks: Tensor, scores: Tensor

@@ -12,7 +12,6 @@ from torch import Tensor
 from torch.nn.functional import interpolate
 
 from carsam.families.base import NormBefore, Role, Sample, Stage, State
-from carsam.families.sam2.family import tokens_of, without_memory
 from carsam.families.sam2_video.memory_attention import (
     Rotation,
     attend_across,
@@ -23,7 +22,7 @@ from carsam.families.sam2_video.memory_attention import (
     rotation_table,
 )
 from carsam.families.sam2_video.memory_encoder import fuse, memory_tokens
-from carsam.families.sam2_video.sites import ATTENTION, ENCODER, POINTER
+from carsam.families.sam2_video.sites import ATTENTION, ENCODER
 from carsam.families.video import Recollection
 
 CLIP = (Sample.CLIP,)
@@ -58,17 +57,6 @@ def memory_stages(model: Any) -> Iterator[Stage]:
         yield from _layer_stages(f"{ATTENTION}.layers.{index}")
     run = _of_clips(_run_norm)
     yield Stage(f"{ATTENTION}.layer_norm", run, RECALLED, per_box=RECALLED, samples=CLIP)
-
-
-def pointer_stage() -> Stage:
-    """Return the stage that makes pointers (P, M, C) of the masks' tokens."""
-    return Stage(POINTER, _run_pointers, ("pointers",), per_box=("pointers",))
-
-
-def run_tokens(model: Any, state: State) -> State:
-    """Make the decoder's tokens, of what was recalled or of what stands for no memory."""
-    image = state["recalled"] if _is_clip(state) else without_memory(model, state["hidden"])
-    return tokens_of(model, state, image)
 
 
 def _layer_stages(path: str) -> Iterator[Stage]:
@@ -161,13 +149,6 @@ def _run_norm(model: Any, state: State) -> State:
     size = model.prompt_encoder.image_embedding_size
     recalled = normed_image(model.memory_attention, state["recalled"], size)
     return {**state, "recalled": recalled}
-
-
-def _run_pointers(model: Any, state: State) -> State:
-    """Make a pointer of each mask's token, which follow those of the score and of the IoU."""
-    masks = state["masks"].shape[1]
-    tokens = state["tokens"][0][:, 2 : 2 + masks]
-    return {**state, "pointers": model.object_pointer_proj(tokens)}
 
 
 def _table(model: Any, layer: Any, tokens: Tensor) -> Rotation:
