@@ -26,6 +26,9 @@ def decode(
     """Decode prompts of P objects on an embedding that holds a memory, or what stands for none."""
     image, s1, s0 = embedding
     given = {name.removeprefix("input_"): tensor for name, tensor in prompts.items()}
+    objects = max(given[name].shape[1] for name in ("points", "boxes") if name in given)
+    # Transformers' own attention mixes up what is kept once for all objects.
+    image = image.expand(objects, -1, -1, -1)
     state = tokens_of(model, {"s0": s0, "s1": s1, **given}, image)
     for stage in two_way_stages(model, NAMES):
         state = stage.run(model, state)
