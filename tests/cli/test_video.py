@@ -95,7 +95,7 @@ def test_a_model_is_quantized_on_videos_and_follows_objects(root, model, tmp_pat
     assert main([*command, "--out", str(run), "--quiet"]) == 0
     assert main(["info", str(run)]) == 0
     shown = capsys.readouterr().out
-    assert "family sam2_video" in shown and "1 clips made of videos" in shown
+    assert "family sam2_video" in shown and "clips made of videos: 1" in shown
     frames = root / "JPEGImages/480p/one"
     track = ["track", str(run), str(frames), "--out", str(tmp_path / "masks"), "--quiet"]
     assert main([*track, "--box", "10,4,40,30"]) == 0

@@ -75,7 +75,7 @@ def _statements(run: Path, checkpoint: Checkpoint) -> list[tuple[str, str]]:
     names = calibration["images"]
     shown = ", ".join(names[:4]) + (", ..." if len(names) > 4 else "")
     clips = calibration.get("clips")  # of a model with a memory
-    of_clips = f", {clips['count']} clips made of {clips['made_of']}" if clips else ""
+    of_clips = f", clips made of {clips['made_of']}: {clips['count']}" if clips else ""
     rules = ", ".join(map(str, recipe.rules)) or "none"
     versions = [f"{name} {version}" for name, version in manifest["versions"].items()]
     return [
