@@ -38,7 +38,7 @@ def test_it_is_quantized_strictly_and_comes_back(
     model = quantized(tiny_sam2_video, image_folder, name, settings=few_steps(name))
     assert_strict(model, [photo])
     model.save(tmp_path / "run")
-    engine = load(tmp_path / "run")
+    engine = load(tmp_path / "run", video=True)
     assert engine.mode == "simulated"
     expected = followed(torch_engine(model.family, model.module, model.mode), photo)
     np.testing.assert_array_equal(followed(engine, photo), expected)

@@ -81,18 +81,9 @@ class Sam2Family:
         self, model: Any, embedding: tuple[Tensor, ...], multimask_output: bool, **prompts: Tensor
     ) -> tuple[Tensor, Tensor]:
         """Return mask logits (1, P, M, 4h, 4w) and predicted IoUs (1, P, M)."""
-        image, s1, s0 = embedding
-        given = {f"input_{name}": None for name in ("points", "labels", "boxes", "masks")}
-        sparse, dense = model.prompt_encoder(**{**given, **prompts})
-        decoder: Sam2MaskDecoder = model.mask_decoder
-        masks, ious, _, _ = decoder(
-            image_embeddings=without_memory(model, image),
-            image_positional_embeddings=model.get_image_wide_positional_embeddings(),
-            sparse_prompt_embeddings=sparse,
-            dense_prompt_embeddings=dense,
-            multimask_output=multimask_output,
-            high_resolution_features=[s0, s1],
-        )
+        image, *fine = embedding
+        placed = without_memory(model, image), *fine
+        masks, ious, _, _ = decode_tokens(model, placed, multimask_output, **prompts)
         return masks, ious
 
 
@@ -121,6 +112,29 @@ def tokens_of(model: Any, state: State, image: Tensor) -> State:
     tokens = torch.cat([token.weight for token in own])
     started = start_tokens(model, {**state, "hidden": image}, tokens)
     return {"s0": state["s0"], "s1": state["s1"], **started}
+
+
+def decode_tokens(
+    model: Any, embedding: tuple[Tensor, ...], multimask_output: bool, **prompts: Tensor
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Decode prompts on an embedding that holds a memory, or what stands for none.
+
+    Returns:
+        Mask logits (1, P, M, 4h, 4w), predicted IoUs (1, P, M), the masks' tokens (1, P, M, C) and
+        the logits of an object being there (1, P, 1).
+    """
+    image, s1, s0 = embedding
+    given = {f"input_{name}": None for name in ("points", "labels", "boxes", "masks")}
+    sparse, dense = model.prompt_encoder(**{**given, **prompts})
+    decoder: Sam2MaskDecoder = model.mask_decoder
+    return decoder(
+        image_embeddings=image,
+        image_positional_embeddings=model.get_image_wide_positional_embeddings(),
+        sparse_prompt_embeddings=sparse,
+        dense_prompt_embeddings=dense,
+        multimask_output=multimask_output,
+        high_resolution_features=[s0, s1],
+    )
 
 
 def without_memory(model: Any, image: Tensor) -> Tensor:

@@ -34,7 +34,7 @@ def attend_to_memory(model: Any, image: Tensor, memory: Recollection) -> Tensor:
     size = (image.shape[2], image.shape[3])
     tokens = placed_tokens(model, image).expand(len(memory.values), -1, -1)
     for layer in model.memory_attention.layers:
-        table = rotation_table(layer.self_attn, size, tokens.device)
+        table = rotation_table(layer.self_attn, *size, tokens.device)
         tokens = attend_to_itself(layer, tokens, table)
         tokens = attend_across(layer, tokens, table, memory)
         tokens = pass_mlp(layer, tokens)
@@ -84,9 +84,9 @@ def pass_mlp(layer: Sam2VideoMemoryAttentionLayer, tokens: Tensor) -> Tensor:
 
 
 def rotation_table(
-    attention: Sam2VideoRoPEAttention, size: tuple[int, int], device: torch.device
+    attention: Sam2VideoRoPEAttention, height: int, width: int, device: torch.device
 ) -> Rotation:
-    """Return the rotation of every cell of a grid of so many rows and columns, row by row.
+    """Return the rotation of every cell of a height x width grid, row by row.
 
     The first half of a head's channels turns by the column, the second by the row; pair i of a
     half of h channels by theta^(-2 i / h) a cell. Computed in float64 and rounded once.
@@ -95,7 +95,7 @@ def rotation_table(
     head = config.memory_attention_hidden_size // config.memory_attention_downsample_rate
     head //= attention.num_attention_heads
     theta = float(config.rope_parameters["rope_theta"])
-    return tuple(part.to(device) for part in _table(head, theta, *size))  # type: ignore[return-value]
+    return tuple(part.to(device) for part in _table(head, theta, height, width))  # type: ignore[return-value]
 
 
 @lru_cache(maxsize=4)

@@ -152,5 +152,5 @@ def _run_norm(model: Any, state: State) -> State:
 
 
 def _table(model: Any, layer: Any, tokens: Tensor) -> Rotation:
-    size = model.prompt_encoder.image_embedding_size
-    return rotation_table(layer.self_attn, size, tokens.device)
+    height, width = model.prompt_encoder.image_embedding_size
+    return rotation_table(layer.self_attn, height, width, tokens.device)
