@@ -151,7 +151,7 @@ def _evaluate_davis(
 
     with options.progress() as progress:
         result = evaluate_davis(
-            video_engine(load(model, engine, options.device, progress.warn)),
+            video_engine(load(model, engine, options.device, progress.warn, video=True)),
             root,
             prompts=prompts,
             year=year,
