@@ -68,11 +68,15 @@ def test_a_killed_annotation_goes_on(annotated, scenes, tmp_path, victims):
 
 @dataclass(frozen=True)
 class Deadly:
-    """A part that kills the process that reads it, as often as files can be made."""
+    """A part that ends the process that reads it, as often as files can be made.
+
+    With a `mistake` by an exception, as a fault of the program would; else by a signal.
+    """
 
     part: object
     folder: object
     times: int
+    mistake: bool = False
 
     @property
     def images(self):
@@ -88,6 +92,8 @@ class Deadly:
                 (self.folder / f"{number}").touch(exist_ok=False)
             except FileExistsError:
                 continue
+            if self.mistake:
+                raise ZeroDivisionError("a mistake")
             os.kill(os.getpid(), signal.SIGKILL)
         return iter(self.part)
 
@@ -130,11 +136,11 @@ def job_and_shards(scenes, tmp_path):
     return job, [Shard(number, part) for number, part in enumerate(parts)]
 
 
-@pytest.mark.parametrize("times", [1, 2])
-def test_a_shard_whose_worker_dies_is_begun_again_once(job_and_shards, tmp_path, times):
+@pytest.mark.parametrize(("times", "mistake"), [(1, False), (2, False), (1, True)])
+def test_a_shard_whose_worker_dies_is_begun_again_once(job_and_shards, tmp_path, times, mistake):
     job, (first, second, third) = job_and_shards
     (tmp_path / "kills").mkdir()
-    second = Shard(second.number, Deadly(second.part, tmp_path / "kills", times))
+    second = Shard(second.number, Deadly(second.part, tmp_path / "kills", times, mistake))
     told = Told()
     workers = ProcessWorkers(job, 1)
     done, given_up = annotate_shards(workers, [first, second, third], 1, told, True)
@@ -142,7 +148,8 @@ def test_a_shard_whose_worker_dies_is_begun_again_once(job_and_shards, tmp_path,
     assert {each.shard for each in done} == expected
     assert [each.shard.number for each in given_up] == ([] if times == 1 else [1])
     assert len(told.warnings) == times
-    assert "shard 1 died: its process was ended by SIGKILL" in told.warnings[0]
+    reason = "ZeroDivisionError: a mistake" if mistake else "its process was ended by SIGKILL"
+    assert f"shard 1 died: {reason}" in told.warnings[0]
     assert told.steps == len(expected)
     assert len(rows(tmp_path / "out", "images")) == len(expected)
 

@@ -2,6 +2,7 @@
 
 import multiprocessing
 import signal
+import traceback
 from collections.abc import Sequence
 from multiprocessing.connection import Connection, wait
 
@@ -69,8 +70,9 @@ class ProcessWorkers:
             event: Event = worker.connection.recv()
         except (EOFError, ConnectionResetError):
             worker.process.join()
-            self._workers.remove(worker)
-            return Died(_reason(worker.process.exitcode))
+            event = Died(_reason(worker.process.exitcode))
+        if isinstance(event, Died):
+            self.dismiss(worker)
         return event
 
 
@@ -86,6 +88,9 @@ def _work(job: Job, connection: Connection) -> None:
         connection.send(Refused(str(error)))
     except (EOFError, BrokenPipeError, ConnectionResetError):
         pass  # whoever started this process is gone
+    except Exception as error:  # one shard that cannot be made must not stop the others
+        traceback.print_exc()
+        connection.send(Died(f"{type(error).__name__}: {error}"))
 
 
 def _reason(code: int | None) -> str:
