@@ -44,9 +44,9 @@ def initialise_products_(module: nn.Module) -> None:
 def take_decoder_(model: Sam2VideoModel, sam: SamModel) -> None:
     """Put sam-mini's prompt encoder and decoder into SAM 2's, which then finds sam-mini's masks.
 
-    Almost: a box has a third token in SAM 2, one that sam-mini knows from clicks alone. The token of
-    the object's score starts at zero, and so does what the finer levels add. The IoU goes through a
-    sigmoid, whose tangent at a usual IoU continues sam-mini's head.
+    Almost: a box has a third token in SAM 2, one that sam-mini knows from clicks alone. The token
+    of the object's score starts at zero, and so does what the finer levels add. The IoU goes
+    through a sigmoid, whose tangent at a usual IoU continues sam-mini's head.
     """
     found = {_renamed(name): tensor for name, tensor in sam.state_dict().items()}
     points = [f"prompt_encoder.point_embed.{i}.weight" for i in range(4)]
