@@ -95,19 +95,6 @@ def one_box(box: Any) -> np.ndarray | None:
     return numbers.reshape(1, 4)
 
 
-def refuse_empty(point_coords: Any, box: Any, mask_input: Any) -> None:
-    """Refuse one prompt whose points and box are given but empty, as from a detector in vain.
-
-    Where they are left out, the model is asked without a prompt.
-    """
-    given = [part for part in (point_coords, box) if part is not None]
-    if given and mask_input is None and not any(given_array(g, "points").size for g in given):
-        raise UserError(
-            "Found neither points nor a box in what is given for them, which is empty; leave both "
-            "out to ask for masks without a prompt."
-        )
-
-
 def one_mask(given: Any) -> np.ndarray | None:
     """Return one prompt's mask as a batch of one; None where none is given."""
     return None if given is None else given_array(given, "mask input")[None]

@@ -23,7 +23,6 @@ from carsam.predict.given_prompts import (
     one_box,
     one_mask,
     points_of_one,
-    refuse_empty,
 )
 from carsam.predict.sam import Sam, given_embedding, only_part
 from carsam.predict.tensors import to_tensor
@@ -133,10 +132,16 @@ class SamPredictor(TorchHalf):
         Raises:
             UserError: if no image is set, or a prompt is empty, not finite or of a wrong shape.
         """
-        refuse_empty(point_coords, box, mask_input)
+        boxes, points = one_box(box), points_of_one(point_coords, "points")
+        given = any(part is not None for part in (box, point_coords))
+        if given and boxes is None and points is None and mask_input is None:
+            raise UserError(
+                "Found neither points nor a box in what is given for them, which is empty; leave "
+                "both out to ask for masks without a prompt."
+            )
         masks, ious, low_res = self.predict_batch(
-            boxes=one_box(box),
-            point_coords=points_of_one(point_coords, "points"),
+            boxes=boxes,
+            point_coords=points,
             point_labels=points_of_one(point_labels, "labels"),
             mask_inputs=one_mask(mask_input),
             multimask_output=multimask_output,

@@ -233,7 +233,7 @@ def frame_prompts(points: Any, labels: Any, boxes: Any, masks: Any) -> Prompts:
     logits = to_array(masks, "mask input", np.float32)
     if corners is not None:
         corners = corners.reshape(-1, 4) if corners.size else corners.reshape(0, 4)
-    if coordinates is not None and coordinates.shape[-1:] + coordinates.shape[3:] != (2,):
+    if coordinates is not None and (coordinates.ndim != 3 or coordinates.shape[2] != 2):
         raise UserError(f"Found points of shape {coordinates.shape}; expected (B, N, 2).")
     if logits is not None and (logits.ndim != 4 or logits.shape[1] != 1):
         raise UserError(f"Found mask input of shape {logits.shape}; expected (B, 1, 4h, 4w).")

@@ -28,7 +28,7 @@ class ResizeLongestSide:
 
     def apply_image(self, image: np.ndarray) -> np.ndarray:
         """Resize an RGB uint8 image (H, W, 3)."""
-        return resize(image, self._framing)
+        return np.array(resize(image, self._framing))  # Pillow's pixels cannot be written to
 
     def apply_coords(self, coords: np.ndarray, original_size: Size) -> np.ndarray:
         """Map points (..., 2), x then y in pixels of the image, into the frame, as float64."""

@@ -88,6 +88,18 @@ class SamAutomaticMaskGenerator:
             ("min_mask_region_area", min_mask_region_area, 0),
         ):
             _check_count(name, number, least)
+        for name, value in (
+            ("pred_iou_thresh", 0 if pred_iou_thresh is None else pred_iou_thresh),
+            (
+                "stability_score_thresh",
+                0 if stability_score_thresh is None else stability_score_thresh,
+            ),
+            ("stability_score_offset", stability_score_offset),
+            ("box_nms_thresh", box_nms_thresh),
+            ("crop_nms_thresh", crop_nms_thresh),
+            ("crop_overlap_ratio", crop_overlap_ratio),
+        ):
+            _check_number(name, value)
         if not 0 <= crop_overlap_ratio < 1:
             raise UserError(
                 f"Found crop_overlap_ratio {crop_overlap_ratio}; expected 0 or more, less than 1."
@@ -229,6 +241,11 @@ def _boxes(found: Sequence[Candidate]) -> np.ndarray:
 def _check_count(name: str, number: Any, least: int) -> None:
     if isinstance(number, bool) or not isinstance(number, int | np.integer) or number < least:
         raise UserError(f"Found {name} {number}; expected an integer of at least {least}.")
+
+
+def _check_number(name: str, number: Any) -> None:
+    if not isinstance(number, int | float | np.number) or not np.isfinite(number):
+        raise UserError(f"Found {name} {number}; expected a number.")
 
 
 def _point_grids(
