@@ -28,6 +28,10 @@ class MaskThresholds:
         return asdict(self)
 
 
+METAS_THRESHOLDS = MaskThresholds(0.88, 0.95)
+"""segment-anything's, chosen for its largest model."""
+
+
 def read_thresholds(manifest: Mapping[str, Any]) -> MaskThresholds | None:
     """Return the thresholds that a manifest keeps; None where there are none.
 

@@ -8,6 +8,7 @@ from carsam.engines.load import load
 from carsam.engines.torch_engine import TorchEngine
 from carsam.errors import UserError
 from carsam.families.sam2.family import Sam2Family
+from carsam.formats.mask_thresholds import MaskThresholds
 from without_torch import run_without_torch
 
 RUN = "sam-mini-w4a4"
@@ -115,7 +116,7 @@ def test_the_stability_named_is_the_best_of_the_confident(engine, scene):
 def test_the_models_own_thresholds_are_taken_for_none(engine):
     class WithThresholds:
         mode, framing, encode, decode = "native", engine.framing, engine.encode, engine.decode
-        mask_thresholds = carsam.predict.everything.generator.MaskThresholds(0.5, 0.6)
+        mask_thresholds = MaskThresholds(0.5, 0.6)
 
     own = {"pred_iou_thresh": None, "stability_score_thresh": None}
     made = carsam.SamAutomaticMaskGenerator(WithThresholds(), **own)

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from carsam.errors import UserError
-from carsam.formats.mask_thresholds import MaskThresholds
+from carsam.formats.mask_thresholds import METAS_THRESHOLDS
 from carsam.images.given_arrays import finite_numbers
 from carsam.images.read import ImageSource, read_image
 from carsam.images.remarks import Tell
@@ -20,9 +20,6 @@ from carsam.predict.everything.run_lengths import RunLengths
 from carsam.predict.everything.small_regions import without_small_regions
 from carsam.predict.everything.suppression import suppress
 from carsam.predict.predictor import SamPredictor
-
-METAS_THRESHOLDS = MaskThresholds(0.88, 0.95)
-"""segment-anything's, chosen for its largest model."""
 
 OUTPUT_MODES: dict[str, Callable[[RunLengths], Any]] = {
     "binary_mask": RunLengths.mask,
