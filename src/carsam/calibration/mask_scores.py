@@ -23,9 +23,9 @@ from carsam.predict.everything.points import point_grid
 from carsam.progress import Progress, Silent
 from carsam.simulation.model import QuantizedModel
 
-IMAGES = 4
-GRID_SIDE = 6
-BEST = 0.99
+IMAGES = 8
+GRID_SIDE = 4
+BEST = 0.95
 """Quantile of the float model's scores that counts as its best."""
 
 

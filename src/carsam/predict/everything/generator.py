@@ -138,39 +138,49 @@ class SamAutomaticMaskGenerator:
         Raises:
             UserError: the image cannot be used.
         """
+        found, _ = self.find(image, warn=warn)
+        return [record(each, OUTPUT_MODES[self.output_mode]) for each in found]
+
+    def find(
+        self, image: ImageSource, *, warn: Tell = warnings.warn
+    ) -> tuple[list[Candidate], tuple[int, int]]:
+        """Return the masks as run lengths, and height and width of the image.
+
+        Arguments and errors are those of `generate`.
+        """
         tally = Tally()
         try:
-            found = self._find(image, tally, warn)
+            found, size = self._find(image, tally, warn)
         finally:
             self.predictor.reset_image()
         if self.min_mask_region_area:
             found = self._without_small_regions(found)
         if not found:
             warn(self._why_none(tally))
-        return [_record(each, OUTPUT_MODES[self.output_mode]) for each in found]
+        return found, size
 
-    def _find(self, image: ImageSource, tally: Tally, warn: Tell) -> list[Candidate]:
+    def _find(
+        self, image: ImageSource, tally: Tally, warn: Tell
+    ) -> tuple[list[Candidate], tuple[int, int]]:
         if not self.crop_n_layers:  # the image itself is not needed then, only what the model sees
             self.predictor.set_image(image, warn=warn)
-            return self._candidates((0, 0, *self.predictor.original_size[::-1]), 0, tally)
+            size = self.predictor.original_size
+            return self._candidates((0, 0, size[1], size[0]), 0, size, tally), size
         pixels = read_image(image, warn=warn)
         size = (pixels.shape[0], pixels.shape[1])
         found: list[Candidate] = []
         for box, layer in crop_boxes(size, self.crop_n_layers, self.crop_overlap_ratio):
             x0, y0, x1, y1 = box
             self.predictor.set_image(np.ascontiguousarray(pixels[y0:y1, x0:x1]))
-            found += self._candidates(box, layer, tally, size)
+            found += self._candidates(box, layer, size, tally)
         # Masks of smaller crops are better.
         areas = [(x1 - x0) * (y1 - y0) for x0, y0, x1, y1 in (each.crop_box for each in found)]
         scores = 1 / np.array(areas, np.float32)
-        return [found[i] for i in suppress(_boxes(found), scores, self.crop_nms_thresh)]
+        kept = suppress(_boxes(found), scores, self.crop_nms_thresh)
+        return [found[index] for index in kept], size
 
     def _candidates(
-        self,
-        crop_box: CropBox,
-        layer: int,
-        tally: Tally,
-        image_size: tuple[int, int] | None = None,
+        self, crop_box: CropBox, layer: int, image_size: tuple[int, int], tally: Tally
     ) -> list[Candidate]:
         """Return the masks of the crop that is set, each seen once, the most confident first."""
         predictor, found = self.predictor, []
@@ -186,12 +196,12 @@ class SamAutomaticMaskGenerator:
                 frame,
                 points[start : start + self.points_per_batch],
                 crop_box,
-                image_size or frame.original_size,
+                image_size,
                 thresholds,
                 tally,
             )
         scores = np.array([each.predicted_iou for each in found], np.float32)
-        return [found[i] for i in suppress(_boxes(found), scores, self.box_nms_thresh)]
+        return [found[index] for index in suppress(_boxes(found), scores, self.box_nms_thresh)]
 
     def _without_small_regions(self, found: list[Candidate]) -> list[Candidate]:
         """Clean masks, and let those that needed it go where they are like another one now."""
@@ -214,7 +224,8 @@ class SamAutomaticMaskGenerator:
         )
 
 
-def _record(each: Candidate, encode: Callable[[RunLengths], Any]) -> dict[str, Any]:
+def record(each: Candidate, encode: Callable[[RunLengths], Any]) -> dict[str, Any]:
+    """Return a mask as `SamAutomaticMaskGenerator.generate` does, its pixels as `encode` does."""
     return {
         "segmentation": encode(each.mask),
         "area": each.mask.area,
