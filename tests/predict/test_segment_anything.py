@@ -5,13 +5,13 @@ import base64
 import numpy as np
 import pytest
 import torch
+from without_torch import run_without_torch
 
 import carsam
 from carsam.engines.load import load
 from carsam.engines.torch_engine import TorchEngine
 from carsam.errors import UserError
 from carsam.families.sam2.family import Sam2Family
-from without_torch import run_without_torch
 
 RUN = "sam-mini-w4a4"
 BOX = np.array([20, 15, 100, 80])
@@ -178,7 +178,7 @@ def test_models_with_more_than_an_embedding_are_refused(tiny_sam2, photo):
     predictor = carsam.SamPredictor(carsam.Sam(engine))
     predictor.set_image(photo)
     assert predictor.predict(box=BOX)[0].shape == (3, 90, 120)
-    with pytest.raises(UserError, match="reads 3 arrays .*SamAutomaticMaskGenerator"):
+    with pytest.raises(UserError, match=r"reads 3 arrays .*SamAutomaticMaskGenerator"):
         _ = predictor.features
 
 

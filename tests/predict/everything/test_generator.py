@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from without_torch import run_without_torch
 
 import carsam
 from carsam.engines.load import load
@@ -9,7 +10,6 @@ from carsam.engines.torch_engine import TorchEngine
 from carsam.errors import UserError
 from carsam.families.sam2.family import Sam2Family
 from carsam.formats.mask_thresholds import MaskThresholds
-from without_torch import run_without_torch
 
 RUN = "sam-mini-w4a4"
 LOW = {

@@ -70,7 +70,7 @@ def test_small_regions_are_those_of_pixels(mask, min_area):
     expected = removed(removed(mask, min_area, inside=False), min_area, inside=True)
     cleaned, changed = without_small_regions(RunLengths.of_mask(mask), min_area)
     # Which of several largest islands stays when all are small is not compared.
-    islands, count = label(expected, np.ones((3, 3)))
+    _, count = label(expected, np.ones((3, 3)))
     if not (count == 1 and 0 < expected.sum() < min_area):
         np.testing.assert_array_equal(cleaned.mask(), expected)
         assert changed == (expected != mask).any()

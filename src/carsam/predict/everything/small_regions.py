@@ -48,9 +48,7 @@ def _first_largest(
     return regions[largest[order[0]]]
 
 
-def _regions(
-    columns: np.ndarray, starts: np.ndarray, stops: np.ndarray, height: int
-) -> np.ndarray:
+def _regions(columns: np.ndarray, starts: np.ndarray, stops: np.ndarray, height: int) -> np.ndarray:
     """Return for every segment the lowest index of the segments that are connected with it."""
     stride = height + 2  # keys of different columns do not meet, even with a row beyond the last
     first = np.searchsorted(columns * stride + stops, (columns + 1) * stride + starts, "left")
