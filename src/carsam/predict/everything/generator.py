@@ -33,7 +33,7 @@ class SamAutomaticMaskGenerator:
     """Asks at a grid of points and keeps what is confident, stable and seen once.
 
     Names, defaults and records are segment-anything's; numpy alone does the work, and of all
-    masks but one only the run lengths are in memory.
+    masks but one only the run lengths are in memory (of at most three for each point).
 
     Args:
         model: what `SamPredictor` takes.

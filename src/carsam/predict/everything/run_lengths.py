@@ -1,7 +1,6 @@
 """Masks as COCO's run lengths: a thousand of them take less memory than two masks of pixels."""
 
 from dataclasses import dataclass
-from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -15,7 +14,7 @@ class RunLengths:
 
     Args:
         size: height and width of the mask.
-        edges: (n,) int64, ascending: places, counted down the columns, where the mask begins or
+        edges: (n,) integers, ascending: places, counted down the columns, where the mask begins or
             ends in turn. One that ends with the last pixel has no edge there.
     """
 
@@ -44,12 +43,14 @@ class RunLengths:
     @classmethod
     def of_edges(cls, size: tuple[int, int], edges: np.ndarray) -> "RunLengths":
         """Make one of edges, the last of which may be the end of the mask."""
-        return cls(size, edges[edges < size[0] * size[1]])
+        pixels = size[0] * size[1]
+        return cls(size, edges[edges < pixels].astype(np.min_scalar_type(-pixels)))
 
-    @cached_property
+    @property
     def counts(self) -> np.ndarray:
         """Lengths (n,) int64 of the runs; the first is background, and 0 where there is none."""
-        return np.diff(self.edges, prepend=0, append=self.size[0] * self.size[1])
+        borders = np.concatenate([[0], self.edges, [self.size[0] * self.size[1]]])
+        return np.diff(borders)
 
     @property
     def area(self) -> int:
@@ -80,8 +81,9 @@ class RunLengths:
     def mask(self) -> np.ndarray:
         """Return the mask (H, W) bool."""
         height, width = self.size
-        values = np.arange(len(self.counts)) % 2 == 1
-        return np.repeat(values, self.counts).reshape(width, height).T
+        counts = self.counts
+        values = np.arange(len(counts)) % 2 == 1
+        return np.repeat(values, counts).reshape(width, height).T
 
     def uncompressed(self) -> dict[str, Any]:
         """Return `size` and the lengths as COCO's json may have them."""
@@ -93,8 +95,9 @@ class RunLengths:
         Each length from the fourth on is written as the difference to the one before the last, in
         groups of 5 bits, the lowest first; a sixth bit says that more follow.
         """
-        numbers = self.counts.copy()
-        numbers[3:] -= self.counts[1:-2]
+        counts = self.counts
+        numbers = counts.copy()
+        numbers[3:] -= counts[1:-2]
         symbols, there = [], [np.ones(len(numbers), bool)]
         while there[-1].any():
             group = numbers & 31
