@@ -12,6 +12,7 @@ from carsam.calibration.calibration_set import CalibrationSet, Pictures
 from carsam.calibration.clips import STILLS_PER_CLIP, clips_of_stills, clips_of_videos
 from carsam.calibration.identity import identity_of, versions
 from carsam.calibration.loop import quantize_units_
+from carsam.calibration.mask_scores import with_thresholds
 from carsam.calibration.prompts import annotated_boxes
 from carsam.calibration.record import Calibration
 from carsam.calibration.state_lists import Joined
@@ -70,9 +71,11 @@ def quantize(
         recipe = make_recipe(recipe, bits, tuple(rules), tuple(settings), budget)
     record = Calibration(images, **calibration)
     if resume is None:
-        return calibrate(source, recipe, record, projects=projects, progress=progress)
-    with sole_writer(Path(resume)) as run:
-        return calibrate(source, recipe, record, run, projects, progress)
+        model = calibrate(source, recipe, record, projects=projects, progress=progress)
+    else:
+        with sole_writer(Path(resume)) as run:
+            model = calibrate(source, recipe, record, run, projects, progress)
+    return with_thresholds(model, source, record, progress)
 
 
 def calibrate(
