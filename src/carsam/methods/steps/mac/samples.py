@@ -61,27 +61,45 @@ class AttentionSamples:
         self._kept = []
 
     def _run(self, index: int) -> dict[str, Tensor]:
-        with self._caught() as inputs:
+        inputs: dict[str, Tensor] = {}
+        with self._caught(inputs):
             entered = product_inputs(self._unit, self._site, self._states[index])
         self.heads, self.scaling = entered[0].shape[1], entered[3]
         return inputs
 
     @contextmanager
-    def _caught(self) -> Iterator[dict[str, Tensor]]:
-        """Put into a dictionary what enters the projections meanwhile."""
-        inputs: dict[str, Tensor] = {}
-        handles = []
-        for operand, layer in slots.projections(self._unit.model, self._site).items():
-
-            def catch(_: nn.Module, arguments: tuple[Tensor], operand: str = operand) -> None:
-                inputs[operand] = arguments[0].flatten(0, -3)  # (images * boxes, tokens, channels)
-
-            handles.append(layer.register_forward_pre_hook(catch))
+    def _caught(self, inputs: dict[str, Tensor]) -> Iterator[None]:
+        """Put into `inputs` what enters the projections, which compute nothing meanwhile."""
+        model, attention = self._unit.model, self._site.attention
+        assert attention is not None
+        layers = slots.projections(model, self._site)
+        paths = dict(zip(layers, attention.projections, strict=True))
         try:
-            yield inputs
+            for operand, layer in layers.items():
+                model.set_submodule(paths[operand], _Catcher(operand, len(layer.weight), inputs))
+            yield
         finally:
-            for handle in handles:
-                handle.remove()
+            for operand, layer in layers.items():
+                model.set_submodule(paths[operand], layer)
+
+
+class _Catcher(nn.Module):
+    """Stands in for a projection and takes its inputs; what it returns has the shape only.
+
+    Args:
+        operand: that the projection makes.
+        width: of its outputs.
+        inputs: of the projections, by operand.
+    """
+
+    def __init__(self, operand: str, width: int, inputs: dict[str, Tensor]) -> None:
+        super().__init__()
+        self._operand, self._width, self._inputs = operand, width, inputs
+
+    def forward(self, values: Tensor) -> Tensor:
+        """Take (images, boxes, tokens, channels)."""
+        self._inputs[self._operand] = values.flatten(0, -3)  # (images * boxes, tokens, channels)
+        return values.new_zeros(()).expand(*values.shape[:-1], self._width)
 
 
 def boxes_at_once(inputs: Inputs) -> int:

@@ -31,9 +31,11 @@ class Projections:
     heads: int
     scaling: float
 
-    def operand(self, name: str, inputs: Inputs) -> Tensor:
-        """Return an operand (batch, h, tokens, d)."""
+    def operand(self, name: str, inputs: Inputs, grid: Grid | None = None) -> Tensor:
+        """Return an operand (batch, h, tokens, d), on a grid if there is one."""
         projected = F.linear(inputs[name], *self.weights[name])
+        if grid is not None:
+            projected = grid.soft(projected, torch.ones_like(grid.scale))
         return projected.unflatten(2, (self.heads, -1)).transpose(1, 2)
 
     def probabilities(self, inputs: Inputs, rows: Tensor | None = None) -> Tensor:
@@ -69,8 +71,7 @@ class Version:
 
     def quantized(self, operand: str, inputs: Inputs) -> Tensor:
         """Return an operand (batch, h, tokens, d) on its grid."""
-        grid = self.grids[operand]
-        return grid.soft(self.rounded.operand(operand, inputs), torch.ones_like(grid.scale))
+        return self.rounded.operand(operand, inputs, self.grids[operand])
 
     def unrounded_probabilities(self, inputs: Inputs) -> Tensor:
         """Return what is rounded to A^."""

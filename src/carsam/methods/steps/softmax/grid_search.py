@@ -56,9 +56,10 @@ class ProbabilitySearch:
     def add(self, some: Tensor, values: Tensor) -> None:
         """Compare on rows of A (batch, heads, rows, keys), with V (batch or 1, heads, keys, d)."""
         values = values.contiguous()
+        product = some @ values
         for index, rounding in enumerate(self._roundings):
-            error = rounding(some).sub_(some)
-            self._errors[index] += float((error @ values).abs().pow(self._power).sum())
+            error = (rounding(some) @ values).sub_(product)
+            self._errors[index] += float(error.abs().pow(self._power).sum())
 
     @property
     def best(self) -> int:
