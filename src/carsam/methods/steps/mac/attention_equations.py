@@ -69,7 +69,9 @@ def _value_statistics(
 ) -> tuple[Tensor, Tensor]:
     """Return gram and right side (h, n, n), (h, n, d) of some boxes."""
     first = attention.first
-    target = first.exact.probabilities(exact).double() @ first.exact.operand("value", exact).double()
+    target = (
+        first.exact.probabilities(exact).double() @ first.exact.operand("value", exact).double()
+    )
     values = first.rounded.operand("value", actual).double()
     quantized = attention.now.quantized_probabilities(actual).double()
     error = target - quantized @ values  # (batch, h, queries, d)

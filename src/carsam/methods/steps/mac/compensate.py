@@ -49,7 +49,7 @@ class Compensate(UnitStep):
             change is then accepted by the error that all of it makes together.
         sweeps: how often the query and key projections are gone through.
         memory: gigabytes of inputs that are remembered, in memory or on the temporary disk; beyond
-            it they are computed again.
+            it they are computed again. What leaves the float attention is kept besides.
     """
 
     projections: str = "qkv"

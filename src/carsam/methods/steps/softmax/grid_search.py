@@ -1,6 +1,6 @@
 """The best of several grids for one operand, by the error of the float product that it enters."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import TypeVar
 
 import torch
@@ -9,6 +9,8 @@ from torch import Tensor
 
 from carsam.families.base import Site
 from carsam.grids.base import Grid
+from carsam.grids.listed_products import ListedProducts
+from carsam.grids.tables import TableGrid
 from carsam.methods.base import Unit
 from carsam.methods.inspecting.operands import in_float, listening, run
 from carsam.simulation import slots
@@ -43,6 +45,8 @@ class ProbabilitySearch:
 
     def __init__(self, grids: Sequence[Grid], power: float, queries: int, seed: int) -> None:
         self._roundings = [rounding_of_probabilities(grid) for grid in grids]
+        listed = [grid for grid in grids if isinstance(grid, TableGrid)]
+        self._listed = ListedProducts(listed) if len(listed) == len(grids) else None
         self._power, self._queries, self._seed = power, queries, seed
         self._errors = torch.zeros(len(grids), dtype=torch.float64)
         self._generator: torch.Generator | None = None
@@ -57,9 +61,14 @@ class ProbabilitySearch:
         """Compare on rows of A (batch, heads, rows, keys), with V (batch or 1, heads, keys, d)."""
         values = values.contiguous()
         product = some @ values
-        for index, rounding in enumerate(self._roundings):
-            error = (rounding(some) @ values).sub_(product)
-            self._errors[index] += float(error.abs().pow(self._power).sum())
+        for index, rounded in enumerate(self._products(some, values)):
+            self._errors[index] += float((rounded - product).abs().pow(self._power).sum())
+
+    def _products(self, some: Tensor, values: Tensor) -> Iterable[Tensor]:
+        """Return A^ V for each of the grids."""
+        if self._listed is not None and self._listed.takes(some):
+            return self._listed(some, values).unbind(3)
+        return (rounding(some) @ values for rounding in self._roundings)
 
     @property
     def best(self) -> int:

@@ -17,7 +17,8 @@ from carsam.methods.order import Outcome
 from carsam.methods.parameters import Count, CountFromZero, Positive
 from carsam.methods.steps.softmax.grid_search import ProbabilitySearch
 from carsam.simulation import slots
-from carsam.simulation.attention import RelativePosition, parts_at_once, scores_of, softmax
+from carsam.simulation.attention import parts_at_once, scores_of, softmax
+from carsam.simulation.relative_position import RelativePosition
 
 Candidate = tuple[Grid, dict[str, float]]
 """A grid, and the parameters that tell it from the other candidates, for the notes."""
