@@ -27,6 +27,7 @@ ORDER = (
     "predict",
     "video",
     "evaluation",
+    "annotation",
     "calibration",
     "comparison",
     "diagnosis",
@@ -36,7 +37,7 @@ ORDER = (
 )
 """Each may import those before it; docs/architecture.md says why."""
 
-WITHOUT_TORCH = ("formats", "images", "runtime", "predict", "video")
+WITHOUT_TORCH = ("formats", "images", "runtime", "predict", "video", "annotation")
 WITHOUT_TORCH += ("engines.load", "engines.native_engine", "engines.video")
 
 

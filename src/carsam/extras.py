@@ -8,6 +8,8 @@ from carsam.errors import MissingExtraError
 EXTRAS = {
     "quantize": ("torch", "transformers", "faster_coco_eval", "matplotlib"),
     "video": ("av",),
+    "annotate": ("pyarrow", "fsspec", "s3fs"),
+    "ray": ("ray",),
     "bench": ("nncf", "onnx", "onnxruntime", "onnxscript", "openvino"),
 }
 """Extra -> the packages it adds, by import name. pyproject.toml holds the versions."""
