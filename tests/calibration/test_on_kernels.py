@@ -11,7 +11,8 @@ from carsam.grids.tables import Log1pGrid, LogGrid, TwinUniformGrid
 from carsam.methods.registry import make_recipe
 from carsam.runtime import kernels
 from carsam.simulation import on_kernels
-from carsam.simulation.attention import AttentionProduct, RelativePosition, rounded_probabilities
+from carsam.simulation.attention import AttentionProduct, rounding_of_probabilities
+from carsam.simulation.relative_position import RelativePosition
 
 pytestmark = pytest.mark.skipif(
     kernels.instruction_set() == "numpy", reason="the extension is not built"
@@ -115,9 +116,9 @@ def test_an_attention_has_the_same_bits(probabilities, batches, positions):
 def test_probabilities_are_rounded_to_the_same_bits(grid):
     probabilities = torch.randn(2, 3, 40, 50, generator=torch.Generator().manual_seed(0)).softmax(3)
     with torch.no_grad():
-        expected = rounded_probabilities(grid, probabilities)
+        expected = rounding_of_probabilities(grid)(probabilities)
         with on_kernels.on_kernels():
-            assert torch.equal(rounded_probabilities(grid, probabilities), expected)
+            assert torch.equal(rounding_of_probabilities(grid)(probabilities), expected)
 
 
 def test_sums_that_float64_may_round_stay_with_torch():

@@ -3,10 +3,9 @@ import pytest
 import scipy.linalg
 import torch
 
-from carsam.methods.steps.mac.equations import (
+from carsam.methods.steps.mac.equations import MatrixEquation, RidgeEquation
+from carsam.methods.steps.mac.solvers import (
     SOLVERS,
-    MatrixEquation,
-    RidgeEquation,
     cross_validated,
     solve_averaged,
     solve_exact,
