@@ -25,6 +25,7 @@ from carsam.errors import UserError
 from carsam.families import load_model, source_name
 from carsam.families.base import Family, State
 from carsam.formats.folders import sole_writer
+from carsam.images.clicks import are_clicks
 from carsam.images.read import sample_images
 from carsam.methods.recipe import DEFAULT_RECIPE, Recipe
 from carsam.methods.registry import check_steps, idle_steps, make_recipe, make_whole_model_steps
@@ -60,8 +61,8 @@ def quantize(
         settings: `step.parameter=value` changes of the recipe's steps.
         budget: `fast` or `paper`: steps of training.
         resume, projects, progress: as of `calibrate`.
-        calibration: `coco`, `avoid`, `count`, `exact`, `boxes_per_image`, `seed`, `device`,
-            `memory`, `sharers` and `videos`, as of `Calibration`.
+        calibration: `coco`, `avoid`, `count`, `exact`, `prompts_per_image`, `clicks`, `seed`,
+            `device`, `memory`, `sharers` and `videos`, as of `Calibration`.
 
     Raises:
         UserError: wrong input; nothing is written in any case.
@@ -173,7 +174,7 @@ def _calibration_set(record: Calibration, progress: Progress) -> CalibrationSet:
         warn=progress.warn,
         info=progress.info,
     )
-    return CalibrationSet(sample, boxes, record.boxes_per_image, record.seed)
+    return CalibrationSet(sample, boxes, record.prompts_per_image, record.clicks, record.seed)
 
 
 def _videos(record: Calibration, family: Family) -> list[list[Path]]:
@@ -201,7 +202,7 @@ def _clips(
     if videos:
         count = len(range(0, len(states), STILLS_PER_CLIP))
         return clips_of_videos(engine, videos, count, calibration.seed, progress)
-    return clips_of_stills(engine, calibration.sample, states.boxes, calibration.seed, progress)
+    return clips_of_stills(engine, calibration.sample, states.prompts, calibration.seed, progress)
 
 
 def _explain_others(log: UnitLog, progress: Progress) -> None:
@@ -221,6 +222,7 @@ def _facts(
     record: Calibration,
 ) -> dict[str, Any]:
     """Return what the manifest says about the images and the prompts, and of clips."""
+    rows = torch.cat(states.prompts, dim=1)[0]
     made_of = "images" if record.videos is None else "videos"
     of_clips = {"clips": {"count": len(clips), "made_of": made_of}} if clips else {}
     return {
@@ -228,6 +230,7 @@ def _facts(
         "images": list(calibration.sample.names),
         "count": len(calibration.sample),
         "sha256": calibration.sample.sha256,
-        "prompts": "found by the float model" if calibration.boxes is None else "annotated boxes",
-        "boxes": sum(state["boxes"].shape[1] for state in states),
+        "boxes": "found by the float model" if calibration.boxes is None else "annotated",
+        "prompts": len(rows),
+        "clicks": int(are_clicks(rows).sum()),
     }

@@ -65,9 +65,9 @@ class Sam2Family:
             mask_prompt_stage(),
         )
 
-    def start(self, pixels: Tensor, boxes: Tensor | None = None, **prompts: Tensor) -> State:
+    def start(self, pixels: Tensor, prompts: Tensor | None = None, **others: Tensor) -> State:
         """Return the state before the first stage."""
-        given = prompts if boxes is None else {"boxes": boxes, **prompts}
+        given = others if prompts is None else {"prompts": prompts, **others}
         return {"hidden": pixels, **given}
 
     def encode(self, model: Any, pixels: Tensor) -> tuple[Tensor, ...]:
