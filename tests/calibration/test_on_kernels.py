@@ -41,11 +41,11 @@ class Off:
 def test_a_quantization_has_the_same_bits(tiny_sam, image_folder, monkeypatch, name):
     recipe = make_recipe(name, "w4a4", settings=QUICK[name])
     used = count_calls(monkeypatch)
-    fast = quantize(tiny_sam, image_folder, recipe, count=2, boxes_per_image=3)
+    fast = quantize(tiny_sam, image_folder, recipe, count=2, prompts_per_image=3)
     assert min(used.values()) > 0, used
     monkeypatch.setattr(loop, "on_kernels", Off)
     used.update(dict.fromkeys(used, 0))
-    plain = quantize(tiny_sam, image_folder, recipe, count=2, boxes_per_image=3)
+    plain = quantize(tiny_sam, image_folder, recipe, count=2, prompts_per_image=3)
     assert not any(used.values())
     tensors, expected = fast.to_checkpoint().tensors, plain.to_checkpoint().tensors
     assert tensors.keys() == expected.keys()
