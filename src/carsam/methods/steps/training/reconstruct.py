@@ -39,8 +39,9 @@ class Reconstruct(CostedByStep, UnitStep):
         steps: optimiser steps; 20000 in the papers.
         encoder_share: share of them that the encoder's units take. They cost most and lose least;
             papers give all units the same, and so does every recipe here.
-        rounding_rate: Adam's rate of AdaRound's variables, which have no unit; 1e-3 in the papers. As rate times
-            steps says how far they can move, 20 there and 30 here, so must a change of `steps`.
+        rounding_rate: Adam's rate of AdaRound's variables, which have no unit; 1e-3 in the papers.
+            Rate times steps is how far they can move: 20 in the papers, 30 here. A tenth of it
+            leaves three weights of ten undecided, which are then rounded all at once.
         scale_rate: Adam's rate of the activation scales, relative to their start, falling to 0
             along a cosine.
         trains_weights: learn the rounding of the weights; otherwise they stay as they are.
