@@ -21,6 +21,7 @@ from carsam.cli import (
     quantize,
     quickstart,
     recipes,
+    serve,
     track,
 )
 from carsam.cli.terminal import Terminal, drop_output, expanded, prepare_streams
@@ -52,12 +53,13 @@ app.command(predict.predict, sort_key=3)
 app.command(masks.masks, sort_key=4)
 app.command(track.track, sort_key=5)
 app.command(annotate.annotate, sort_key=6)
-app.command(embed.embed, sort_key=7)
-app.command(info.info, sort_key=8)
-app.command(compare.compare, sort_key=9)
-app.command(doctor.doctor, sort_key=10)
-app.command(recipes.recipes, sort_key=11)
-app.command(bench.bench, sort_key=12)
+app.command(serve.serve, sort_key=7)
+app.command(embed.embed, sort_key=8)
+app.command(info.info, sort_key=9)
+app.command(compare.compare, sort_key=10)
+app.command(doctor.doctor, sort_key=11)
+app.command(recipes.recipes, sort_key=12)
+app.command(bench.bench, sort_key=13)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
