@@ -8,7 +8,10 @@ from carsam.images.polygons import polygons
 FINENESS = 0.001
 """Distance, as a share of an outline's length, by which it may be simplified."""
 
-SMALLEST_PART = 0.01
+STAIRS = 0.75
+"""Pixels that a slanted outline's corners may always go: steps of one pixel become a line."""
+
+SMALLEST_PART = 0.1
 """Length of an outline, as a share of the longest one of its mask, below which it goes."""
 
 
@@ -17,7 +20,7 @@ def outlines(mask: np.ndarray, fineness: float = FINENESS) -> list[list[list[flo
     parts = sorted(polygons(mask), key=perimeter, reverse=True)
     lengths = [perimeter(part) for part in parts]
     simple = [
-        simplified(part, fineness * length)
+        simplified(part, max(STAIRS, fineness * length))
         for part, length in zip(parts, lengths, strict=True)
         if length >= SMALLEST_PART * lengths[0]
     ]
