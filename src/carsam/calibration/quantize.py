@@ -11,6 +11,7 @@ from torch.nn import Module
 from carsam.calibration.calibration_set import CalibrationSet
 from carsam.calibration.identity import identity_of, versions
 from carsam.calibration.loop import quantize_units_
+from carsam.calibration.mask_scores import with_thresholds
 from carsam.calibration.prompts import annotated_boxes
 from carsam.calibration.record import Calibration
 from carsam.calibration.unit_log import UnitLog
@@ -65,9 +66,11 @@ def quantize(
         recipe = make_recipe(recipe, bits, tuple(rules), tuple(settings), budget)
     record = Calibration(images, **calibration)
     if resume is None:
-        return calibrate(source, recipe, record, projects=projects, progress=progress)
-    with sole_writer(Path(resume)) as run:
-        return calibrate(source, recipe, record, run, projects, progress)
+        model = calibrate(source, recipe, record, projects=projects, progress=progress)
+    else:
+        with sole_writer(Path(resume)) as run:
+            model = calibrate(source, recipe, record, run, projects, progress)
+    return with_thresholds(model, source, record, progress)
 
 
 def calibrate(

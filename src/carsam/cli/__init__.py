@@ -16,6 +16,7 @@ from carsam.cli import (
     embed,
     evaluate,
     info,
+    masks,
     predict,
     quantize,
     quickstart,
@@ -48,8 +49,9 @@ app.command(quickstart.quickstart, sort_key=0)
 app.command(quantize.quantize, sort_key=1)
 app.command(evaluate.evaluate, sort_key=2)
 app.command(predict.predict, sort_key=3)
-app.command(track.track, sort_key=4)
+app.command(masks.masks, sort_key=4)
 app.command(annotate.annotate, sort_key=5)
+app.command(track.track, sort_key=5)
 app.command(embed.embed, sort_key=6)
 app.command(info.info, sort_key=7)
 app.command(compare.compare, sort_key=8)

@@ -89,8 +89,11 @@ class PromptEncoder:
     pads_boxes: bool
 
     def __call__(self, prompts: Prompts) -> tuple[np.ndarray, np.ndarray]:
-        """Return tokens (P, T, C) and dense embedding, (P, h * w, C) or (C,) without masks."""
-        tokens = []
+        """Return tokens (P, T, C) and dense embedding, (P, h * w, C) or (C,) without masks.
+
+        T is 0 without points and boxes.
+        """
+        tokens = [np.empty((len(prompts), 0, len(self.no_mask)), np.float32)]
         if prompts.points is not None and prompts.labels is not None:
             padded = prompts.boxes is None
             tokens.append(self._embed_points(prompts.points, prompts.labels, padded))
