@@ -37,7 +37,9 @@ def test_as_many_masks_pass_as_of_the_float_model(scores, factor, shift):
     after = scores * factor + shift
     kept = [
         (found[:, 0] > own.pred_iou_thresh).sum()
-        and ((found[:, 0] > own.pred_iou_thresh) & (found[:, 1] >= own.stability_score_thresh)).sum()
+        and (
+            (found[:, 0] > own.pred_iou_thresh) & (found[:, 1] >= own.stability_score_thresh)
+        ).sum()
         for found, own in zip((scores, after), matching_thresholds(scores, after), strict=True)
     ]
     assert abs(kept[0] - kept[1]) <= 1 < kept[0]
