@@ -12,8 +12,9 @@ from annotation_files import rows
 
 from carsam.annotation.annotate import annotate
 from carsam.annotation.job import Job, Shard
-from carsam.annotation.workers.base import annotate_shards
+from carsam.annotation.workers.dispatch import DEATHS, annotate_shards
 from carsam.annotation.workers.processes import ProcessWorkers
+from carsam.errors import UserError
 from carsam.progress import Silent
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="needs SIGKILL")
@@ -143,10 +144,10 @@ def test_a_shard_whose_worker_dies_is_begun_again_once(job_and_shards, tmp_path,
     second = Shard(second.number, Deadly(second.part, tmp_path / "kills", times, mistake))
     told = Told()
     workers = ProcessWorkers(job, 1)
-    done, given_up = annotate_shards(workers, [first, second, third], 1, told, True)
+    outcome = annotate_shards(workers, [first, second, third], 1, told, True)
     expected = {0, 1, 2} if times == 1 else {0, 2}
-    assert {each.shard for each in done} == expected
-    assert [each.shard.number for each in given_up] == ([] if times == 1 else [1])
+    assert {each.shard for each in outcome.done} == expected
+    assert [each.shard.number for each in outcome.given_up] == ([] if times == 1 else [1])
     assert len(told.warnings) == times
     reason = "ZeroDivisionError: a mistake" if mistake else "its process was ended by SIGKILL"
     assert f"shard 1 died: {reason}" in told.warnings[0]
@@ -154,9 +155,17 @@ def test_a_shard_whose_worker_dies_is_begun_again_once(job_and_shards, tmp_path,
     assert len(rows(tmp_path / "out", "images")) == len(expected)
 
 
-def test_a_model_that_cannot_be_loaded_is_said_once(scenes, tmp_path):
-    from carsam.errors import UserError
+@pytest.mark.slow
+def test_workers_that_die_in_a_row_end_the_annotation(job_and_shards, tmp_path):
+    job, (first, *_) = job_and_shards
+    (tmp_path / "kills").mkdir()
+    deadly = Deadly(first.part, tmp_path / "kills", DEATHS)
+    shards = [Shard(number, deadly) for number in range(DEATHS)]
+    with pytest.raises(UserError, match=f"It is the {DEATHS}th in a row; nothing more is begun"):
+        annotate_shards(ProcessWorkers(job, 2), shards, 2, Told(), True)
 
+
+def test_a_model_that_cannot_be_loaded_is_said_once(scenes, tmp_path):
     with pytest.raises(UserError, match="no-such-model"):
         annotate(
             "no-such-model",

@@ -4,6 +4,7 @@ import multiprocessing
 import signal
 import traceback
 from collections.abc import Sequence
+from contextlib import suppress
 from multiprocessing.connection import Connection, wait
 
 from carsam.annotation.annotator import Annotator
@@ -24,7 +25,8 @@ class ProcessWorker:
 
     def give(self, shard: Shard) -> None:
         """Begin a shard."""
-        self.connection.send(shard)
+        with suppress(BrokenPipeError, ConnectionResetError):  # `wait` tells that it is dead
+            self.connection.send(shard)
 
     def end(self) -> None:
         """End the process, whatever it is at."""
