@@ -80,7 +80,7 @@ def test_they_are_kept_in_the_run_and_taken_for_none(tiny_sam, tmp_path):
     ],
 )
 def test_damaged_ones_are_refused(damaged):
-    with pytest.raises(UserError, match="The checkpoint is damaged: its .* is"):
+    with pytest.raises(UserError, match=r"The checkpoint is damaged: its .* is"):
         read_thresholds({"mask_thresholds": damaged})
 
 

@@ -50,7 +50,7 @@ def with_thresholds(
     if model.mode != "simulated":
         return model
     names = model.provenance["calibration"]["images"][:IMAGES]
-    paths = [Path(record.images) / name for name in names]
+    paths = [Path(record.pictures) / name for name in names]
     device = resolve_device(record.device)
     family, module = load_model(source, lambda _: None)
     progress.start("Scores of masks", 2 * len(paths))

@@ -52,6 +52,7 @@ def masks(
     """
     options = common or Common()
     options.prepare()
+    MaskFolder.check(out)
     with options.progress() as progress:
         paths, root = [source], source.parent
         if source.is_dir():

@@ -57,6 +57,10 @@ class SamPredictor(TorchHalf):
             `original_size`; one that is assigned must agree.
     """
 
+    _embedding: Embedding | None
+    _original_size: tuple[int, int] | None
+    _input_size: tuple[int, int] | None
+
     def __init__(self, sam_model: Any, cache: EmbeddingCache | str | Path | None = None) -> None:
         self.engine = engine_of(sam_model)
         self._in_tensors = isinstance(sam_model, Sam)
@@ -218,9 +222,7 @@ class SamPredictor(TorchHalf):
     def reset_image(self) -> None:
         """Forget the image."""
         self.is_image_set = False
-        self._embedding: Embedding | None = None
-        self._original_size: tuple[int, int] | None = None
-        self._input_size: tuple[int, int] | None = None
+        self._embedding = self._original_size = self._input_size = None
 
     @property
     def embedding(self) -> Embedding:

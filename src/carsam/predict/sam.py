@@ -180,7 +180,8 @@ class PromptEncoder:
             boxes: (B, 4) or (B, 1, 4) in pixels of the frame.
             masks: (B, 1, 4h, 4w) logits.
         """
-        return Encoded(frame_prompts(*(points or (None, None)), boxes, masks)), None
+        coordinates, labels = points or (None, None)
+        return Encoded(frame_prompts(coordinates, labels, boxes, masks)), None
 
     def get_dense_pe(self) -> None:
         """Return nothing: the engine knows where its cells are."""

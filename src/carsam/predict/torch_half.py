@@ -1,5 +1,6 @@
 """The half of segment-anything's `SamPredictor` that takes and returns tensors."""
 
+from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -7,6 +8,7 @@ import numpy as np
 from carsam.engines.base import Engine
 from carsam.errors import UserError
 from carsam.images.preprocess import Frame, normalise_and_pad
+from carsam.images.prompts import Prompts
 from carsam.predict.sam import Sam, frame_prompts
 from carsam.predict.tensors import to_array, to_tensor
 from carsam.predict.transform import ResizeLongestSide, Size
@@ -14,14 +16,26 @@ from carsam.predict.transform import ResizeLongestSide, Size
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from carsam.predict.predictor import SamPredictor
 
-
-class TorchHalf:
+class TorchHalf(ABC):
     """What `SamPredictor` offers beside numpy; torch is imported where tensors are made."""
 
     engine: Engine
     model: Sam
+
+    @abstractmethod
+    def reset_image(self) -> None:
+        """Forget the image."""
+
+    @abstractmethod
+    def set_pixels(self, pixels: np.ndarray, original_size: Size) -> None:
+        """Compute the embedding of an image as the model takes it."""
+
+    @abstractmethod
+    def predict_prompts(
+        self, prompts: Prompts, multimask_output: bool = False, return_logits: bool = False
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Predict the masks of prompts in pixels of the frame."""
 
     @property
     def device(self) -> Any:
@@ -33,9 +47,7 @@ class TorchHalf:
         """What resizes images and maps coordinates into the frame."""
         return ResizeLongestSide(self.engine.framing)
 
-    def set_torch_image(
-        self: "SamPredictor", transformed_image: "Tensor", original_image_size: Size
-    ) -> None:
+    def set_torch_image(self, transformed_image: "Tensor", original_image_size: Size) -> None:
         """Compute the embedding of an image that is resized already.
 
         Args:
@@ -59,7 +71,7 @@ class TorchHalf:
         self.set_pixels(pixels, frame.original_size)
 
     def predict_torch(
-        self: "SamPredictor",
+        self,
         point_coords: "Tensor | None",
         point_labels: "Tensor | None",
         boxes: "Tensor | None" = None,

@@ -146,8 +146,8 @@ def full_mask(low_res: np.ndarray, frame: Frame, offset: float) -> tuple[np.ndar
     mask = np.empty(frame.original_size, bool)
     above = below = 0
     for part, logits in upscaled_strips(low_res, frame):
-        above += np.count_nonzero(logits > np.float32(MASK_THRESHOLD + offset))
-        below += np.count_nonzero(logits > np.float32(MASK_THRESHOLD - offset))
+        above += int(np.count_nonzero(logits > np.float32(MASK_THRESHOLD + offset)))
+        below += int(np.count_nonzero(logits > np.float32(MASK_THRESHOLD - offset)))
         mask[part] = logits > MASK_THRESHOLD
     with np.errstate(invalid="ignore"):
         return mask, float(np.float32(above) / np.float32(below))

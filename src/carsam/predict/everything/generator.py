@@ -183,7 +183,8 @@ class SamAutomaticMaskGenerator:
         self, crop_box: CropBox, layer: int, image_size: tuple[int, int], tally: Tally
     ) -> list[Candidate]:
         """Return the masks of the crop that is set, each seen once, the most confident first."""
-        predictor, found = self.predictor, []
+        predictor = self.predictor
+        found: list[Candidate] = []
         frame, embedding = predictor.frame, predictor.embedding
         points = self.point_grids[layer] * np.array(frame.original_size[::-1])
         thresholds = Thresholds(
@@ -211,7 +212,9 @@ class SamAutomaticMaskGenerator:
             cleaned.append(replace(each, mask=mask, box=mask.box) if changed else each)
             scores.append(not changed)
         threshold = max(self.box_nms_thresh, self.crop_nms_thresh)
-        return [cleaned[i] for i in suppress(_boxes(cleaned), np.float32(scores), threshold)]
+        return [
+            cleaned[i] for i in suppress(_boxes(cleaned), np.array(scores, np.float32), threshold)
+        ]
 
     def _why_none(self, tally: Tally) -> str:
         tally.judge_best(self.stability_score_offset)

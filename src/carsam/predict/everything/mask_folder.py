@@ -29,16 +29,24 @@ class MaskFolder:
         pictures: write PNGs too, to `NAME.masks/`.
 
     Raises:
-        UserError: the folder cannot be written, or holds masks of other settings.
+        UserError: the folder holds masks of other settings.
     """
 
     def __init__(self, folder: Path, settings: Mapping[str, Any], pictures: bool = False) -> None:
         self.folder, self._pictures = folder, pictures
         self._settings = {**settings, "pictures": pictures}
         path = folder / SETTINGS_FILE
-        check_writable(path, ADVICE)
         if path.exists():
-            self._check(path)
+            self._compare(path)
+
+    @staticmethod
+    def check(folder: Path) -> None:
+        """Refuse, before any work, a folder that cannot be written; it is not made yet.
+
+        Raises:
+            UserError: it cannot be written.
+        """
+        check_writable(folder / SETTINGS_FILE, ADVICE)
 
     def has(self, name: str) -> bool:
         """Tell whether an image, named with its folders and ending, is finished."""
@@ -71,7 +79,7 @@ class MaskFolder:
     def _path(self, name: str) -> Path:
         return self.folder / f"{name}.json"
 
-    def _check(self, path: Path) -> None:
+    def _compare(self, path: Path) -> None:
         try:
             kept = json.loads(path.read_bytes())
             different = {name for name in self._settings if kept[name] != self._settings[name]}
