@@ -15,12 +15,13 @@ from carsam.runtime.tables import CodeTable
 
 LAST = np.array([-1], np.int64)
 
+Operands = tuple[Tensor, Tensor, Tensor]
+"""Query, key and value."""
+
 
 def attention(
     graph: Graph,
-    query: str,
-    key: str,
-    value: str,
+    operands: tuple[str, str, str],
     layer: IntegerAttention,
     keys: int | None,
     by_turns: bool = False,
@@ -28,25 +29,24 @@ def attention(
     """Let queries attend to keys within each of some groups.
 
     Args:
-        query, key, value: values, (groups, heads, tokens, channels of a head).
+        operands: values of query, key and value, (groups, heads, tokens, channels of a head).
         keys: tokens that a query attends to; None if the number depends on the prompt.
         by_turns: one head after another, which bounds memory.
 
     Returns:
         Values of the shape of the query.
     """
-    operands = _on_grids(graph, query, key, value, layer)
+    rounded_operands = _on_grids(graph, operands, layer)
     if not by_turns:
-        return _attend(graph, *operands, layer, keys)
-    split = [_heads_of(graph, tensor, layer.heads) for tensor in operands]
-    attended = [_attend(graph, *head, layer, keys) for head in zip(*split, strict=True)]
+        return _attend(graph, rounded_operands, layer, keys)
+    query, key, value = (_heads_of(graph, each, layer.heads) for each in rounded_operands)
+    attended = [_attend(graph, head, layer, keys) for head in zip(query, key, value, strict=True)]
     return graph("Concat", *attended, axis=1)
 
 
-def _on_grids(
-    graph: Graph, query: str, key: str, value: str, layer: IntegerAttention
-) -> tuple[Tensor, Tensor, Tensor]:
+def _on_grids(graph: Graph, operands: tuple[str, str, str], layer: IntegerAttention) -> Operands:
     """Round query, key and value to their grids; the last two are right factors of a product."""
+    query, key, value = operands
     return (
         quantized(graph, query, layer.query),
         quantized(graph, key, layer.key, fit_signed(_bits(layer.query), _bits(layer.key))),
@@ -67,14 +67,8 @@ def _heads_of(graph: Graph, tensor: Tensor, heads: int) -> list[Tensor]:
     return list(graph.split(tensor, heads, axis=1))
 
 
-def _attend(
-    graph: Graph,
-    query: Tensor,
-    key: Tensor,
-    value: Tensor,
-    layer: IntegerAttention,
-    keys: int | None,
-) -> str:
+def _attend(graph: Graph, operands: Operands, layer: IntegerAttention, keys: int | None) -> str:
+    query, key, value = operands
     # In exact mode scores are in units of log 2, as those of the native engine.
     unit = LOG2_E if graph.exact else 1.0
     scores = _product(graph, query, _transposed(graph, key), layer.scaling * unit)
@@ -108,14 +102,13 @@ def _transposed(graph: Graph, tensor: Tensor) -> Tensor:
     return graph.transpose(tensor, 0, 1, 3, 2)
 
 
-def _position_scores(
-    graph: Graph, query: Tensor, relative: RelativePositions, unit: float
-) -> str:
+def _position_scores(graph: Graph, query: Tensor, relative: RelativePositions, unit: float) -> str:
     """Return what relative positions add to the scores of (groups, heads, size * size, d)."""
     size = relative.size
-    numbers = query
     if isinstance(query, Coded):
         numbers, unit = query.steps(graph), float(query.grid.scale) * unit
+    else:
+        numbers = query
     square = graph.reshape(numbers, 0, 0, size, size, relative.rows.shape[0])
     turned = graph.transpose(square, 0, 1, 3, 2, 4)
     by_row = graph("MatMul", square, _table(graph, relative.rows, size))
@@ -147,9 +140,7 @@ def _shares(graph: Graph, scores: str, keys: int | None, line: int) -> str:
     return graph("Mul", powers, graph("Reciprocal", _row_sums(graph, powers, keys, line)))
 
 
-def _share_codes(
-    graph: Graph, scores: str, grid: CodeGrid, keys: int | None, line: int
-) -> Tensor:
+def _share_codes(graph: Graph, scores: str, grid: CodeGrid, keys: int | None, line: int) -> Tensor:
     """Return the codes of softmax(scores)."""
     if not graph.exact:
         return quantized(graph, _shares(graph, scores, keys, line), grid)

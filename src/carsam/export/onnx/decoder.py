@@ -121,14 +121,11 @@ def _attention(
     query = queries.placed(graph) if positions else queries.values
     key = keys.placed(graph) if positions else keys.values
     operands = (
-        _heads(graph, linear(graph, values, projection, f"{path}.{name}"), product.heads)
-        for values, projection, name in (
-            (query, layer.query, "q_proj"),
-            (key, layer.key, "k_proj"),
-            (keys.values, layer.value, "v_proj"),
-        )
+        _heads(graph, linear(graph, query, layer.query, f"{path}.q_proj"), product.heads),
+        _heads(graph, linear(graph, key, layer.key, f"{path}.k_proj"), product.heads),
+        _heads(graph, linear(graph, keys.values, layer.value, f"{path}.v_proj"), product.heads),
     )
-    attended = attention(graph, *operands, product, keys.length)
+    attended = attention(graph, operands, product, keys.length)
     attended = graph.reshape(graph.transpose(attended, 0, 2, 1, 3), -1, layer.output.inputs)
     result = linear(graph, attended, layer.output, f"{path}.out_proj")
     return graph("Add", result, queries.values) if positions else result

@@ -5,7 +5,7 @@ import numpy as np
 from carsam.export.onnx.arithmetic import activate, norm
 from carsam.export.onnx.attention import attention
 from carsam.export.onnx.graph import Graph
-from carsam.export.onnx.grids import Coded, quantized
+from carsam.export.onnx.grids import Coded, Tensor, quantized
 from carsam.export.onnx.layers import linear
 from carsam.runtime.encoder import Encoder, EncoderBlock, Neck
 
@@ -55,7 +55,7 @@ def _attended(graph: Graph, normalised: str, block: EncoderBlock, path: str) -> 
     joint = graph.reshape(joint, windows, keys, 3 * heads, channels // heads)
     query, key, value = graph.split(graph.transpose(joint, 0, 2, 1, 3), 3, axis=1)
     by_turns = windows * heads * keys * keys > MOST_SCORES
-    attended = attention(graph, query, key, value, block.attention, keys, by_turns)
+    attended = attention(graph, (query, key, value), block.attention, keys, by_turns)
     attended = graph.reshape(graph.transpose(attended, 0, 2, 1, 3), windows * keys, channels)
     if windows == 1:
         return attended
@@ -67,21 +67,24 @@ def _attended(graph: Graph, normalised: str, block: EncoderBlock, path: str) -> 
 
 def _neck(graph: Graph, hidden: str, neck: Neck, size: int) -> str:
     """Map (size * size, channels) to (size * size, output channels)."""
-    reduced = norm(graph, linear(graph, hidden, neck.conv1, "vision_encoder.neck.conv1"), neck.norm1)
+    path = "vision_encoder.neck"
+    reduced = norm(graph, linear(graph, hidden, neck.conv1, f"{path}.conv1"), neck.norm1)
     tensor = quantized(graph, reduced, neck.conv2.input)
-    coded = isinstance(tensor, Coded)
-    image, zero = (tensor.codes, tensor.zero) if coded else (tensor, np.float32(0))
-    image = graph.reshape(image, size, size, -1)
-    image = graph("Pad", image, _whole(1, 1, 1, 1), zero, _whole(0, 1))
+    around: Tensor
+    if isinstance(tensor, Coded):
+        around = tensor.renamed(_neighbourhoods(graph, tensor.codes, size, tensor.zero))
+    else:
+        around = _neighbourhoods(graph, tensor, size, np.float32(0))
+    return norm(graph, linear(graph, around, neck.conv2, f"{path}.conv2"), neck.norm2)
+
+
+def _neighbourhoods(graph: Graph, pixels: str, size: int, beyond: np.generic) -> str:
+    """(size * size, C) to the 3 x 3 surroundings (size * size, 9 * C) of each."""
+    image = graph.reshape(pixels, size, size, -1)
+    axes = np.array([0, 1], np.int64)
+    image = graph("Pad", image, np.ones(4, np.int64), beyond, axes)
     around = [
-        graph("Slice", image, _whole(y, x), _whole(y + size, x + size), _whole(0, 1))
-        for y in range(3)
-        for x in range(3)
+        graph("Slice", image, np.array(corner), np.array(corner) + size, axes)
+        for corner in np.ndindex(3, 3)
     ]
-    rows = graph.reshape(graph("Concat", *around, axis=2), size * size, neck.conv2.inputs)
-    tensor = tensor.renamed(rows) if coded else rows
-    return norm(graph, linear(graph, tensor, neck.conv2, "vision_encoder.neck.conv2"), neck.norm2)
-
-
-def _whole(*numbers: int) -> np.ndarray:
-    return np.array(numbers, np.int64)
+    return graph("Reshape", graph("Concat", *around, axis=2), np.array([size * size, -1]))

@@ -42,9 +42,7 @@ Tensor = str | Coded
 """What flows between layers: the name of float32 values, or codes on a grid."""
 
 
-def quantized(
-    graph: Graph, tensor: Tensor, grid: CodeGrid | None, signed: bool = False
-) -> Tensor:
+def quantized(graph: Graph, tensor: Tensor, grid: CodeGrid | None, signed: bool = False) -> Tensor:
     """Round values to a grid, if there is one.
 
     Args:

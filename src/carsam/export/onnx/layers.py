@@ -61,9 +61,7 @@ def _coded_product(graph: Graph, tensor: Coded, weight: PackedMatrix, path: str)
     offset, dtype = (weight.offset, np.int8) if signed else (0, np.uint8)
     codes = _weight_codes(graph, weight, path, dtype, offset)
     zero = (weight.zero_point.astype(np.int16) - offset).astype(dtype)
-    product = graph(
-        "MatMulInteger", tensor.codes, graph.transpose(codes, 1, 0), tensor.zero, zero
-    )
+    product = graph("MatMulInteger", tensor.codes, graph.transpose(codes, 1, 0), tensor.zero, zero)
     scale = np.float32(tensor.grid.scale) * weight.scale
     return graph("Mul", graph.cast(product, np.float32), scale)
 

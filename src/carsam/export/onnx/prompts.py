@@ -13,9 +13,7 @@ from carsam.runtime.prompt_encoder import (
 )
 
 
-def point_tokens(
-    graph: Graph, points: str, labels: str, encoder: PromptEncoder, frame: int
-) -> str:
+def point_tokens(graph: Graph, points: str, labels: str, encoder: PromptEncoder, frame: int) -> str:
     """Turn points (1, N, 2) and labels (1, N) into tokens (1, N, C).
 
     Args:
