@@ -43,7 +43,8 @@ def quantized_pair(model: Any, weights: Callable, operands: Callable) -> Quantiz
         for operand in slots.operands(site):
             if operands(site.path, operand) is not None:
                 slots.set_quantizer_(model, site, operand, Recorder())
-    pixels, prompts = random_input()
+    vision = model.config.vision_config
+    pixels, prompts = random_input(vision.image_size, 4 * vision.image_size // vision.patch_size)
     model(pixels, **prompts)
     for site in family.sites(model):
         for operand in slots.operands(site):
@@ -70,15 +71,15 @@ def quantize_weight_(layer: Any, bits: int) -> None:
     layer.round_weight_()
 
 
-def random_input() -> tuple[Any, dict[str, Any]]:
-    """Pixels (1, 3, 64, 64) and two points, one box and one mask for one prompt."""
+def random_input(side: int, mask_side: int) -> tuple[Any, dict[str, Any]]:
+    """Pixels (1, 3, side, side) and two points, one box and one mask for one prompt."""
     generator = torch.Generator().manual_seed(1)
-    pixels = torch.randn(1, 3, 64, 64, generator=generator)
+    pixels = torch.randn(1, 3, side, side, generator=generator)
     prompts = {
         "input_points": torch.tensor([[[[10.0, 20.0], [33.0, 4.0]]]]),
         "input_labels": torch.tensor([[[1, 0]]]),
         "input_boxes": torch.tensor([[[3.0, 4.0, 40.0, 50.0]]]),
-        "input_masks": torch.randn(1, 1, 32, 32, generator=generator),
+        "input_masks": torch.randn(1, 1, mask_side, mask_side, generator=generator),
     }
     return pixels, prompts
 

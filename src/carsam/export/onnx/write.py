@@ -71,7 +71,8 @@ def _readable(checkpoint: Checkpoint, exact: bool, source: str | Path) -> Export
     try:
         return read_exporter(checkpoint, exact)
     except UnsupportedError as error:
-        raise UnsupportedError(f"{source} cannot be written as ONNX. {error}") from error
+        reason = str(error).removesuffix(" Use --engine simulated.")
+        raise UnsupportedError(f"{source} cannot be written as ONNX. {reason}") from error
 
 
 def _models(exporter: Exporter) -> dict[str, bytes]:
