@@ -11,6 +11,7 @@ import pytest
 import yaml
 from PIL import Image
 from tiny_runs import QuantizedPair, codebook, with_grids
+from without_torch import run_without_torch
 
 from carsam.cli import main
 from carsam.formats.checkpoint import write_checkpoint
@@ -180,19 +181,15 @@ def test_needs_its_extra() -> None:
     assert "pip install 'carsam[onnx]'" in found.stderr
 
 
-def test_the_bundled_run_has_carsam_s_bits(tmp_path, capsys) -> None:
+def test_the_bundled_run_has_carsam_s_bits(tmp_path) -> None:
     """Codebooks and row-maximum softmax at full size, with neither torch nor transformers."""
     out = tmp_path / "onnx"
-    program = (
-        "import sys\n"
-        "sys.modules['torch'] = sys.modules['transformers'] = None\n"
-        "from carsam.cli import main\n"
-        "sys.exit(main(sys.argv[1:]))\n"
+    program = "import sys\nfrom carsam.cli import main\nsys.exit(main(sys.argv[1:]))"
+    found = run_without_torch(
+        program, "export", "sam-mini-w4a4", "--onnx", str(out), "--exact", "--count", "1"
     )
-    arguments = ["export", "sam-mini-w4a4", "--onnx", str(out), "--exact", "--count", "1"]
-    found = subprocess.run([sys.executable, "-c", program, *arguments], capture_output=True)
-    assert found.returncode == 0, found.stderr.decode()
-    report = json.loads((out / "export.json").read_text())
-    assert report["comparison"]["equal_blocks"] == report["comparison"]["blocks"] == 10
-    assert report["comparison"]["equal_images"] == 1
+    assert found.returncode == 0, found.stderr
+    comparison = json.loads((out / "export.json").read_text())["comparison"]
+    assert comparison["equal_blocks"] == comparison["blocks"] == 10
+    assert comparison["equal_images"] == 1
     assert (out / "encoder.onnx").stat().st_size < 3.5e6

@@ -9,7 +9,7 @@ from carsam.export.onnx.grids import Coded, Tensor, quantized
 from carsam.export.onnx.layers import linear
 from carsam.runtime.encoder import Encoder, EncoderBlock, Neck
 
-MOST_SCORES = 1 << 24
+MOST_SCORES = 12_000_000
 """Attention scores of a block that exist together; of more, one head's at a time."""
 
 
