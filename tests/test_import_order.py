@@ -28,6 +28,7 @@ ORDER = (
     "export",
     "video",
     "evaluation",
+    "annotation",
     "calibration",
     "comparison",
     "diagnosis",
@@ -37,7 +38,7 @@ ORDER = (
 )
 """Each may import those before it; docs/architecture.md says why."""
 
-WITHOUT_TORCH = ("formats", "images", "runtime", "predict", "video")
+WITHOUT_TORCH = ("formats", "images", "runtime", "predict", "video", "annotation")
 WITHOUT_TORCH += ("engines.load", "engines.native_engine", "engines.video", "export.onnx")
 
 

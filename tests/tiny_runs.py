@@ -1,4 +1,4 @@
-"""A tiny SAM, quantized without a method, as simulation and as checkpoint, with any grids."""
+"""Tiny models, quantized without a method, as simulation and as checkpoint, with any grids."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -26,15 +26,27 @@ class QuantizedPair:
     checkpoint: Checkpoint
 
 
-@torch.no_grad()
 def quantized_pair(model: Any, weights: Callable, operands: Callable) -> QuantizedPair:
-    """Quantize a model in its place, with the ranges of one random image.
+    """Quantize a SAM in its place with the ranges of one random image; see `quantize`."""
+    vision = model.config.vision_config
+    pixels, prompts = random_input(vision.image_size, 4 * vision.image_size // vision.patch_size)
+
+    def run(model: Any) -> None:
+        model(pixels, **prompts)
+
+    return quantize(SamFamily(), model, run, weights, operands)
+
+
+@torch.no_grad()
+def quantize(
+    family: Any, model: Any, run: Callable, weights: Callable, operands: Callable
+) -> QuantizedPair:
+    """Quantize a model in its place with the ranges that its operands have while `run` runs it.
 
     Args:
         weights: bits of the weight at a site's path; None keeps it in float.
         operands: bits of an operand at a site's path.
     """
-    family = SamFamily()
     model = prepare(family, model)
     for site in family.sites(model):
         bits = None if site.type == "attention" else weights(site.path)
@@ -43,9 +55,7 @@ def quantized_pair(model: Any, weights: Callable, operands: Callable) -> Quantiz
         for operand in slots.operands(site):
             if operands(site.path, operand) is not None:
                 slots.set_quantizer_(model, site, operand, Recorder())
-    vision = model.config.vision_config
-    pixels, prompts = random_input(vision.image_size, 4 * vision.image_size // vision.patch_size)
-    model(pixels, **prompts)
+    run(model)
     for site in family.sites(model):
         for operand in slots.operands(site):
             recorder = slots.quantizer(model, site, operand)

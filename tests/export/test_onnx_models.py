@@ -159,7 +159,9 @@ def test_without_exact_mode_a_block_is_off_by_single_codes_at_most(quantized_pai
     exporter = read_exporter(checkpoint, exact=False)
     watched = session(exporter.encoder_of_pixels(watched=True).SerializeToString())
     _, *states = watched.run(None, {"x": PIXELS[None]})
-    for block, before, after in zip(exporter.encoder.blocks, states[:-1], states[1:], strict=True):
+    for block, before, after in zip(
+        exporter.network.encoder.blocks, states[:-1], states[1:], strict=True
+    ):
         expected = block(before.copy())
         assert np.abs(after - expected).mean() < 0.02 * np.abs(expected).mean()
 

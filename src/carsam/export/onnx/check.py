@@ -170,7 +170,7 @@ def _block_differences(exporter: Exporter, pixels: np.ndarray) -> list[float]:
     """Return how far each block, and the neck, is off when the native one gets the same input."""
     watched = session(exporter.encoder_of_pixels(watched=True).SerializeToString())
     embedding, *states = watched.run(None, {NCHW: pixels[None]})
-    native = exporter.encoder
+    native = exporter.network.encoder
     tokens = embedding[0].reshape(embedding.shape[1], -1).T
     pairs = [(native.embed(pixels), states[0])]
     pairs += [

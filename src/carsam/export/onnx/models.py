@@ -12,9 +12,7 @@ from carsam.export.onnx.framing import photo_mask, pixels_of, square_mask
 from carsam.export.onnx.graph import Graph
 from carsam.export.onnx.prompts import dense_embedding, image_positions, point_tokens
 from carsam.formats.checkpoint import Checkpoint
-from carsam.runtime.decoder import MaskDecoder, read_mask_decoder
-from carsam.runtime.encoder import Encoder, read_encoder
-from carsam.runtime.prompt_encoder import PromptEncoder, read_prompt_encoder
+from carsam.runtime.networks import Sam, read_sam
 from carsam.runtime.weights import Weights
 
 USUAL_SIDE = 1024
@@ -35,16 +33,14 @@ class Exporter:
         properties: metadata of the models.
     """
 
-    encoder: Encoder
-    prompts: PromptEncoder
-    decoder: MaskDecoder
+    network: Sam
     exact: bool
     properties: dict[str, str]
 
     @property
     def side(self) -> int:
         """Side of the model's square input, in pixels."""
-        return self.prompts.image_size
+        return self.network.framing.side
 
     def encoder_of_pixels(self, watched: bool = False) -> onnx.ModelProto:
         """Return the encoder of normalised, padded pixels (1, 3, S, S).
@@ -53,7 +49,7 @@ class Exporter:
             watched: also return the tokens that every block and the neck get, as `state_0` on.
         """
         graph = Graph(self.exact)
-        embedding, states = encode(graph, NCHW, self.encoder)
+        embedding, states = encode(graph, NCHW, self.network.encoder)
         outputs = self._embedding(graph, embedding)
         if watched:
             for number, state in enumerate(states):
@@ -63,7 +59,7 @@ class Exporter:
     def encoder_of_photos(self) -> onnx.ModelProto:
         """Return the encoder of RGB photos (h, w, 3) of any size, float32 of 0 to 255."""
         graph = Graph(self.exact)
-        embedding, _ = encode(graph, pixels_of(graph, HWC, self.side), self.encoder)
+        embedding, _ = encode(graph, pixels_of(graph, HWC, self.side), self.network.encoder)
         shape = ["image_height", "image_width", 3]
         return graph.model({HWC: shape}, self._embedding(graph, embedding), self.properties)
 
@@ -76,22 +72,23 @@ class Exporter:
         Args:
             frame: side of the square in whose pixels points are given.
         """
-        graph, size = Graph(self.exact), self.decoder.size
-        low, channels = 4 * size, self.decoder.output_tokens.shape[1]
+        graph, prompts, decoder = (
+            Graph(self.exact),
+            self.network.prompt_encoder,
+            self.network.decoder,
+        )
+        size, channels = decoder.size, decoder.output_tokens.shape[1]
+        low = 4 * size
         usual = low == USUAL_SIDE // 4
         mask = "mask_input" if usual else square_mask(graph, "mask_input", low)
-        dense = dense_embedding(graph, mask, "has_mask_input", self.prompts, size)
+        dense = dense_embedding(graph, mask, "has_mask_input", prompts, size)
         image = graph.reshape("image_embeddings", channels, size * size)
         image = graph("Add", graph.transpose(image, 1, 0), dense)
-        tokens = point_tokens(graph, "point_coords", "point_labels", self.prompts, frame)
-        kernels, ious, pixels = decode(
-            graph,
-            image,
-            image_positions(graph, self.prompts.positions, size),
-            graph("Squeeze", tokens, np.array([0], np.int64)),
-            self.decoder,
-        )
-        best = _best(graph, ious, len(self.decoder.hypernetworks))
+        tokens = point_tokens(graph, "point_coords", "point_labels", prompts, frame)
+        tokens = graph("Squeeze", tokens, np.array([0], np.int64))
+        positions = image_positions(graph, prompts.positions, size)
+        kernels, ious, pixels = decode(graph, image, positions, tokens, decoder)
+        best = _best(graph, ious, len(decoder.hypernetworks))
         graph("Gather", ious, best, axis=1, name="iou_predictions")
         chosen = mask_of(graph, pixels, graph("Gather", kernels, best, axis=0), size)
         graph("Identity", chosen, name="low_res_masks")
@@ -115,8 +112,8 @@ class Exporter:
 
     def _embedding(self, graph: Graph, embedding: str) -> dict[str, list]:
         graph("Identity", embedding, name="image_embeddings")
-        size = self.encoder.size
-        return {"image_embeddings": [1, self.encoder.neck.conv2.outputs, size, size]}
+        size = self.network.encoder.size
+        return {"image_embeddings": [1, self.network.encoder.neck.conv2.outputs, size, size]}
 
 
 def read_exporter(checkpoint: Checkpoint, exact: bool) -> Exporter:
@@ -132,20 +129,13 @@ def read_exporter(checkpoint: Checkpoint, exact: bool) -> Exporter:
             f"The checkpoint is of family {manifest['family']}; an ONNX export takes the families "
             f"{', '.join(FAMILIES)}. Run it with carsam."
         )
-    config, weights = manifest["model_config"], Weights(checkpoint)
+    properties = {
+        "carsam.recipe": str(manifest.get("recipe", {}).get("name", "unknown")),
+        "carsam.fingerprint": checkpoint.fingerprint,
+        "carsam.exact": str(exact).lower(),
+    }
     try:
-        encoder = read_encoder(weights, config["vision_config"])
-        return Exporter(
-            encoder,
-            read_prompt_encoder(weights, config),
-            read_mask_decoder(weights, config["mask_decoder_config"], encoder.size),
-            exact,
-            {
-                "carsam.recipe": str(manifest.get("recipe", {}).get("name", "unknown")),
-                "carsam.fingerprint": checkpoint.fingerprint,
-                "carsam.exact": str(exact).lower(),
-            },
-        )
+        return Exporter(read_sam(Weights(checkpoint), manifest["model_config"]), exact, properties)
     except KeyError as error:
         raise UserError(
             f"The checkpoint's model configuration lacks {error}. Quantize the model again."
@@ -155,6 +145,7 @@ def read_exporter(checkpoint: Checkpoint, exact: bool) -> Exporter:
 def _best(graph: Graph, ious: str, masks: int) -> str:
     """Return the number (1,) of the mask to give."""
     points = graph("Slice", graph("Shape", "point_labels"), np.array([1]), np.array([2]))
+    # More than two points, the padding point included, ask for mask 0: its score is the highest.
     surplus = graph("Sub", graph.cast(points, np.float32), np.float32(2.5))
     preference = np.array([1000, *[0] * (masks - 1)], np.float32)
     scores = graph("Add", ious, graph("Mul", surplus, preference))
