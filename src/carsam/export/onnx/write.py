@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -120,7 +121,7 @@ def _report(
             name: {"bytes": len(content), "sha256": hashlib.sha256(content).hexdigest()}
             for name, content in files.items()
         },
-        "comparison": comparison.as_dict(),
+        "comparison": asdict(comparison),
         "versions": {package: version(package) for package in PACKAGES},
     }
     return (json.dumps(report, indent=1) + "\n").encode()
