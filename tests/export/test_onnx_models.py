@@ -211,14 +211,12 @@ def shapes(tensors) -> dict[str, list]:
     return {name: [side.dim_value or side.dim_param for side in of] for name, of in sides.items()}
 
 
-def test_boxes_are_two_points(w4a4) -> None:
-    """With the padding point, as clients give it, mask 0 is chosen."""
+def test_boxes_are_two_points_and_padding_beside_them_is_left_out(w4a4) -> None:
     exporter, engine = read_exporter(w4a4, exact=True), NativeEngine(w4a4)
     (native,) = engine.encode(PIXELS)
-    no_point = Prompts(PADDING, np.array([[-1]]), BOX)
-    masks, ious = engine.decode((native,), no_point, False)
-    given = np.concatenate([PADDING, BOX.reshape(1, 2, 2)], axis=1)
-    _, iou, low = decoded(exporter, native, given, [-1, 2, 3])
+    masks, ious = engine.decode((native,), Prompts(boxes=BOX), False)
+    given = np.concatenate([BOX.reshape(1, 2, 2), PADDING], axis=1)
+    _, iou, low = decoded(exporter, native, given, [2, 3, -1])
     np.testing.assert_allclose(low, masks, atol=LOGITS * np.abs(masks).max(), rtol=0)
     np.testing.assert_allclose(iou, ious, atol=1e-5)
 

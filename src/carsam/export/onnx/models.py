@@ -85,7 +85,6 @@ class Exporter:
         image = graph.reshape("image_embeddings", channels, size * size)
         image = graph("Add", graph.transpose(image, 1, 0), dense)
         tokens = point_tokens(graph, "point_coords", "point_labels", prompts, frame)
-        tokens = graph("Squeeze", tokens, np.array([0], np.int64))
         positions = image_positions(graph, prompts.positions, size)
         kernels, ious, pixels = decode(graph, image, positions, tokens, decoder)
         best = _best(graph, ious, len(decoder.hypernetworks))

@@ -12,9 +12,14 @@ from carsam.runtime.prompt_encoder import (
     PromptEncoder,
 )
 
+FIRST_CORNER = 2
+"""Label of a box's first corner."""
+
 
 def point_tokens(graph: Graph, points: str, labels: str, encoder: PromptEncoder, frame: int) -> str:
-    """Turn points (1, N, 2) and labels (1, N) into tokens (1, N, C).
+    """Turn points (1, N, 2) and labels (1, N) into tokens (N, C).
+
+    Padding points are left out beside a box, with which SAM was trained without them.
 
     Args:
         points: x, y in pixels of a square of side `frame`.
@@ -31,7 +36,11 @@ def point_tokens(graph: Graph, points: str, labels: str, encoder: PromptEncoder,
     for label, token in enumerate(encoder.points):
         chosen = graph.cast(graph("Equal", labels, np.float32(label)), np.float32)
         tokens = graph("Add", tokens, graph("Mul", chosen, token))
-    return tokens
+    corners = graph.cast(graph("Equal", labels, np.float32(FIRST_CORNER)), np.float32)
+    has_box = graph("Greater", graph("ReduceMax", corners, keepdims=0), np.float32(0))
+    kept = graph("Not", graph("And", padding, has_box))
+    first = np.array([0], np.int64)
+    return graph("Compress", graph("Squeeze", tokens, first), graph.reshape(kept, -1), axis=0)
 
 
 def image_positions(graph: Graph, encoding: PositionalEncoding, size: int) -> str:
