@@ -15,6 +15,7 @@ from carsam.cli import (
     doctor,
     embed,
     evaluate,
+    export,
     info,
     masks,
     predict,
@@ -58,6 +59,7 @@ app.command(compare.compare, sort_key=9)
 app.command(doctor.doctor, sort_key=10)
 app.command(recipes.recipes, sort_key=11)
 app.command(bench.bench, sort_key=12)
+app.command(export.export, sort_key=13)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
