@@ -1,7 +1,7 @@
 """Norms and functions: operators of ONNX, or the formulas of `carsam.runtime.functions` to the bit.
 
-Norms follow the formula always: it costs a twentieth of the encoder's time, and without it every
-second image gets a code that differs somewhere, which 4 bits amplify.
+Norms follow the formula always: it costs a twentieth of the encoder's time and lets fewer codes
+differ, which 4 bits amplify.
 """
 
 import numpy as np

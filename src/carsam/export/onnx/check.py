@@ -29,7 +29,7 @@ LEAST_OVERLAP = 0.9
 
 FLIPS = (
     "Where bits differ, codes near the middle of two fell to the other side, and 4 bits amplify "
-    "that. Masks are other ones then, on average no worse; --exact avoids it."
+    "that. Masks are other ones then, on average about as good; --exact avoids it."
 )
 
 
