@@ -84,16 +84,24 @@ class NativeEngine:
         # Each mask makes an image of its own; without masks all prompts share one.
         step = len(prompts) if prompts.masks is None else PROMPTS_AT_ONCE
         parts = [
-            self._decode(image, prompts[start : start + step], multimask_output)
+            self.decode_tokens(
+                image, *self._prompt_encoder(prompts[start : start + step]), multimask_output
+            )
             for start in range(0, len(prompts), step)
         ]
         masks, ious = zip(*parts, strict=True)
         return np.concatenate(masks), np.concatenate(ious)
 
-    def _decode(
-        self, image: np.ndarray, prompts: Prompts, multimask_output: bool
+    def decode_tokens(
+        self, image: np.ndarray, tokens: np.ndarray, dense: np.ndarray, multimask_output: bool
     ) -> tuple[np.ndarray, np.ndarray]:
-        tokens, dense = self._prompt_encoder(prompts)
+        """Return mask logits (P, M, 4h, 4w) and predicted IoUs (P, M) of encoded prompts.
+
+        Args:
+            image: the embedding, (h w, C).
+            tokens: of points and boxes, (P, T, C).
+            dense: what masks add to the image: (P, h w, C), or (h w, C) or (C,) for all prompts.
+        """
         placed = image + dense
         shared = placed if placed.ndim == 3 else placed[None]
         positions = self._image_positions[None]
