@@ -25,6 +25,7 @@ ORDER = (
     "methods",
     "engines",
     "predict",
+    "export",
     "video",
     "evaluation",
     "calibration",
@@ -37,7 +38,7 @@ ORDER = (
 """Each may import those before it; docs/architecture.md says why."""
 
 WITHOUT_TORCH = ("formats", "images", "runtime", "predict", "video")
-WITHOUT_TORCH += ("engines.load", "engines.native_engine", "engines.video")
+WITHOUT_TORCH += ("engines.load", "engines.native_engine", "engines.video", "export.onnx")
 
 
 def imported(path: Path) -> set[str]:

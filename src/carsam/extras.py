@@ -8,6 +8,7 @@ from carsam.errors import MissingExtraError
 EXTRAS = {
     "quantize": ("torch", "transformers", "faster_coco_eval", "matplotlib"),
     "video": ("av",),
+    "onnx": ("onnx", "onnxruntime"),
     "bench": ("nncf", "onnx", "onnxruntime", "onnxscript", "openvino"),
 }
 """Extra -> the packages it adds, by import name. pyproject.toml holds the versions."""

@@ -14,6 +14,7 @@ from carsam.cli import (
     doctor,
     embed,
     evaluate,
+    export,
     info,
     predict,
     quantize,
@@ -54,6 +55,7 @@ app.command(compare.compare, sort_key=7)
 app.command(doctor.doctor, sort_key=8)
 app.command(recipes.recipes, sort_key=9)
 app.command(bench.bench, sort_key=10)
+app.command(export.export, sort_key=11)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
