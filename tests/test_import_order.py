@@ -26,6 +26,7 @@ ORDER = (
     "engines",
     "predict",
     "export",
+    "hugging_face",
     "video",
     "evaluation",
     "calibration",

@@ -18,4 +18,4 @@ def refusing_tensors(sites: Mapping[str, Mapping[str, Any]]) -> dict[str, np.nda
         sites: the manifest's, by path.
     """
     names = sorted(f"{path}.weight" for path, site in sites.items() if site["weight"] is not None)
-    return {name: np.empty(0, np.uint8) for name in names[:1]}
+    return {name: np.empty(0, np.float32) for name in names[:1]}

@@ -126,7 +126,7 @@ class CarsamQuantizer(HfQuantizer):
         family = family_of(model.config.model_type)
         sites, device = self.quantization_config.sites, model.device
         tensors = _to_numpy(model)
-        for name, *_ in self._stored():
+        for name, _type, _shape in self._stored():
             owner, leaf = name.rpartition(".")[::2]
             delattr(model.get_submodule(owner), leaf)
         check_values(sites, tensors, model.config.name_or_path)
