@@ -32,6 +32,7 @@ ORDER = (
     "calibration",
     "comparison",
     "diagnosis",
+    "report",
     "benchmark",
     "quickstart",
     "cli",
