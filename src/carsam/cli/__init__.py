@@ -55,9 +55,9 @@ app.command(info.info, sort_key=6)
 app.command(compare.compare, sort_key=7)
 app.command(doctor.doctor, sort_key=8)
 app.command(report.report, sort_key=9)
-app.command(recipes.recipes, sort_key=9)
-app.command(bench.bench, sort_key=10)
-app.command(export.export, sort_key=11)
+app.command(recipes.recipes, sort_key=10)
+app.command(bench.bench, sort_key=11)
+app.command(export.export, sort_key=12)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -4,7 +4,6 @@ import shlex
 import sys
 from pathlib import Path
 
-
 from carsam.cli.options import Common
 from carsam.errors import UserError
 from carsam.extras import require

@@ -9,6 +9,27 @@ from typing import Any
 from carsam.errors import UserError
 
 EVALUATION = "carsam-evaluation"
+FRACTION = (int, float, type(None))
+
+Shape = Mapping[str, type | tuple[type, ...]]
+"""Keys of an object and the types of their values; of a dictionary's values: numbers or none."""
+
+SIDE: Shape = {
+    "coco": dict,
+    "intervals": dict,
+    "mean_iou": FRACTION,
+    "mode": str,
+    "engine": str,
+    "engine_seconds": (int, float),
+}
+ONCE: Shape = {
+    "images": int,
+    "instances": int,
+    "threads": int,
+    "peak_memory_mb": (int, float),
+    "versions": dict,
+}
+BESIDE: Shape = {"difference": dict, "intervals": dict, "mask_iou": FRACTION}
 
 
 def read_evaluation(path: Path) -> dict[str, Any]:
@@ -17,12 +38,22 @@ def read_evaluation(path: Path) -> dict[str, Any]:
     Raises:
         UserError: it is something else.
     """
-    found = _read(path, "a result of `carsam evaluate --coco ... --json FILE`")
-    if found.get("format") != EVALUATION or not isinstance(found.get("coco"), dict):
+    expected = "a result of `carsam evaluate --coco ... --json FILE`"
+    found = _read(path, expected)
+    if found.get("format") != EVALUATION:
         raise UserError(
             f'{path} is no result of an evaluation on COCO: its "format" is '
-            f'{found.get("format")!r}, expected "{EVALUATION}". Give the file that '
-            "`carsam evaluate --coco ... --json FILE` wrote."
+            f'{found.get("format")!r}, expected "{EVALUATION}". Give {expected}.'
+        )
+    beside = found.get("agreement")
+    sides = [side for side in (found, found.get("float")) if side is not None]
+    if (
+        not all(_fits(side, SIDE) for side in sides)
+        or not _fits(found, ONCE)
+        or (beside is not None and not _fits(beside, BESIDE))
+    ):
+        raise UserError(
+            f"{path} lacks numbers of an evaluation, or they are not numbers. Give {expected}."
         )
     return found
 
@@ -73,6 +104,26 @@ def _read(path: Path, expected: str) -> dict[str, Any]:
     if not isinstance(found, Mapping):
         raise UserError(f"{path} holds no JSON object; expected {expected}.")
     return dict(found)
+
+
+def _fits(found: Any, shape: Shape) -> bool:
+    """Tell whether an object has keys with values of their types, and its tables numbers."""
+    if not isinstance(found, Mapping):
+        return False
+    tables = [found[key] for key in ("coco", "difference") if isinstance(found.get(key), dict)]
+    intervals = found.get("intervals")
+    return (
+        all(isinstance(found.get(key, ...), kind) for key, kind in shape.items())
+        and all(isinstance(n, FRACTION) for table in tables for n in table.values())
+        and (not isinstance(intervals, dict) or all(map(_is_interval, intervals.values())))
+        and ("coco" not in shape or "AP" in found["coco"])
+    )
+
+
+def _is_interval(value: Any) -> bool:
+    return value is None or (
+        isinstance(value, list) and len(value) == 2 and all(map(_is_number, value))
+    )
 
 
 def _is_number(value: Any) -> bool:

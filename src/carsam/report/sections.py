@@ -62,74 +62,65 @@ def damage(found: Found) -> str:
     diagnosis = doctor["diagnosis"]
     units = diagnosis["alone"]
     ranked = sorted(range(len(units)), key=lambda place: -units[place]["logit_error"])
-    top = max((unit["logit_error"] for unit in units), default=0) or 1
+    worst = units[ranked[0]]["logit_error"] if units else 0.0
     rows = [
         (
             place + 1,
             module_path(units[place]["name"]),
-            Html(bar(units[place]["logit_error"] / top)),
+            _bar(units[place]["logit_error"], worst),
             units[place]["logit_error"],
             f"{units[place]['lost_iou']:.2f}",
             f"{diagnosis['cumulative'][place]['lost_iou']:.2f}",
         )
         for place in ranked
     ]
-    head = ("Place", "Unit", "", "Logit error alone", "Lost IoU % alone", "and all before it")
-    parts = [
-        paragraph(doctor.get("advice", "")),
-        _long_table(head, rows, (3, 4, 5)),
-    ]
+    head = ("Place", "Unit", "", "Logit error", "Lost IoU %", "with all before")
+    parts = [paragraph(doctor.get("advice", "")), _long_table(head, rows, (0, 3, 4, 5))]
     if rules := _rules(doctor, ranked):
         parts += [paragraph("To keep them at 8 bits, quantize again with these rules:"), rules]
+    return "".join([*parts, _operands(diagnosis), _focus(doctor)])
+
+
+def _operands(diagnosis: Found) -> str:
     operands = sorted(diagnosis["operands"], key=lambda harm: -harm["logit_error"])
-    worst = operands[0]["logit_error"] if operands and operands[0]["logit_error"] > 0 else 1
-    parts.append(Html("<h3>One kind of operand everywhere</h3>"))
-    parts.append(
-        table(
-            ("Operand", "", "Logit error", "Lost IoU %"),
-            [
-                (
-                    h["name"],
-                    Html(bar(h["logit_error"] / worst)),
-                    h["logit_error"],
-                    f"{h['lost_iou']:.2f}",
-                )
-                for h in operands
-            ],
-            (2, 3),
+    worst = operands[0]["logit_error"] if operands else 0.0
+    rows = [
+        (
+            harm["name"],
+            _bar(harm["logit_error"], worst),
+            harm["logit_error"],
+            f"{harm['lost_iou']:.2f}",
         )
-    )
+        for harm in operands
+    ]
+    title = "<h3>One kind of operand everywhere</h3>"
+    said = title + table(("Operand", "", "Logit error", "Lost IoU %"), rows, (2, 3))
     if diagnosis.get("weights_stay"):
-        parts.append(
-            paragraph(
-                "The recipe changed more than weights, so all weights' damage is in every row.",
-                "quiet",
-            )
+        said += paragraph(
+            "The recipe changed more than weights, so the damage of all weights is in each row.",
+            "quiet",
         )
-    pairs = list(
-        zip(doctor.get("float_focus", ()), doctor.get("quantized_focus", ()), strict=False)
-    )
-    if pairs:
-        parts.append(Html("<h3>Where the decoder looks</h3>"))
-        rows = [
-            (
-                module_path(a["path"]),
-                a["entropy"],
-                b["entropy"],
-                f"{a['inside']:.1%}",
-                f"{b['inside']:.1%}",
-            )
-            for a, b in pairs
-        ]
-        head = (
-            "Attention to the image",
-            "Entropy, float",
-            "quantized",
-            "In the object, float",
-            "quantized",
+    return said
+
+
+def _focus(doctor: Found) -> str:
+    before, after = doctor.get("float_focus", ()), doctor.get("quantized_focus", ())
+    rows = [
+        (
+            module_path(a["path"]),
+            a["entropy"],
+            b["entropy"],
+            f"{a['inside']:.1%}",
+            f"{b['inside']:.1%}",
         )
-        parts.append(table(head, rows, (1, 2, 3, 4)))
-    return "".join(parts)
+        for a, b in zip(before, after, strict=False)
+    ]
+    head = ("Attention", "Entropy, float", "quantized", "In the object, float", "quantized")
+    return f"<h3>Where the decoder looks</h3>{table(head, rows, (1, 2, 3, 4))}" if rows else ""
+
+
+def _bar(value: float, largest: float) -> Html:
+    return Html(bar(value / largest if largest > 0 else 0.0))
 
 
 def _rules(doctor: Found, ranked: Sequence[int]) -> Html | None:
@@ -149,14 +140,14 @@ def bits(found: Found) -> str:
     """Which parts have how many bits, and where the megabytes are."""
     parts = found["parts"]
     total = sum(part["bytes"] for part in parts)
-    largest = max(part["bytes"] for part in parts) or 1
+    largest = max(part["bytes"] for part in parts)
     rows = [
         (
             part["kind"],
             part["weights"],
             part["activations"],
             part["sites"] or None,
-            Html(bar(part["bytes"] / largest)),
+            _bar(part["bytes"], largest),
             f"{part['bytes'] / 1000:.1f}",
             f"{part['bytes'] / total:.1%}",
         )
@@ -186,13 +177,15 @@ def ranges(found: Found) -> str:
 
     numbers = tuple(range(3, 9))
     if not measured:
-        said = missing("--images PHOTOS", "How much of them is clipped and used is seen on photos:")
-        return said + folded(f"All {len(every)} grids", table(head, map(row, every), numbers))
+        asked = missing(
+            "--images PHOTOS", "How much of them is clipped and used is seen on photos:"
+        )
+        return asked + folded(f"All {len(every)} grids", table(head, map(row, every), numbers))
     worst = sorted(measured, key=lambda each: each["clipped"] or 0, reverse=True)
     idle = sum(each["used"] < 2 ** each["bits"] for each in measured)
     said = (
-        f"Seen on two photos: of {len(measured)} grids {idle} have codes that do not occur. The "
-        f"{min(FIRST_ROWS, len(worst))} that clip most:"
+        f"Of {len(measured)} grids {idle} have codes that do not occur on the photos looked at. "
+        f"The {min(FIRST_ROWS, len(worst))} that clip most:"
     )
     return (
         paragraph(said)
