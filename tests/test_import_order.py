@@ -32,8 +32,8 @@ ORDER = (
     "calibration",
     "comparison",
     "diagnosis",
-    "report",
     "benchmark",
+    "report",
     "quickstart",
     "cli",
 )

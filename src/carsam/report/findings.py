@@ -6,6 +6,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from carsam.benchmark.machine import hardware
 from carsam.diagnosis.oscillation import loss_curves
 from carsam.engines.load import load
 from carsam.errors import UserError
@@ -81,6 +82,7 @@ def gather(
             if key in manifest
         },
         "fingerprint": checkpoint.fingerprint,
+        "machine": hardware(),
         "evaluation": evaluation,
         "photos": None if photos is None else _without_ranges(asdict(photos)),
         "diagnosis": diagnosis,

@@ -18,6 +18,7 @@ from carsam.engines.torch_engine import TorchEngine
 from carsam.errors import UnsupportedError
 from carsam.evaluation.strict import StrictError, assert_strict
 from carsam.images.drawing import draw_prompt, overlay_mask
+from carsam.images.preprocess import preprocess
 from carsam.images.prompts import Prompts
 from carsam.images.read import sample_images
 from carsam.predict.predictor import SamPredictor
@@ -27,6 +28,9 @@ from carsam.simulation.model import QuantizedModel
 
 BOXES_PER_IMAGE = 4
 MOST_CROPS = 24
+WATCHED = 2
+"""Photos on which the grids are watched."""
+
 CROP_SIDE = 260
 MARGIN = 0.2
 """Of a box's longer side, shown around it."""
@@ -110,77 +114,76 @@ def look_at_photos(
     boxes = None if coco is None else annotated_boxes(coco, images, progress)
     sample = sample_images(images, count, seed, among=boxes, warn=progress.warn, info=progress.info)
     simulated = TorchEngine(model.family, model.module, model.mode)
-    try:
-        native: NativeEngine | None = _native(run)
-    except UnsupportedError:
-        native = None
+    native = _native(run)
     quantized = native or simulated
     progress.start("Looking at photos", len(sample) + 2)
     crops: list[Crop] = []
     equal: list[float] = []
-    differing: tuple[int, int] | None = None
+    codes: tuple[int, int] | None = None
     for index, (name, image) in enumerate(zip(sample.names, sample, strict=True)):
-        predictors = [SamPredictor(engine) for engine in (floats, quantized)]
-        for predictor in predictors:
-            predictor.set_image(image)
-        frame = predictors[0].frame
-        if boxes is None:
-            scale = frame.map_points(np.ones(2))
-            chosen = found_boxes(floats, image, BOXES_PER_IMAGE, seed + index) / np.tile(scale, 2)
-        else:
-            chosen = np.asarray(boxes[name][:BOXES_PER_IMAGE])
-        prompts = Prompts(boxes=frame.map_boxes(chosen))
-        pairs = [predictor.predict_prompts(prompts)[0][:, 0] for predictor in predictors]
-        crops += _crops(name, image, chosen, *pairs)
+        chosen = (
+            _found_boxes(floats, image, seed + index)
+            if boxes is None
+            else np.asarray(boxes[name][:BOXES_PER_IMAGE])
+        )
+        before, after = (_masks(engine, image, chosen) for engine in (floats, quantized))
+        crops += _crops(name, image, chosen, before, after)
         if native is not None:
-            beside = SamPredictor(simulated)
-            beside.set_image(image)
-            same = beside.predict_prompts(prompts)[0][:, 0] == pairs[1]
-            equal += same.mean((1, 2)).tolist()
-            if index == 0:
-                differing = _codes(model, native, beside, image, prompts)
+            equal += (_masks(simulated, image, chosen) == after).mean((1, 2)).tolist()
+            codes = _codes(model, native, image, chosen) if index == 0 else codes
         progress.advance(note=name)
-    photos = [sample[index] for index in range(len(sample))][:2]
+    photos = [sample[index] for index in range(min(len(sample), WATCHED))]
     with watched(model) as watches:
         for photo in photos:
-            predictor = SamPredictor(simulated)
-            predictor.set_image(photo)
-            predictor.predict(box=[0, 0, photo.shape[1], photo.shape[0]])
+            _masks(simulated, photo, np.array([[0, 0, photo.shape[1], photo.shape[0]]]))
     progress.advance(note="ranges")
     strict = _strict(model, photos[:1])
     progress.advance(note="strict check")
     progress.finish()
+    mean_and_worst = (float(np.mean(equal)), min(equal)) if equal else None
     return OnPhotos(
         sample.names,
         quantized.mode,
         _shown(crops),
         strict,
-        EngineAgreement(len(equal), float(np.mean(equal)), min(equal), *(differing or (None, None)))
-        if equal
+        EngineAgreement(len(equal), *mean_and_worst, *(codes or (None, None)))
+        if mean_and_worst
         else None,
         ranges(model, watches),
     )
 
 
-def _native(run: Path) -> NativeEngine:
-    engine = load(run, "native")
+def _native(run: Path) -> NativeEngine | None:
+    """Return the native engine of a run, or None where it lacks the family or a grid."""
+    try:
+        engine = load(run, "native")
+    except UnsupportedError:
+        return None
     assert isinstance(engine, NativeEngine)
     return engine
 
 
+def _found_boxes(engine: Engine, image: np.ndarray, seed: int) -> np.ndarray:
+    """Return boxes (P, 4) in pixels of the image around what the float model sees."""
+    _, frame = preprocess(image, engine.framing)
+    found = found_boxes(engine, image, BOXES_PER_IMAGE, seed)
+    return found / np.tile(frame.map_points(np.ones(2)), 2)
+
+
+def _masks(engine: Engine, image: np.ndarray, boxes: np.ndarray) -> np.ndarray:
+    """Return the masks (P, H, W) in boxes of an image."""
+    predictor = SamPredictor(engine)
+    predictor.set_image(image)
+    return predictor.predict_batch(boxes)[0][:, 0]
+
+
 def _codes(
-    model: QuantizedModel,
-    native: NativeEngine,
-    predictor: SamPredictor,
-    image: np.ndarray,
-    prompts: Prompts,
+    model: QuantizedModel, native: NativeEngine, image: np.ndarray, boxes: np.ndarray
 ) -> tuple[int, int] | None:
     """Return how many codes of a photo were compared and how many differ; None if none can be."""
-    from carsam.images.preprocess import preprocess
-
-    pixels, _ = preprocess(image, predictor.engine.framing)
+    pixels, frame = preprocess(image, native.framing)
     try:
-        found = compare_codes(model, native, pixels, prompts)
+        found = compare_codes(model, native, pixels, Prompts(boxes=frame.map_boxes(boxes)))
     except ValueError:  # a grid whose codes are not integers
         return None
     return sum(each.codes for each in found), sum(each.differing for each in found)

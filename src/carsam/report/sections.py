@@ -279,6 +279,7 @@ def provenance(found: Found) -> str:
         ]
     if found["photos"] is not None:
         rows.append(("Photos looked at", ", ".join(found["photos"]["images"])))
+    rows.append(("This page was made on", ", ".join(map(str, found["machine"].values()))))
     rows.append(("Command", Html(f"<code>{text(found['command'])}</code>")))
     names = ", ".join(calibration.get("images", ()))
     return table(("", ""), rows) + folded("Calibration images", paragraph(names, "quiet"))
