@@ -2,15 +2,19 @@
 
     python benchmarks/random_runs.py sam-vit-huge w4a4 FOLDER
 
+Models are sam-vit-base, -large, -huge, sam2-hiera-tiny, -small, -base-plus and -large.
+
 Activations get fixed ranges instead of calibrated ones, so that SAM-H takes about a minute. The
 integers then have other values than calibrated ones, but speed and memory do not depend on them."""
 
 import sys
+from typing import Any
 
 import torch
-from transformers import SamConfig, SamModel
+from transformers import Sam2Config, Sam2Model, SamConfig, SamModel
 
-from carsam.families.sam.family import SamFamily
+from carsam.families import load_model
+from carsam.families.sam2.weights import released_vision
 from carsam.grids.base import UniformGrid
 from carsam.methods.registry import make_recipe
 from carsam.simulation import slots
@@ -32,14 +36,26 @@ GEOMETRY = {
         "global_attn_indexes": [7, 15, 23, 31],
     },
 }
+HIERA = {
+    "sam2-hiera-tiny": (96, 12),
+    "sam2-hiera-small": (96, 16),
+    "sam2-hiera-base-plus": (112, 24),
+    "sam2-hiera-large": (144, 48),
+}
+"""Width and number of blocks."""
+
 ACTIVATION_RANGE = (-4.0, 4.0)
 
 
 @torch.no_grad()
-def random_model(name: str) -> SamModel:
-    """Return a SAM of full size; every weight is drawn anew, since the defaults are nearly 0."""
+def random_model(name: str) -> Any:
+    """Return a model of full size; every weight is drawn anew, since the defaults are nearly 0."""
     torch.manual_seed(0)
-    model = SamModel(SamConfig(vision_config=GEOMETRY[name])).eval()
+    model: Any
+    if name in HIERA:
+        model = Sam2Model(Sam2Config(vision_config=released_vision(*HIERA[name]))).eval()
+    else:
+        model = SamModel(SamConfig(vision_config=GEOMETRY[name])).eval()
     for parameter in model.parameters():
         if parameter.ndim > 1:
             parameter.normal_(std=parameter[0].numel() ** -0.5)
@@ -48,9 +64,10 @@ def random_model(name: str) -> SamModel:
 
 @torch.no_grad()
 def random_run(name: str, bits: str) -> QuantizedModel:
-    """Return a random SAM with minimum and maximum as weight ranges and fixed activation ranges."""
-    family, recipe = SamFamily(), make_recipe("rtn", bits)
-    model = prepare(family, random_model(name))
+    """Return a random model, minimum and maximum as weight ranges and fixed activation ranges."""
+    family, original = load_model(random_model(name))
+    recipe = make_recipe("rtn", bits)
+    model = prepare(family, original)
     for site in family.sites(model):
         chosen = recipe.bits_of(site.path, site.kind)
         layer = slots.weight_layer(model, site)

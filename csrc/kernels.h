@@ -160,7 +160,10 @@ struct Upscale {
     std::size_t channels2;         // a multiple of 16
     const float* kernels;          // (prompts, masks, channels2)
     std::size_t masks;
-    float* result;  // (prompts, masks, 4 size, 4 size)
+    // Added to the results of the two convolutions, of every prompt; null without.
+    const float* finer;   // (2 size, 2 size, channels1)
+    const float* finest;  // (4 size, 4 size, channels2)
+    float* result;        // (prompts, masks, 4 size, 4 size)
 };
 
 // Attention of many independent groups; see carsam/runtime/reference_attention.py.

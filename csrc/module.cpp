@@ -319,7 +319,9 @@ static void attention(const Rows& query, const Rows& key, const Rows& value,
 static void upscale(const In<float, 3>& image, std::size_t size, const In<float, 3>& panels1,
                     const FloatVector& bias1, const FloatVector& norm_weight,
                     const FloatVector& norm_bias, float epsilon, const In<float, 3>& panels2,
-                    const FloatVector& bias2, const In<float, 3>& kernels, Out<float, 4> result) {
+                    const FloatVector& bias2, const In<float, 3>& kernels,
+                    const std::optional<In<float, 3>>& finer,
+                    const std::optional<In<float, 3>>& finest, Out<float, 4> result) {
     const std::size_t channels = image.shape(2), prompts = image.shape(0);
     const std::size_t channels1 = norm_weight.shape(0), channels2 = kernels.shape(2);
     require(channels1 && channels1 % PANEL == 0 && channels2 && channels2 % PANEL == 0,
@@ -336,6 +338,15 @@ static void upscale(const In<float, 3>& image, std::size_t size, const In<float,
     require(result.shape(0) == prompts && result.shape(1) == kernels.shape(1) &&
                 result.shape(2) == 4 * size && result.shape(3) == 4 * size,
             "masks of four times the image's side");
+    require(finer.has_value() == finest.has_value(), "both finer levels or none");
+    if (finer) {
+        require(finer->shape(0) == 2 * size && finer->shape(1) == 2 * size &&
+                    finer->shape(2) == channels1,
+                "a finer level of twice the image's side");
+        require(finest->shape(0) == 4 * size && finest->shape(1) == 4 * size &&
+                    finest->shape(2) == channels2,
+                "a finest level of four times the image's side");
+    }
     if (!prompts || !size) return;
     Upscale op{};
     op.image = image.data();
@@ -352,6 +363,8 @@ static void upscale(const In<float, 3>& image, std::size_t size, const In<float,
     op.channels2 = kernels.shape(2);
     op.kernels = kernels.data();
     op.masks = kernels.shape(1);
+    op.finer = pointer(finer);
+    op.finest = pointer(finest);
     op.result = result.data();
     nb::gil_scoped_release release;
     run_upscale(op, image.shape(0));
@@ -400,7 +413,7 @@ NB_MODULE(_kernels, module) {
     module.def("upscale", &upscale, nb::arg("image").noconvert(), nb::arg("size"), nb::arg("panels1").noconvert(),
                nb::arg("bias1").noconvert(), nb::arg("norm_weight").noconvert(), nb::arg("norm_bias").noconvert(),
                nb::arg("epsilon"), nb::arg("panels2").noconvert(), nb::arg("bias2").noconvert(), nb::arg("kernels").noconvert(),
-               nb::arg("result").noconvert());
+               nb::arg("finer").noconvert().none(), nb::arg("finest").noconvert().none(), nb::arg("result").noconvert());
 #if defined(CARSAM_CHECK_CODES)
     module.attr("checks_codes") = true;
 #else

@@ -62,13 +62,30 @@ static void panel_product(const float* values, std::size_t rows, std::size_t dep
     }
 }
 
+// Adds the pixels of a finer level to the rows of the first convolution, four for each of `count`
+// tokens from `first`.
+static void add_finer(const Upscale& op, float* doubled, std::size_t first, std::size_t count) {
+    for (std::size_t row = 0; row < 4 * count; ++row, doubled += op.channels1) {
+        const std::size_t token = first + row / 4, corner = row % 4;
+        const std::size_t y = 2 * (token / op.size) + corner / 2;
+        const std::size_t x = 2 * (token % op.size) + corner % 2;
+        const float* finer = op.finer + (y * 2 * op.size + x) * op.channels1;
+        for (std::size_t channel = 0; channel < op.channels1; channel += LANES) {
+            store(doubled + channel, load(doubled + channel) + load(finer + channel));
+        }
+    }
+}
+
 // The four pixels (y2, x2) that one row of the second convolution makes, of every mask.
 static void mask_pixels(const Upscale& op, float* row, const float* kernels, float* result,
                         std::size_t y, std::size_t x) {
     const std::size_t side = 4 * op.size;
     for (std::size_t pixel = 0; pixel < 4; ++pixel, row += op.channels2) {
+        const std::size_t place = (y + pixel / 2) * side + x + pixel % 2;
         for (std::size_t channel = 0; channel < op.channels2; channel += LANES) {
-            store(row + channel, gelu(load(row + channel)));
+            Floats value = load(row + channel);
+            if (op.finest) value = value + load(op.finest + place * op.channels2 + channel);
+            store(row + channel, gelu(value));
         }
         for (std::size_t mask = 0; mask < op.masks; ++mask) {
             const float* kernel = kernels + mask * op.channels2;
@@ -76,7 +93,7 @@ static void mask_pixels(const Upscale& op, float* row, const float* kernels, flo
             for (std::size_t channel = 0; channel < op.channels2; channel += LANES) {
                 sum = multiply_add(load(row + channel), load(kernel + channel), sum);
             }
-            result[(mask * side + y + pixel / 2) * side + x + pixel % 2] = fold_sum(sum);
+            result[mask * side * side + place] = fold_sum(sum);
         }
     }
 }
@@ -99,6 +116,7 @@ static void upscale(const Upscale& op, std::size_t prompt, std::size_t first, st
         const std::size_t count = last - token < UPSCALE_TOKENS ? last - token : UPSCALE_TOKENS;
         panel_product(op.image + (prompt * tokens + token) * op.channels, count, op.channels,
                       op.panels1, columns1, op.bias1, doubled);
+        if (op.finer) add_finer(op, doubled, token, count);
         layer_norm_with<Activation::gelu>(norm, 0, 4 * count);
         panel_product(doubled, 4 * count, op.channels1, op.panels2, columns2, op.bias2, pixels);
         for (std::size_t row = 0; row < 4 * count; ++row) {

@@ -79,14 +79,23 @@ def tiny_sam(randomise_):
 
 
 @pytest.fixture
-def tiny_sam2(randomise_):
+def tiny_sam2(sam2_of):
     """A random Sam2Model: 128 pixels, stages of 32, 16, 8 and 4 tokens a side, the last two padded.
 
     Every kind of block is there: pooled or not, with windows or global.
     """
+    return sam2_of(32)
+
+
+@pytest.fixture
+def sam2_of(randomise_):
+    """Function (width) -> such a model with an embedding of so many channels."""
     from transformers import Sam2Config, Sam2Model
 
-    return _randomised_sam2(Sam2Model(Sam2Config(**_tiny_sam2_parts(32))), randomise_)
+    def sam2_of(width):
+        return _randomised_sam2(Sam2Model(Sam2Config(**_tiny_sam2_parts(width))), randomise_)
+
+    return sam2_of
 
 
 @pytest.fixture

@@ -29,6 +29,7 @@ ORDER = (
     "hugging_face",
     "video",
     "evaluation",
+    "annotation",
     "calibration",
     "comparison",
     "diagnosis",
@@ -39,7 +40,7 @@ ORDER = (
 )
 """Each may import those before it; docs/architecture.md says why."""
 
-WITHOUT_TORCH = ("formats", "images", "runtime", "predict", "video")
+WITHOUT_TORCH = ("formats", "images", "runtime", "predict", "video", "annotation")
 WITHOUT_TORCH += ("engines.load", "engines.native_engine", "engines.video", "export.onnx")
 
 

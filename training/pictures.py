@@ -1,5 +1,6 @@
 """Photographs and scenes in memory: small enough to keep, ready to be cut into training windows."""
 
+import json
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -7,7 +8,11 @@ import numpy as np
 from PIL import Image
 from pycocotools.coco import COCO
 
+PIXEL_MEAN = (123.675, 116.28, 103.53)
+PIXEL_STD = (58.395, 57.12, 57.375)
 LONGEST_SIDE = 640  # as in COCO
+TRAINED_ON = ("train", "train_partial", "val_dev_person")
+HELD_BACK = ("calib", "val_dev", "val_dev_panoptic")
 
 
 @dataclass(frozen=True)
@@ -37,8 +42,9 @@ class Picture:
 def read_photographs(data: Path) -> list[Picture]:
     """What is trained on: train, train_partial, val_dev_person, ECSSD."""
     annotations = data / "coco" / "annotations"
+    _check_apart(annotations)
     pictures = []
-    for name in ("train", "train_partial", "val_dev_person"):
+    for name in TRAINED_ON:
         pictures += read_coco(annotations / f"{name}.json", data / "coco")
     for path in sorted((data / "extra" / "ecssd100" / "images").glob("*.jpg")):
         mask = (
@@ -47,6 +53,20 @@ def read_photographs(data: Path) -> list[Picture]:
         )
         pictures.append(_picture(path, [mask]))
     return pictures
+
+
+def _check_apart(annotations: Path) -> None:
+    """Refuse to train on an image that something is measured, chosen or calibrated with."""
+    seen, kept = (
+        {
+            image["id"]
+            for name in names
+            for image in json.loads((annotations / f"{name}.json").read_text())["images"]
+        }
+        for names in (TRAINED_ON, [n for n in HELD_BACK if (annotations / f"{n}.json").exists()])
+    )
+    if seen & kept:
+        raise ValueError(f"images {sorted(seen & kept)[:5]} are trained on and held back")
 
 
 def read_coco(path: Path, root: Path) -> list[Picture]:

@@ -1,4 +1,4 @@
-"""The recipe: what is trained on, for how many steps, at what size."""
+"""What a recipe says: what is trained on, for how many steps, at what size."""
 
 from dataclasses import dataclass
 
@@ -21,6 +21,7 @@ class TrainingStage:
         inexact_boxes: share of box prompts that are off by more than a pixel.
         turned: share of windows that are turned by up to 20 degrees.
         stretch: largest ratio of the scales along the two sides.
+        squashed: pictures are squashed into the square, as SAM 2 does; SAM keeps their shape.
     """
 
     steps: int
@@ -36,6 +37,7 @@ class TrainingStage:
     inexact_boxes: float = 0.5
     turned: float = 0.0
     stretch: float = 1.0
+    squashed: bool = False
 
 
 @dataclass(frozen=True)
@@ -85,41 +87,3 @@ class TrainingRecipe:
         raise ValueError(
             f"step {step} is not one of the recipe's {self.steps} steps, counted from 0"
         )
-
-
-SAM_MINI = TrainingRecipe(
-    stages=(
-        TrainingStage(800, 128, 8, 12, 8, 0.5, 0.5, (0.3, 1.5), 0.1, (2.5e-3, 2.5e-3)),
-        TrainingStage(1000, 256, 8, 8, 6, 0.15, 0.4, (0.5, 2.0), 0.1, (2e-3, 1e-3)),
-        TrainingStage(500, 512, 2, 16, 12, 0.05, 0.3, (0.7, 1.4), 0.1, (1e-3, 0.0)),
-        TrainingStage(1500, 256, 8, 8, 6, 0.1, 0.4, (0.5, 2.0), 0.1, (2e-3, 1e-3)),
-        TrainingStage(400, 512, 2, 16, 12, 0.05, 0.3, (0.7, 1.4), 0.1, (1e-3, 0.0)),
-        TrainingStage(800, 256, 8, 8, 6, 0.1, 0.4, (0.5, 2.0), 0.1, (2e-3, 1.84e-3)),
-        TrainingStage(1400, 256, 8, 8, 7, 0.05, 0.3, (0.6, 1.7), 0.06, (1.84e-3, 1e-3)),
-        TrainingStage(500, 512, 2, 16, 14, 0.05, 0.3, (0.8, 1.25), 0.05, (1e-3, 0.0)),
-        TrainingStage(100, 256, 16, 8, 7, 0.04, 0.3, (0.6, 1.7), 0.04, (0.0, 1.5e-3), 0.2),
-        TrainingStage(5300, 256, 16, 8, 7, 0.04, 0.3, (0.6, 1.7), 0.04, (1.5e-3, 6e-4), 0.2),
-        TrainingStage(3000, 512, 4, 12, 11, 0.03, 0.25, (0.75, 1.3), 0.04, (6e-4, 0.0), 0.2),
-        TrainingStage(
-            100, 256, 16, 8, 7, 0.03, 0.35, (0.7, 1.8), 0.04, (0.0, 1.2e-3), 0.2, 0.3, 1.5
-        ),
-        TrainingStage(
-            3100, 256, 16, 8, 7, 0.03, 0.35, (0.7, 1.8), 0.04, (1.2e-3, 5e-4), 0.2, 0.3, 1.5
-        ),
-        TrainingStage(
-            2000, 640, 4, 12, 11, 0.02, 0.25, (0.8, 1.25), 0.04, (5e-4, 0.0), 0.2, 0.0, 1.2
-        ),
-        TrainingStage(
-            100, 256, 16, 8, 7, 0.03, 0.35, (0.7, 1.8), 0.04, (0.0, 1.2e-3), 0.2, 0.3, 1.5
-        ),
-        TrainingStage(
-            1400, 256, 16, 8, 7, 0.03, 0.35, (0.7, 1.8), 0.04, (1.2e-3, 8e-4), 0.2, 0.3, 1.5
-        ),
-        TrainingStage(
-            1200, 768, 4, 12, 11, 0.02, 0.25, (0.8, 1.25), 0.04, (6e-4, 0.0), 0.2, 0.0, 1.2
-        ),
-        TrainingStage(
-            240, 768, 4, 12, 11, 0.02, 0.25, (0.8, 1.25), 0.04, (2.5e-4, 0.0), 0.2, 0.0, 1.2
-        ),
-    )
-)

@@ -17,7 +17,8 @@ class StepBatches(Dataset):
     """Item `step` is the batch of that step, as a dictionary of tensors:
 
     image: uint8, batch x 3 x window x window
-    offset: int64, 2; row and column, in tokens, of the windows on the model's canvas
+    offset: int64, 2; row and column, in tokens, of the windows on the model's canvas, multiples
+        of `grid`
     boxes: float32, batch x boxes x 4, in pixels of the window
     points: float32, batch x clicks x 1 x 2, x and y in pixels of the window
     masks: float32, batch x prompts x window/4 x window/4, covered shares; boxes, then clicks
@@ -25,12 +26,19 @@ class StepBatches(Dataset):
     close_ups: float32, batch x prompts x 40 x 40, the masks inside those boxes
     """
 
-    def __init__(self, recipe: TrainingRecipe, photographs: list[Picture], scenes: list[Picture]):
+    def __init__(
+        self,
+        recipe: TrainingRecipe,
+        photographs: list[Picture],
+        scenes: list[Picture],
+        grid: int = 1,
+    ):
         self.recipe = recipe
+        self.grid = grid
         self.photographs = photographs
-        self.photograph_shares = _shares(photographs)
+        self.photograph_shares = picture_shares(photographs)
         self.scenes = scenes
-        self.scene_shares = _shares(scenes)
+        self.scene_shares = picture_shares(scenes)
 
     def __len__(self) -> int:
         return self.recipe.steps
@@ -46,9 +54,8 @@ class StepBatches(Dataset):
             name: torch.from_numpy(np.stack([sample[name] for sample in samples]))
             for name in samples[0]
         }
-        batch["offset"] = torch.from_numpy(
-            random.integers(0, (CANVAS - stage.window) // PATCH + 1, 2)
-        )
+        places = (CANVAS - stage.window) // (PATCH * self.grid) + 1
+        batch["offset"] = torch.from_numpy(self.grid * random.integers(0, places, 2))
         return batch
 
     def _window(self, random: np.random.Generator, stage: TrainingStage) -> Window:
@@ -59,7 +66,7 @@ class StepBatches(Dataset):
         return cut_window(random, picture, self.photographs, stage)
 
 
-def _shares(pictures: list[Picture]) -> np.ndarray:
+def picture_shares(pictures: list[Picture]) -> np.ndarray:
     """How often each picture is cut from: twice as often with four objects as with one."""
     weights = np.sqrt([len(picture.objects) for picture in pictures])
     return weights / weights.sum()

@@ -30,18 +30,30 @@ class Average:
 
 
 def save_state(
-    path: Path, step: int, model: nn.Module, average: Average, optimizers: list[Optimizer]
+    path: Path,
+    step: int,
+    model: nn.Module,
+    average: Average,
+    optimizers: list[Optimizer],
+    rounded: bool = False,
 ) -> None:
-    """Write everything that the next step needs; the file appears whole or not at all."""
+    """Write everything that the next step needs; the file appears whole or not at all.
+
+    Args:
+        rounded: the average is written in float16, in which it is exported, and moments in
+            bfloat16. The file is half as large, and what is resumed differs by the rounding.
+    """
     states = {
         parameter: state for optimizer in optimizers for parameter, state in optimizer.state.items()
     }
     tensors: dict[str, Tensor] = {}
     for name, parameter in model.named_parameters():
         tensors[f"model.{name}"] = parameter.detach()
-        tensors[f"average.{name}"] = average.parameters[name]
+        kept = average.parameters[name]
+        tensors[f"average.{name}"] = kept.half() if rounded else kept
         for moment in set(MOMENTS) & set(states.get(parameter, {})):
-            tensors[f"{moment}.{name}"] = states[parameter][moment]
+            kept = states[parameter][moment]
+            tensors[f"{moment}.{name}"] = kept.bfloat16() if rounded else kept
     unfinished = path.with_suffix(".unfinished")
     save_file(
         {name: tensor.contiguous() for name, tensor in tensors.items()},
@@ -53,8 +65,7 @@ def save_state(
 
 def load_state_(path: Path, model: nn.Module, average: Average, optimizers: list[Optimizer]) -> int:
     """Continue from a file of `save_state`; returns the number of steps already done."""
-    with safe_open(path, "pt") as file:
-        step = int(file.metadata()["step"])
+    step = steps_done(path)
     tensors = load_file(path)
     names = {parameter: name for name, parameter in model.named_parameters()}
     with torch.no_grad():
@@ -67,13 +78,21 @@ def load_state_(path: Path, model: nn.Module, average: Average, optimizers: list
         ):
             found = {moment: tensors.get(f"{moment}.{names[parameter]}") for moment in MOMENTS}
             moments = {
-                moment: tensor.to(parameter.device)
+                moment: tensor.to(parameter.device, torch.float32)
                 for moment, tensor in found.items()
                 if tensor is not None
             }
             if moments:
                 optimizer.state[parameter] = {"step": torch.tensor(float(step)), **moments}
     return step
+
+
+def steps_done(path: Path) -> int:
+    """The number of steps after which a file was written; 0 if there is none."""
+    if not path.exists():
+        return 0
+    with safe_open(path, "pt") as file:
+        return int(file.metadata()["step"])
 
 
 def averaged_weights(path: Path) -> dict[str, Tensor]:

@@ -95,7 +95,7 @@ def cut_window(
         kept = [i for i, mask in enumerate(masks) if (mask[filled] >= 128).sum() >= SMALLEST_AREA]
         if kept:
             break
-    image = np.where(filled[..., None], _recolour(random, image), MEAN)  # as at inference
+    image = np.where(filled[..., None], recolour(random, image), MEAN)  # as at inference
     masks = np.where(filled, np.stack([masks[i] for i in kept]), np.uint8(0))
     exact = [_box(mask, boxes[i]) for i, mask in zip(kept, masks, strict=True)]
     return Window(image, masks, np.stack(exact))
@@ -104,9 +104,10 @@ def cut_window(
 def _view(random: np.random.Generator, picture: Picture, stage: TrainingStage) -> View:
     """Choose scale, turn and position so that some object is in view."""
     height, width = picture.image.shape[:2]
-    scale = CANVAS / max(height, width)
+    sides = (width, height) if stage.squashed else max(width, height)
+    scale = CANVAS / np.broadcast_to(sides, 2)
     if random.random() < 0.75:
-        scale *= np.exp(random.uniform(*np.log(stage.zoom)))
+        scale = scale * np.exp(random.uniform(*np.log(stage.zoom)))
     stretch = np.exp(random.uniform(-0.5, 0.5) * np.log(stage.stretch))
     steps = np.array([stretch, 1 / stretch]) / scale  # pixels of the picture per pixel
     angle = 0.0
@@ -194,7 +195,7 @@ def _paste(
     return image, [*masks, pasted]
 
 
-def _recolour(random: np.random.Generator, image: np.ndarray) -> np.ndarray:
+def recolour(random: np.random.Generator, image: np.ndarray) -> np.ndarray:
     """Change brightness, contrast, colours; rarely grey, blur, noise. uint8 S x S x 3."""
     if random.random() < 0.1:
         image = np.asarray(

@@ -9,6 +9,8 @@ EXTRAS = {
     "quantize": ("torch", "transformers", "faster_coco_eval", "matplotlib"),
     "video": ("av",),
     "onnx": ("onnx", "onnxruntime"),
+    "annotate": ("pyarrow", "fsspec", "s3fs"),
+    "ray": ("ray",),
     "bench": ("nncf", "onnx", "onnxruntime", "onnxscript", "openvino"),
 }
 """Extra -> the packages it adds, by import name. pyproject.toml holds the versions."""

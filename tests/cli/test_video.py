@@ -70,7 +70,7 @@ def test_wrong_options_get_a_sentence(root, model, tmp_path, capsys):
 def test_a_model_without_memory_is_refused(root, tmp_path, capsys):
     command = ["track", "sam-mini-w4a4", str(root / "JPEGImages/480p/one"), "--box", "1,2,9,9"]
     assert main([*command, "--out", str(tmp_path / "masks")]) == 2
-    assert "runs a model without a memory" in capsys.readouterr().err
+    assert "has no memory, so that it segments single images only" in capsys.readouterr().err
 
 
 def test_davis_is_evaluated(root, model, tmp_path, capsys):

@@ -43,6 +43,17 @@ def test_codes_of_every_site_agree(quantized, photo, bits) -> None:
         assert agreement.furthest <= 1, agreement
 
 
+@pytest.mark.parametrize("bits", BITS)
+def test_codes_of_every_site_of_sam2_agree(tiny_sam2, image_folder, photo, bits) -> None:
+    model = quantize(tiny_sam2, image_folder, "rtn", bits=bits, count=2)
+    checkpoint = model.to_checkpoint()
+    engine = NativeEngine(checkpoint)
+    found = compare_codes(model, engine, preprocess(photo, engine.framing)[0], boxes(128))
+    sites = checkpoint.manifest["sites"]
+    assert {agreement.site for agreement in found} == {p for p in sites if sites[p]["operands"]}
+    assert not any(agreement.differing for agreement in found)
+
+
 def test_entries_of_codebooks_agree(tiny_sam, image_folder, photo) -> None:
     recipe = Recipe("test", (Step("round-to-nearest"), Step("codebooks", {"attention": True})))
     model = quantize(tiny_sam, image_folder, recipe, count=2)

@@ -7,6 +7,7 @@ from carsam.engines.base import Engine
 from carsam.engines.load import load
 from carsam.grids.tables import LogGrid
 from carsam.simulation import slots
+from carsam.video.predictor import video_engine
 
 
 @pytest.fixture
@@ -22,6 +23,17 @@ def test_a_run_is_loaded_with_the_engine_asked_for(run, engine, mode):
     loaded = load(run, engine)
     assert isinstance(loaded, Engine)
     assert (loaded.mode, loaded.framing.side) == (mode, 64)
+
+
+def test_videos_take_the_engine_that_runs_the_memory(tiny_sam2_video, image_folder, tmp_path, run):
+    quantize(tiny_sam2_video, image_folder, "rtn", count=1).save(tmp_path / "video")
+    assert load(tmp_path / "video").mode == "native"
+    assert load(tmp_path / "video", video=True).mode == "simulated"
+    assert video_engine(tmp_path / "video").mode == "simulated"
+    assert load(run, video=True).mode == "native"
+    for path in (run, load(tmp_path / "video", "native", video=True)):
+        with pytest.raises(ValueError, match=r"NativeEngine \(native\) has no memory"):
+            video_engine(path)
 
 
 def test_a_grid_that_native_has_not_falls_back_to_simulated(tiny_sam, image_folder, tmp_path):

@@ -1,4 +1,4 @@
-"""Every recipe on a tiny SAM 2: it is quantized as the recipe says, and comes back from disk."""
+"""Every recipe on a tiny SAM 2: quantized as the recipe says, and run from disk by both engines."""
 
 import numpy as np
 import pytest
@@ -6,8 +6,11 @@ import pytest
 import carsam
 from carsam.engines.torch_engine import TorchEngine
 from carsam.evaluation.strict import assert_strict
+from carsam.images.preprocess import preprocess
+from carsam.images.prompts import Prompts
 from carsam.methods.registry import RECIPES
 
+BOX = Prompts(boxes=np.array([[10, 10, 80, 70]], np.float32))
 FEW_STEPS = ("reconstruct", "reconstruct-unfinished", "polish")
 
 
@@ -19,20 +22,25 @@ def few_steps(name):
 
 @pytest.mark.parametrize("name", RECIPES)
 @pytest.mark.filterwarnings("ignore:.*(reconstruction|Polish) raised")
-def test_it_is_quantized_strictly_and_comes_back(name, tiny_sam2, image_folder, photo, tmp_path):
+def test_it_is_quantized_strictly_and_runs(name, tiny_sam2, image_folder, photo, tmp_path):
     model = carsam.quantize(
         tiny_sam2, image_folder, name, settings=few_steps(name), count=1, boxes_per_image=2
     )
     assert_strict(model, [photo])
     model.save(tmp_path / "run")
-    predictor = carsam.SamPredictor(tmp_path / "run")  # native does not run it yet
-    assert predictor.engine.mode == "simulated"
-    predictor.set_image(photo)
-    expected = carsam.SamPredictor(TorchEngine(model.family, model.module, model.mode))
-    expected.set_image(photo)
-    box = [10, 10, 80, 70]
-    for found, exact in zip(predictor.predict(box=box), expected.predict(box=box), strict=True):
-        np.testing.assert_array_equal(found, exact)
+    before = TorchEngine(model.family, model.module, model.mode)
+    simulated, native = (carsam.load(tmp_path / "run", name) for name in ("simulated", "auto"))
+    assert native.mode == "native"
+    pixels, _ = preprocess(photo, native.framing)
+    embedding = before.encode(pixels)
+    for engine in (simulated, native):
+        for found, expected in zip(engine.encode(pixels), embedding, strict=True):
+            np.testing.assert_array_equal(found, expected)
+    logits, ious = before.decode(embedding, BOX, True)
+    for engine, near in ((simulated, 0), (native, 1e-5)):
+        found, found_ious = engine.decode(embedding, BOX, True)
+        np.testing.assert_allclose(found, logits, atol=near)
+        np.testing.assert_allclose(found_ious, ious, atol=near)
 
 
 def test_every_kind_can_be_quantized(tiny_sam2, image_folder, photo):

@@ -37,6 +37,14 @@ def test_a_released_configuration_is_sound():
         ("embed_dim_per_stage", [96, 192, 384, -768], "embed_dim_per_stage is"),
         ("patch_stride", [4, 0], "patch_stride is 0"),
         ("image_size", [10**9, 4], "image_size is 1000000000"),
+        ("query_stride", [2], r"query_stride is \[2\]; expected a number or two"),
+        ("query_stride", "2", "query_stride is '2'"),
+        ("patch_padding", [-1, 3], "patch_padding is -1; expected an integer from 0"),
+        ("window_positional_embedding_background_size", [7, 0], "background_size is 0"),
+        ("global_attention_blocks", 5, "global_attention_blocks is no list of integers"),
+        ("mlp_ratio", "4", "mlp_ratio is '4'; expected a number"),
+        ("mlp_ratio", -4, "mlp_ratio is -4; expected a number between 0 and 64"),
+        ("layer_norm_eps", True, "layer_norm_eps is True; expected a number"),
     ],
 )
 def test_a_backbone_that_makes_no_sense_is_refused(key, value, reason):
@@ -44,6 +52,14 @@ def test_a_backbone_that_makes_no_sense_is_refused(key, value, reason):
     config["vision_config"]["backbone_config"][key] = value
     with pytest.raises(ValueError, match=f"{reason}"):
         check_model_config(config, 400)
+
+
+def test_an_image_of_too_many_patches_is_refused():
+    prompts = {"prompt_encoder_config": {"image_size": 8192}}
+    with pytest.raises(
+        ValueError, match="an image of 2048 patches per side; expected at most 1024"
+    ):
+        check_model_config({**CONFIG, **prompts}, 400)
 
 
 def test_more_layers_of_memory_than_tensors_are_refused():

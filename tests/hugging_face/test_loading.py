@@ -124,7 +124,7 @@ def test_sam2_computes_the_bits_of_the_simulation(tiny_sam2, image_folder, tmp_p
     export(tmp_path / "run", tmp_path / "exported")
     model = AutoModelForMaskGeneration.from_pretrained(tmp_path / "exported")
     assert type(model) is Sam2Model
-    assert_same(outputs(model, pixels), answers(load(tmp_path / "run"), pixels))
+    assert_same(outputs(model, pixels), answers(load(tmp_path / "run", "simulated"), pixels))
 
 
 def test_sam2_of_videos_is_loaded_for_images(tiny_sam2_video, image_folder, tmp_path):
@@ -133,10 +133,10 @@ def test_sam2_of_videos_is_loaded_for_images(tiny_sam2_video, image_folder, tmp_
     export(tmp_path / "run", tmp_path / "exported")
     model = AutoModelForMaskGeneration.from_pretrained(tmp_path / "exported")
     assert type(model) is Sam2Model
-    assert_same(outputs(model, pixels), answers(load(tmp_path / "run"), pixels))
+    assert_same(outputs(model, pixels), answers(load(tmp_path / "run", "simulated"), pixels))
     with pytest.raises(ValueError, match=r"Sam2VideoModel follows objects.*carsam track"):
         Sam2VideoModel.from_pretrained(tmp_path / "exported")
-    with pytest.raises(ValueError, match="native engine runs the families sam"):
+    with pytest.raises(ValueError, match="stands behind SamModel only; this is a Sam2Model"):
         Sam2Model.from_pretrained(tmp_path / "exported", engine="native")
 
 

@@ -4,6 +4,8 @@ import inspect
 
 import numpy as np
 import pytest
+from PIL import Image
+from without_torch import run_without_torch
 
 import carsam
 from carsam.engines.torch_engine import TorchEngine
@@ -11,6 +13,22 @@ from carsam.errors import UserError
 from carsam.families import FAMILIES
 
 BOX = np.array([20, 15, 100, 80])
+
+WITHOUT_TORCH = """
+import sys
+import numpy as np
+import carsam
+from carsam.cli import main
+
+run, photo, folder = sys.argv[1:]
+predictor = carsam.SAM2ImagePredictor(run)
+assert predictor.model.mode == "native"
+predictor.set_image(photo)
+masks, ious, low_res = predictor.predict(box=[20, 15, 100, 80], multimask_output=False)
+np.savez(folder + "/found.npz", masks=masks, ious=ious, low_res=low_res)
+command = ["predict", run, photo, "--box", "20,15,100,80", "--out", folder + "/mask.png"]
+sys.exit(main(command))
+"""
 
 
 @pytest.fixture
@@ -94,6 +112,24 @@ def test_a_batch_of_images_is_predicted_one_by_one(predictor, photo):
     predictor.reset_predictor()
     with pytest.raises(UserError, match="No batch of images"):
         predictor.predict_batch(box_batch=[])
+
+
+@pytest.mark.parametrize("model", ["tiny_sam2", "tiny_sam2_video"])
+def test_a_run_needs_no_torch(model, request, image_folder, tmp_path):
+    """Of a model for videos only the image half is run."""
+    quantized = carsam.quantize(request.getfixturevalue(model), image_folder, "rtn", count=1)
+    quantized.save(tmp_path / "run")
+    photo = image_folder / "0.jpg"
+    result = run_without_torch(WITHOUT_TORCH, str(tmp_path / "run"), str(photo), str(tmp_path))
+    assert result.returncode == 0, result.stderr
+    simulated = carsam.SAM2ImagePredictor(carsam.load(tmp_path / "run", "simulated"))
+    simulated.set_image(photo)
+    expected = simulated.predict(box=BOX, multimask_output=False)
+    found = np.load(tmp_path / "found.npz")
+    for name, numbers in zip(("masks", "ious", "low_res"), expected, strict=True):
+        np.testing.assert_allclose(found[name], numbers, atol=1e-5, err_msg=name)
+    written = np.asarray(Image.open(tmp_path / "mask.png")) > 0
+    np.testing.assert_array_equal(written, expected[0][0] > 0)
 
 
 def test_what_it_does_not_do_is_refused(engine):

@@ -1,9 +1,11 @@
-"""A tiny SAM, quantized without a method, as simulation and as checkpoint."""
+"""Tiny models, quantized without a method, as simulation and as checkpoint."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
+import numpy as np
 import pytest
 
 from carsam.formats.checkpoint import Checkpoint
@@ -45,6 +47,44 @@ def quantized_pair(tiny_sam) -> Callable[..., QuantizedPair]:
     import torch
 
     from carsam.families.sam.family import SamFamily
+
+    def run(model: Any) -> None:
+        pixels, prompts = random_input(torch)
+        model(pixels, **prompts)
+
+    return partial(quantize, SamFamily(), tiny_sam, run)
+
+
+@pytest.fixture
+def quantized_sam2(tiny_sam2) -> Callable[..., QuantizedPair]:
+    """The same of `tiny_sam2`, or of another model that is given as `model`."""
+    from carsam.engines.torch_engine import TorchEngine
+    from carsam.families.sam2.family import Sam2Family
+    from carsam.images.prompts import Prompts
+
+    random = np.random.default_rng(1)
+    pixels = random.normal(size=(3, 128, 128)).astype(np.float32)
+    points = np.array([[[10.0, 20.0], [93.0, 4.0]]], np.float32)
+    boxes = np.array([[3.0, 4.0, 90.0, 50.0]], np.float32)
+    masks = random.normal(size=(1, 32, 32)).astype(np.float32)
+
+    def run(model: Any) -> None:
+        engine = TorchEngine(Sam2Family(), model, "simulated")
+        prompts = Prompts(points, np.array([[1, 0]]), boxes, masks)
+        engine.decode(engine.encode(pixels), prompts, True)
+
+    def quantized(weights: Callable, operands: Callable, model: Any = None) -> QuantizedPair:
+        return quantize(Sam2Family(), model or tiny_sam2, run, weights, operands)
+
+    return quantized
+
+
+def quantize(
+    family: Any, model: Any, run: Callable, weights: Callable, operands: Callable
+) -> QuantizedPair:
+    """Quantize a model with the ranges that its operands have while `run` runs it."""
+    import torch
+
     from carsam.grids.base import UniformGrid
     from carsam.simulation import slots
     from carsam.simulation.layers import weight_to_rows
@@ -55,10 +95,14 @@ def quantized_pair(tiny_sam) -> Callable[..., QuantizedPair]:
             self.range = torch.aminmax(values)
             return values
 
-    @torch.no_grad()
-    def quantize(weights: Callable, operands: Callable) -> QuantizedPair:
-        family = SamFamily()
-        model = prepare(family, tiny_sam)
+    def quantize_weight_(layer, bits: int) -> None:
+        rows = weight_to_rows(layer.layer, layer.layer.weight)
+        low, high = torch.aminmax(rows, dim=1, keepdim=True)
+        layer.weight_grid = UniformGrid.from_range(low, high, bits)
+        layer.round_weight_()
+
+    with torch.no_grad():
+        model = prepare(family, model)
         for site in family.sites(model):
             bits = None if site.type == "attention" else weights(site.path)
             if bits is not None:
@@ -66,8 +110,7 @@ def quantized_pair(tiny_sam) -> Callable[..., QuantizedPair]:
             for operand in slots.operands(site):
                 if operands(site.path, operand) is not None:
                     slots.set_quantizer_(model, site, operand, Recorder())
-        pixels, prompts = random_input(torch)
-        model(pixels, **prompts)
+        run(model)
         for site in family.sites(model):
             for operand in slots.operands(site):
                 recorder = slots.quantizer(model, site, operand)
@@ -76,14 +119,6 @@ def quantized_pair(tiny_sam) -> Callable[..., QuantizedPair]:
                     grid = UniformGrid.from_range(low, high, operands(site.path, operand))
                     slots.set_quantizer_(model, site, operand, grid)
         return QuantizedPair(model, QuantizedModel(family, model).to_checkpoint())
-
-    def quantize_weight_(layer, bits: int) -> None:
-        rows = weight_to_rows(layer.layer, layer.layer.weight)
-        low, high = torch.aminmax(rows, dim=1, keepdim=True)
-        layer.weight_grid = UniformGrid.from_range(low, high, bits)
-        layer.round_weight_()
-
-    return quantize
 
 
 def random_input(torch: Any) -> tuple[Any, dict[str, Any]]:

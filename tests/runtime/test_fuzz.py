@@ -12,6 +12,7 @@ from carsam.runtime import reference, reference_attention
 from carsam.runtime.geometry import RelativePositions, TokenMap
 from carsam.runtime.grids import CodeGrid, Codes, ColumnGrids
 from carsam.runtime.matrices import PackedMatrix, UpscalingWeights
+from carsam.runtime.patches import largest_of_squares
 from carsam.runtime.tables import CodeTable
 
 _kernels = pytest.importorskip("carsam.runtime._kernels")
@@ -110,8 +111,16 @@ def test_tables(seed, layout, rows, columns, bits) -> None:
     np.testing.assert_array_equal(found, expected)
 
 
-@given(SEED, LAYOUT, st.integers(0, 3), st.integers(0, 5), st.integers(1, 40), st.integers(1, 4))
-def test_upscaling(seed, layout, prompts, size, channels, masks) -> None:
+@given(
+    SEED,
+    LAYOUT,
+    st.integers(0, 3),
+    st.integers(0, 5),
+    st.integers(1, 40),
+    st.integers(1, 4),
+    st.booleans(),
+)
+def test_upscaling(seed, layout, prompts, size, channels, masks, has_levels) -> None:
     random = np.random.default_rng(seed)
     first, second = 16 * random.integers(1, 3, 2)
 
@@ -130,10 +139,15 @@ def test_upscaling(seed, layout, prompts, size, channels, masks) -> None:
     flat = laid_out(draw(prompts * size * size, channels), layout)
     image = flat.reshape(prompts, size * size, channels)
     kernels = draw(prompts, masks, second)
-    found = native.upscaled_masks(image, kernels, weights)
+    fine = None
+    if has_levels:
+        finer = laid_out(draw(4 * size * size, first), layout)
+        finest = draw(4 * size, 4 * size, second)
+        fine = finer.reshape(2 * size, 2 * size, first), finest
+    found = native.upscaled_masks(image, kernels, weights, fine)
     assert found.shape == (prompts, masks, 4 * size, 4 * size)
     if prompts and size:
-        expected = reference.upscaled_masks(image, kernels, weights)
+        expected = reference.upscaled_masks(image, kernels, weights, fine)
         np.testing.assert_allclose(found, expected, atol=1e-4 * np.abs(expected).max())
 
 
@@ -165,6 +179,22 @@ def test_windows_with_relative_positions(seed, size, window, head_dim) -> None:
     tables = random.normal(size=(2, 2 * window - 1, head_dim)).astype(np.float16)
     relative, tokens = RelativePositions.from_tables(*tables), TokenMap.of_windows(size, window)
     arguments = (*operands, tokens, 2, 0.3, CodeGrid(np.float32(0.05), 1, 4), relative, None)
+    np.testing.assert_array_equal(
+        native.attention(*arguments), reference_attention.attention(*arguments)
+    )
+
+
+@given(SEED, st.integers(1, 6), st.integers(1, 6), st.integers(1, 4), st.integers(1, 33), BITS)
+def test_windows_with_pooled_queries(seed, height, width, window, head_dim, bits) -> None:
+    random, size = np.random.default_rng(seed), (2 * height, 2 * width)
+    tokens = TokenMap.of_pooled_windows(size, 2 * window, 2)
+    joint = random_codes(random, (size[0] * size[1] + 1, 6 * head_dim), bits, "random", "whole")
+    query, key, value = (
+        Codes(joint.array[:, start : start + 2 * head_dim], joint.grid)
+        for start in range(0, 6 * head_dim, 2 * head_dim)
+    )
+    pooled = Codes(largest_of_squares(query.array[:-1], size[1], 2), joint.grid)
+    arguments = (pooled, key, value, tokens, 2, 0.3, CodeGrid(np.float32(0.05), 1, bits))
     np.testing.assert_array_equal(
         native.attention(*arguments), reference_attention.attention(*arguments)
     )
@@ -291,6 +321,8 @@ SOUND: dict[str, dict[str, Any]] = {
         "panels2": zeros(4, 16, 16),
         "bias2": zeros(64),
         "kernels": zeros(2, 3, 16),
+        "finer": zeros(6, 6, 16),
+        "finest": zeros(12, 12, 16),
         "result": zeros(2, 3, 12, 12),
     },
     "attention": {
@@ -384,6 +416,8 @@ def test_an_array_that_does_not_fit_is_refused(name, argument, damage) -> None:
         ("weighted_rows", "rows", np.full((4, 3), 6, "i4")),
         ("weighted_rows", "rows", np.full((4, 3), -1, "i4")),
         ("upscale", "size", 4),
+        ("upscale", "finer", None),
+        ("upscale", "finest", None),
         ("upscale", "size", -1),
         ("upscale", "norm_weight", zeros(0)),
         ("attention", "heads", 0),

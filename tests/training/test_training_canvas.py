@@ -21,13 +21,12 @@ def model():
 
 
 def test_all_four_masks_are_those_of_transformers(model):
-    import canvas
+    from pictures import PIXEL_MEAN, PIXEL_STD
+    from sam_mini import canvas
 
     side = model.config.vision_config.image_size
     image = torch.randint(0, 256, (1, 3, side, side), dtype=torch.uint8)
-    mean, std = (
-        torch.tensor(value).view(3, 1, 1) for value in (canvas.PIXEL_MEAN, canvas.PIXEL_STD)
-    )
+    mean, std = (torch.tensor(value).view(3, 1, 1) for value in (PIXEL_MEAN, PIXEL_STD))
     boxes = torch.rand(1, 3, 4) * side
     sam = canvas.CanvasSam(model, torch.float32)
     with torch.no_grad():
@@ -40,7 +39,7 @@ def test_all_four_masks_are_those_of_transformers(model):
 
 
 def test_the_place_of_a_window_matters(model):
-    import canvas
+    from sam_mini import canvas
 
     image = torch.randint(0, 256, (1, 3, 128, 128), dtype=torch.uint8)
     sam = canvas.CanvasSam(model, torch.float32)

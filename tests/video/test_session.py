@@ -268,7 +268,7 @@ def test_a_model_without_memory_is_refused():
         mode, framing = "float", TinyVideoEngine.framing
         encode, decode = TinyVideoEngine.encode, TinyVideoEngine.decode
 
-    with pytest.raises(UserError, match=r"ImageEngine \(float\) runs a model without a memory"):
+    with pytest.raises(UserError, match=r"ImageEngine \(float\) has no memory"):
         SAM2VideoPredictor(ImageEngine())
     with pytest.raises(UserError, match="fill_hole_area 8; expected 0"):
         SAM2VideoPredictor(TinyVideoEngine(), 8)

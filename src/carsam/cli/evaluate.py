@@ -21,6 +21,8 @@ from carsam.formats.journal import remove_journals
 from carsam.progress import Progress
 from carsam.video.predictor import video_engine
 
+FILE_ADVICE = "Give a file in a folder you may write to."
+
 
 def evaluate(
     model: str,
@@ -39,6 +41,10 @@ def evaluate(
     limit: int | None = None,
     record: Annotated[bool, Parameter(negative="")] = False,
     cache: Path | None = None,
+    predictions: Path | None = None,
+    instances: Path | None = None,
+    polygons: Path | None = None,
+    label_studio: Path | None = None,
     common: Common | None = None,
 ) -> None:
     """Measure a model's masks against COCO's or DAVIS's annotations (needs the extra `quantize`).
@@ -60,18 +66,33 @@ def evaluate(
         limit: evaluate only so many images.
         record: also write the numbers into MODEL's carsam.json, where `carsam info` shows them.
         cache: folder of embeddings to use and extend; $CARSAM_CACHE unless given.
+        predictions: where the masks go as COCO results, which pycocotools and others evaluate.
+        instances: where they go as a COCO instances json, with boxes, areas and categories.
+        polygons: where that goes with polygons in place of run lengths.
+        label_studio: where they go as tasks of Label Studio.
     """
     options = common or Common()
     options.prepare()
     require("quantize", "faster_coco_eval")
+    from carsam.annotation.of_evaluation import write_masks
     from carsam.evaluation.evaluate import evaluate as measure
 
-    check_writable(json, "Give a file in a folder you may write to.")
+    mask_files = {
+        "predictions": predictions,
+        "instances": instances,
+        "polygons": polygons,
+        "label-studio": label_studio,
+    }
+    asked = {form: path for form, path in mask_files.items() if path is not None}
+    for path in (json, *asked.values()):
+        check_writable(path, FILE_ADVICE)
+    if len({path.resolve() for path in (json, *asked.values())}) <= len(asked):
+        raise UserError("Two of the files to write are the same; give each a name of its own.")
     if davis is not None:
-        if coco or images or detections or record or limit or cache:
+        if coco or images or detections or record or limit or cache or asked:
             raise UserError(
-                "--davis takes none of --coco --images --detections --record --limit "
-                "--cache; leave them away."
+                "--davis takes none of --coco --images --detections --record --limit --cache "
+                f"{' '.join(f'--{form}' for form in mask_files)}; leave them away."
             )
         _evaluate_davis(model, davis, year, prompts or "masks", json, engine, options)
         return
@@ -101,6 +122,8 @@ def evaluate(
             progress=progress,
         )
     result.save(json)
+    for form, path in asked.items():
+        write_masks(result, form, path)
     document = result.to_json()
     if record:
         keys = ("coco", "mean_iou", "engine", "mode", "images", "instances", "ids_sha256")
@@ -109,6 +132,8 @@ def evaluate(
         update_manifest(model, {"metrics": {**metrics, f"{coco.stem}.{prompts}": numbers}})
     Terminal().print(_table(document))
     print(f"Result: {json}")
+    for path in asked.values():
+        print(f"Masks: {path}")
 
 
 def _evaluate_davis(
@@ -126,7 +151,7 @@ def _evaluate_davis(
 
     with options.progress() as progress:
         result = evaluate_davis(
-            video_engine(load(model, engine, options.device, progress.warn)),
+            video_engine(load(model, engine, options.device, progress.warn, video=True)),
             root,
             prompts=prompts,
             year=year,

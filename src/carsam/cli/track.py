@@ -53,7 +53,7 @@ def track(
     names = [f"{name}.png" for name in video.names]
     _check_out(out, frames, names)
     with options.progress() as progress:
-        loaded = video_engine(load(model, engine, options.device, progress.warn))
+        loaded = video_engine(load(model, engine, options.device, progress.warn, video=True))
         predictor = SAM2VideoPredictor(
             loaded, non_overlap_masks=True, binarize_mask_from_pts_for_mem_enc=labels is None
         )

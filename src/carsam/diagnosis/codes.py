@@ -17,7 +17,7 @@ from carsam.families.base import Site, SiteType
 from carsam.grids.base import Grid, UniformGrid
 from carsam.grids.codebook import CodebookGrid
 from carsam.images.prompts import Prompts
-from carsam.runtime import kernels
+from carsam.runtime import kernels, strips
 from carsam.runtime.geometry import TokenMap
 from carsam.runtime.two_way import PROMPTS_AT_ONCE
 from carsam.simulation import slots
@@ -126,7 +126,10 @@ def _simulated_codes(
 
 @contextmanager
 def _native_codes() -> Iterator[list[dict[str, Any]]]:
-    """Collect the operands of every integer operator in the order of execution."""
+    """Collect the operands of every integer operator in the order of execution.
+
+    Meanwhile images are not worked on in strips, so that every operator runs once.
+    """
     calls: list[dict[str, Any]] = []
     linear, attention = kernels.linear, kernels.attention
 
@@ -144,10 +147,12 @@ def _native_codes() -> Iterator[list[dict[str, Any]]]:
 
     kernels.linear = watched_linear  # type: ignore[assignment]
     kernels.attention = watched_attention  # type: ignore[assignment]
+    at_once, strips.TOKENS_AT_ONCE = strips.TOKENS_AT_ONCE, 1 << 30
     try:
         yield calls
     finally:
         kernels.linear, kernels.attention = linear, attention
+        strips.TOKENS_AT_ONCE = at_once
 
 
 def _aligned(
@@ -170,7 +175,9 @@ def _aligned(
         found = found.reshape(len(found), neighbours, -1)[:, neighbours // 2]
     expected = expected.reshape(-1, found.shape[1])
     if site.path.startswith("vision_encoder.") and parent in tokens:  # windows of tokens
-        return _picked(found, tokens[parent].query_rows, expected)
+        around = tokens[parent]  # queries, which come out of the attention, may be pooled
+        rows = around.key_rows if site.path.endswith(".qkv") else around.query_rows
+        return _picked(found, np.where(rows < len(found), rows, -1), expected)
     return _repeated(found, expected)
 
 

@@ -17,6 +17,7 @@ def load(
     engine: str = "auto",
     device: str = "auto",
     warn: Callable[[str], object] = warnings.warn,
+    video: bool = False,
 ) -> Engine:
     """Load a quantized run or a float model, ready to segment.
 
@@ -28,12 +29,14 @@ def load(
             `native`, or `simulated` where the run has a family or grid that `native` lacks.
         device: `auto`, `cpu` or `cuda`, for the torch engines.
         warn: told what of a float model's file was left out or assumed.
+        video: objects will be followed through videos: `auto` takes an engine that runs the
+            memory, if the model has one.
 
     Raises:
         UserError: the engine does not fit the source, or the source cannot be loaded.
     """
     if engine == "auto":
-        return _best(source, device) if is_run(source) else _float(source, device, warn)
+        return _best(source, device, video) if is_run(source) else _float(source, device, warn)
     if engine == "float":
         return _float(source, device, warn)
     if engine not in ENGINES:
@@ -56,7 +59,11 @@ def resolve_device(device: str) -> str:
     return device
 
 
-def _best(source: str | Path, device: str) -> Engine:
+def _best(source: str | Path, device: str, video: bool) -> Engine:
+    from carsam.engines.native_engine import IMAGES_ONLY
+
+    if video and read_checkpoint(source).manifest["family"] in IMAGES_ONLY:
+        return _simulated(source, device)
     try:
         return _native(source, device)
     except UnsupportedError:

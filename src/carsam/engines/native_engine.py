@@ -1,30 +1,36 @@
 """The native engine: a checkpoint run in integers, without torch."""
 
+from collections.abc import Callable, Mapping
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 
 from carsam.engines.base import Embedding
 from carsam.errors import UnsupportedError, UserError
 from carsam.formats.checkpoint import Checkpoint
-from carsam.images.preprocess import Framing
 from carsam.images.prompts import Prompts
 from carsam.runtime import kernels
-from carsam.runtime.decoder import read_mask_decoder
-from carsam.runtime.encoder import read_encoder
-from carsam.runtime.prompt_encoder import read_prompt_encoder
-from carsam.runtime.two_way import PROMPTS_AT_ONCE, Tokens
+from carsam.runtime.networks import Sam, Sam2, read_sam, read_sam2
+from carsam.runtime.two_way import PROMPTS_AT_ONCE
 from carsam.runtime.weights import Weights
 
-FAMILIES = ("sam",)
-"""Families whose checkpoints this engine runs."""
+READERS: dict[str, Callable[[Weights, Mapping[str, Any]], Sam | Sam2]] = {
+    "sam": read_sam,
+    "sam2": read_sam2,
+    "sam2_video": read_sam2,
+}
+"""What builds a checkpoint's network, by its family; of models for videos, the image half."""
+
+IMAGES_ONLY = ("sam2_video",)
+"""Families whose memory this engine does not run."""
 
 ARITHMETIC = 1
 """Raised when the encoder's results change, so that old embeddings on disk are not used."""
 
 
 class NativeEngine:
-    """Runs a checkpoint of the SAM family; implements `carsam.engines.base.Engine`.
+    """Runs a checkpoint of SAM or SAM 2 on images; implements `carsam.engines.base.Engine`.
 
     Args:
         threads: of every native engine in this process; by default those of `carsam.threads`.
@@ -38,26 +44,21 @@ class NativeEngine:
     def __init__(self, checkpoint: Checkpoint, threads: int | None = None) -> None:
         self._checkpoint = checkpoint
         manifest = checkpoint.manifest
-        if manifest["family"] not in FAMILIES:
+        if manifest["family"] not in READERS:
             raise UnsupportedError(
-                f"The native engine runs the families {', '.join(FAMILIES)}; the checkpoint is of "
+                f"The native engine runs the families {', '.join(READERS)}; the checkpoint is of "
                 f"family {manifest['family']}. Use --engine simulated."
             )
-        config, weights = manifest["model_config"], Weights(checkpoint)
+        read = READERS[manifest["family"]]
         try:
-            self._encoder = read_encoder(weights, config["vision_config"])
-            self._prompt_encoder = read_prompt_encoder(weights, config)
-            self._decoder = read_mask_decoder(
-                weights, config["mask_decoder_config"], self._encoder.size
-            )
-            self.framing = Framing(config["vision_config"]["image_size"])
+            self._network = read(Weights(checkpoint), manifest["model_config"])
         except KeyError as error:
             raise UserError(
                 f"The checkpoint's model configuration lacks {error}. Quantize the model again."
             ) from error
         if threads is not None:
             kernels.set_threads(threads)
-        self._image_positions = self._prompt_encoder.positions.of_image(self._encoder.size)
+        self.framing = self._network.framing
 
     @cached_property
     def fingerprint(self) -> str:
@@ -74,35 +75,18 @@ class NativeEngine:
         expected = (3, self.framing.side, self.framing.side)
         if pixels.shape != expected:
             raise UserError(f"Pixels of shape {pixels.shape}; this model expects {expected}.")
-        return (self._encoder(np.asarray(pixels, np.float32)),)
+        return self._network.encode(np.asarray(pixels, np.float32))
 
     def decode(
         self, embedding: Embedding, prompts: Prompts, multimask_output: bool
     ) -> tuple[np.ndarray, np.ndarray]:
         """Return mask logits (P, M, 4h, 4w) and predicted IoUs (P, M), float32."""
-        image = np.ascontiguousarray(embedding[0].reshape(len(embedding[0]), -1).T)  # (h * w, C)
+        images = tuple(np.ascontiguousarray(part.transpose(1, 2, 0)) for part in embedding)
         # Each mask makes an image of its own; without masks all prompts share one.
         step = len(prompts) if prompts.masks is None else PROMPTS_AT_ONCE
         parts = [
-            self.decode_tokens(
-                image, *self._prompt_encoder(prompts[start : start + step]), multimask_output
-            )
+            self._network.decode(images, prompts[start : start + step], multimask_output)
             for start in range(0, len(prompts), step)
         ]
         masks, ious = zip(*parts, strict=True)
         return np.concatenate(masks), np.concatenate(ious)
-
-    def decode_tokens(
-        self, image: np.ndarray, tokens: np.ndarray, dense: np.ndarray, multimask_output: bool
-    ) -> tuple[np.ndarray, np.ndarray]:
-        """Return mask logits (P, M, 4h, 4w) and predicted IoUs (P, M) of encoded prompts.
-
-        Args:
-            image: the embedding, (h w, C).
-            tokens: of points and boxes, (P, T, C).
-            dense: what masks add to the image: (P, h w, C), or (h w, C) or (C,) for all prompts.
-        """
-        placed = image + dense
-        shared = placed if placed.ndim == 3 else placed[None]
-        positions = self._image_positions[None]
-        return self._decoder(Tokens(shared, positions), tokens, multimask_output)

@@ -3,8 +3,8 @@
 import hashlib
 import json
 from collections import defaultdict
-from collections.abc import Collection, Iterable
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass, field
 from functools import cached_property
 
 from carsam.evaluation.ids import Id
@@ -52,11 +52,13 @@ class CocoData:
     """Images in order of file name; annotations and category ids in the json's order.
 
     Ids only say what belongs together. Neither their values nor their order decides anything.
+    `category_names` has the categories that the json gives a name.
     """
 
     images: tuple[CocoImage, ...]
     annotations: tuple[Annotation, ...]
     category_ids: tuple[Id, ...]
+    category_names: Mapping[Id, str] = field(default_factory=dict)
 
     @cached_property
     def _annotations_by_image(self) -> dict[Id, list[Annotation]]:
@@ -77,6 +79,7 @@ class CocoData:
                 annotation for annotation in self.annotations if annotation.image_id in image_ids
             ),
             self.category_ids,
+            self.category_names,
         )
 
     def ids_sha256(self) -> str:

@@ -42,11 +42,13 @@ class CocoEntries:
     """Images in order of file name, annotations and categories in the json's order.
 
     `annotations` is how many the json lists, those that are no entries included.
+    `category_names` has the categories that the json gives a name.
     """
 
     images: tuple[CocoImage, ...]
     entries: tuple[JsonEntry, ...]
     categories: tuple[Id, ...]
+    category_names: dict[Id, str]
     annotations: int
 
     def summary(self) -> str:
@@ -71,10 +73,12 @@ def read_entries(path: str | Path, log: WarningLog) -> CocoEntries:
         )
     images = _images(_values(document, "images", path), path, log)
     values = _values(document, "annotations", path)
+    categories = _categories(document.get("categories"))
     return CocoEntries(
         tuple(sorted(images.values(), key=lambda image: image.file_name)),
         tuple(_entries(values, images, log)),
-        _category_ids(document.get("categories")),
+        tuple(categories),
+        {identity: name for identity, name in categories.items() if name},
         len(values),
     )
 
@@ -167,11 +171,15 @@ def _crowd(value: Any, identity: Id, log: WarningLog) -> bool:
     return flag == 1
 
 
-def _category_ids(values: Any) -> tuple[Id, ...]:
-    """Return the ids listed, each once; a category without one can have no annotations."""
-    categories = IdTable()
+def _categories(values: Any) -> dict[Id, str]:
+    """Return the ids listed, each once, with their names, "" where the json gives none.
+
+    A category without an id can have no annotations.
+    """
+    categories: dict[Id, str] = {}
     for value in values if isinstance(values, list) else ():
         identity = parse_id(value.get("id")) if isinstance(value, dict) else None
-        if identity is not None:
-            categories.add(identity)
-    return categories.ids
+        if identity is not None and identity not in categories:
+            name = value.get("name")
+            categories[identity] = name if isinstance(name, str) else ""
+    return categories

@@ -49,6 +49,7 @@ def read_coco(path: str | Path, log: WarningLog | None = None) -> CocoData:
         tuple(image for image in found.images if image.width),
         tuple(annotations),
         categories.table.ids,
+        found.category_names,
     )
 
 

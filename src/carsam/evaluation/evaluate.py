@@ -108,6 +108,8 @@ def evaluate(
         peak_memory_mb=peak_memory() / 1e6,
         versions=_versions(),
         warnings=log.to_json(),
+        predictions=runs[0].predictions,
+        data=data,
     )
 
 

@@ -1,11 +1,14 @@
 """What an evaluation found, as one json. `docs/evaluation.md` documents every key."""
 
 import json
-from dataclasses import asdict, dataclass, field
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from carsam.evaluation.bootstrap import Interval
+from carsam.evaluation.coco_data import CocoData
+from carsam.evaluation.stream import Prediction
 from carsam.formats.files import write_whole
 
 NumbersByName = dict[str, float | None]
@@ -57,7 +60,11 @@ class Comparison:
 
 @dataclass(frozen=True)
 class EvaluationResult:
-    """Everything one evaluation found and what it was run with."""
+    """Everything one evaluation found and what it was run with.
+
+    `predictions` are the engine's masks in the order of the prompts, and `data` the images and
+    objects that were run; the json has neither.
+    """
 
     model: str
     accuracy: Accuracy
@@ -74,10 +81,14 @@ class EvaluationResult:
     peak_memory_mb: float
     versions: dict[str, str]
     warnings: list[dict[str, Any]] = field(default_factory=list)
+    predictions: Sequence[Prediction] = field(default=(), repr=False)
+    data: CocoData | None = field(default=None, repr=False)
 
     def to_json(self) -> dict[str, Any]:
         """Return the result as json values."""
-        document = {"format": "carsam-evaluation", "version": 1, **asdict(self)}
+        numbers = asdict(replace(self, predictions=(), data=None))
+        del numbers["predictions"], numbers["data"]
+        document = {"format": "carsam-evaluation", "version": 1, **numbers}
         accuracy = document.pop("accuracy")
         document["float"] = document.pop("float_accuracy")
         document["agreement"] = document.pop("comparison")

@@ -23,6 +23,7 @@ MESSAGES = {
     "list, or not usably; left out",
     "annotation-without-box": "{count} annotations of {json} have neither a usable box nor a "
     "usable mask; left out",
+    "annotation-without-bbox": "{count} annotations of {json} have no usable bbox; not prompted",
     "unclear-crowd": "{count} annotations of {json} have an iscrowd that is neither 0 nor 1; "
     "taken as 0",
     "no-mask": "{count} annotations of {json} have no segmentation; left out",

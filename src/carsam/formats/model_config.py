@@ -6,6 +6,9 @@ from typing import Any
 MOST_TOKENS = 512
 """Tokens along a side of the encoder's image; SAM has 64."""
 
+MOST_FINE_TOKENS = 1024
+"""The same of Hiera's first stage; SAM 2 has 256."""
+
 LONGEST_SIDE = 1 << 13
 """Pixels along a side of the input; SAM has 1024."""
 
@@ -30,15 +33,24 @@ def check_model_config(config: Mapping[str, Any], tensors: int) -> None:
         _check_divides(section.get("num_attention_heads", 1), width, f"{place}: heads", "channels")
     patch, image = vision.get("patch_size", 1), vision.get("image_size", 0)
     _check_divides(patch, image, "vision_config: patch_size", "image_size")
-    if image // patch > MOST_TOKENS:
+    _check_patches(image // patch, MOST_TOKENS)
+    backbone, prompts = vision.get("backbone_config"), config.get("prompt_encoder_config")
+    if isinstance(backbone, dict) and isinstance(prompts, dict):
+        stride = backbone.get("patch_stride", 1)
+        strides = stride if isinstance(stride, list) else [stride]
+        _check_patches(prompts.get("image_size", 0) // min(strides), MOST_FINE_TOKENS)
+
+
+def _check_patches(count: int, most: int) -> None:
+    if count > most:
         raise ValueError(
-            f"vision_config: an image of {image // patch} patches per side; "
-            f"expected at most {MOST_TOKENS}"
+            f"vision_config: an image of {count} patches per side; expected at most {most}"
         )
 
 
 POSITIVE = (
     "attention_downsample_rate",
+    "fpn_hidden_size",
     "hidden_size",
     "image_size",
     "iou_head_depth",
@@ -56,8 +68,24 @@ POSITIVE = (
     "patch_kernel_size",
     "patch_size",
     "patch_stride",
+    "query_stride",
+    "window_positional_embedding_background_size",
 )
 """Keys of a model configuration that count something."""
+
+MAY_BE_0 = ("window_size", "patch_padding")
+"""Such keys that may be 0; a window of 0 is the whole image."""
+
+LISTS = ("global_attn_indexes", "global_attention_blocks", "fpn_top_down_levels")
+"""Keys of lists of integers."""
+
+NUMBERS = {
+    "layer_norm_eps": (0, 1),
+    "mlp_ratio": (0, 64),
+    "dynamic_multimask_stability_delta": (-1, 1 << 16),
+    "dynamic_multimask_stability_thresh": (-1, 2),
+}
+"""Keys of other numbers, and what these lie between."""
 
 COUNTS_OF_TENSORS = (
     "num_hidden_layers",
@@ -75,7 +103,15 @@ PER_STAGE = (
 )
 """Lists of counts in a model configuration of SAM 2, one for each stage of Hiera."""
 
-PAIRS = ("image_size", "patch_size", "patch_stride", "patch_kernel_size")
+PAIRS = (
+    "image_size",
+    "patch_kernel_size",
+    "patch_padding",
+    "patch_size",
+    "patch_stride",
+    "query_stride",
+    "window_positional_embedding_background_size",
+)
 """Counts that may be given for height and width, as a list of both."""
 
 
@@ -85,6 +121,8 @@ def _check_section(place: str, section: Mapping[str, Any], tensors: int) -> None
         if isinstance(value, dict):
             _check_section(name, value, tensors)
         elif key in PAIRS and "blocks_per_stage" in section and isinstance(value, list):
+            if len(value) != 2:
+                raise ValueError(f"{name} is {short(value)}; expected a number or two")
             for one in value:
                 _check_number(name, key, one, tensors)
         else:
@@ -113,13 +151,18 @@ def _check_stages(place: str, section: Mapping[str, Any], tensors: int) -> None:
 
 def _check_number(place: str, key: str, value: Any, tensors: int) -> None:
     """Refuse a count that is none, or that the file cannot justify."""
-    if key == "layer_norm_eps":
-        if not isinstance(value, float) or not 0 < value < 1:
-            raise ValueError(f"{place} is {short(value)}; expected a number between 0 and 1")
-    elif key == "global_attn_indexes":
+    if key in NUMBERS:
+        lowest, highest = NUMBERS[key]
+        if isinstance(value, bool) or not isinstance(value, int | float):
+            raise ValueError(f"{place} is {short(value)}; expected a number")
+        if not lowest < value < highest:
+            raise ValueError(
+                f"{place} is {short(value)}; expected a number between {lowest} and {highest}"
+            )
+    elif key in LISTS:
         if not isinstance(value, list) or not all(is_integer(index) for index in value):
             raise ValueError(f"{place} is no list of integers")
-    elif key in POSITIVE or key == "window_size":  # a window of 0 is the whole image
+    elif key in POSITIVE or key in MAY_BE_0:
         lowest = 1 if key in POSITIVE else 0
         highest = {"image_size": LONGEST_SIDE, **dict.fromkeys(COUNTS_OF_TENSORS, tensors)}.get(
             key, WIDEST

@@ -11,33 +11,46 @@ import torch
 from torch import Tensor, nn
 from transformers.models.sam.modeling_sam import SamVisionEncoderOutput
 
-from carsam.engines.native_engine import NativeEngine
 from carsam.errors import UserError
 from carsam.formats.checkpoint import Checkpoint
+from carsam.runtime.networks import Sam, read_sam
+from carsam.runtime.two_way import Tokens
+from carsam.runtime.weights import Weights
 
 
 def run_natively_(model: Any, checkpoint: Checkpoint) -> None:
     """Give a SamModel the native engine; the weights that it no longer needs are let go.
 
     Raises:
-        UserError: the engine lacks the family or a grid of the checkpoint.
+        UserError: the model is another than SAM, or the engine lacks a grid of the checkpoint.
     """
-    engine = NativeEngine(checkpoint)
-    model.vision_encoder = NativeVisionEncoder(engine)
-    model.mask_decoder = NativeMaskDecoder(engine)
+    manifest = checkpoint.manifest
+    if manifest["family"] != "sam":
+        raise UserError(
+            f'engine="native" stands behind SamModel only; this is a {type(model).__name__}. Load '
+            "it without, or run it with carsam.SamPredictor."
+        )
+    network = read_sam(Weights(checkpoint), manifest["model_config"])
+    model.vision_encoder = NativeVisionEncoder(network)
+    model.mask_decoder = NativeMaskDecoder(network)
 
 
 class NativeVisionEncoder(nn.Module):
     """Stands for SamVisionEncoder."""
 
-    def __init__(self, engine: NativeEngine) -> None:
+    def __init__(self, network: Sam) -> None:
         super().__init__()
-        self._engine = engine
+        self._network = network
 
     def forward(self, pixel_values: Tensor, **_: Any) -> SamVisionEncoderOutput:
         """Return the embeddings (B, C, h, w) of pixels (B, 3, S, S)."""
+        side = self._network.framing.side
+        if pixel_values.shape[1:] != (3, side, side):
+            raise UserError(
+                f"Pixels of shape {tuple(pixel_values.shape)}; expected (B, 3, {side}, {side})."
+            )
         pixels = pixel_values.detach().cpu().numpy()
-        embeddings = np.stack([self._engine.encode(image)[0] for image in pixels])
+        embeddings = np.stack([self._network.encode(image)[0] for image in pixels])
         return SamVisionEncoderOutput(
             last_hidden_state=torch.from_numpy(embeddings).to(pixel_values.device)
         )
@@ -46,9 +59,9 @@ class NativeVisionEncoder(nn.Module):
 class NativeMaskDecoder(nn.Module):
     """Stands for SamMaskDecoder."""
 
-    def __init__(self, engine: NativeEngine) -> None:
+    def __init__(self, network: Sam) -> None:
         super().__init__()
-        self._engine = engine
+        self._network = network
 
     def forward(
         self,
@@ -66,14 +79,16 @@ class NativeMaskDecoder(nn.Module):
                 "The native engine has no attention_similarity and no target_embedding; load the "
                 'model with engine="simulated".'
             )
-        images, dense = (_tokens(t) for t in (image_embeddings, dense_prompt_embeddings))
-        count, channels = len(images), images.shape[-1]
+        images = _tokens(image_embeddings + dense_prompt_embeddings)
+        count, _, channels = images.shape
         prompts = np.zeros((count, 1, 0, channels), np.float32)  # of a mask alone: no token
         if sparse_prompt_embeddings is not None:
             prompts = sparse_prompt_embeddings.detach().cpu().numpy()
         decoded = [
-            self._engine.decode_tokens(image, tokens, added, multimask_output)
-            for image, tokens, added in zip(images, prompts, dense, strict=True)
+            self._network.decoder(
+                Tokens(image[None], self._network.positions[None]), tokens, multimask_output
+            )
+            for image, tokens in zip(images, prompts, strict=True)
         ]
         device = image_embeddings.device
         masks, ious = (

@@ -7,6 +7,8 @@ import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
+from io import BytesIO
 from pathlib import Path
 
 import numpy as np
@@ -33,14 +35,30 @@ if hasattr(os, "register_at_fork"):
     )
 
 
+@dataclass(frozen=True)
+class EncodedImage:
+    """The bytes of an image that has no file of its own, such as an archive's entry.
+
+    Args:
+        name: what messages call it.
+        content: the bytes of a file that Pillow reads.
+    """
+
+    name: str
+    content: bytes
+
+    def __str__(self) -> str:
+        return self.name
+
+
 def decode(
-    source: Path | Image.Image,
+    source: Path | EncodedImage | Image.Image,
     *,
     warn: Tell,
     max_megapixels: float | None = None,
     framing: Framing | None = None,
 ) -> tuple[Image.Image, tuple[int, int]]:
-    """Decode a file, or convert a Pillow image, to RGB.
+    """Decode a file or its bytes, or convert a Pillow image, to RGB.
 
     Args:
         source: it is not changed.
@@ -72,8 +90,8 @@ def decode(
 
 
 @contextmanager
-def opened(path: Path, max_megapixels: float | None = None) -> Iterator[Image.Image]:
-    """Open an image file and check its size; its pixels are not decoded yet.
+def opened(path: Path | EncodedImage, max_megapixels: float | None = None) -> Iterator[Image.Image]:
+    """Open an image file, or its bytes, and check its size; its pixels are not decoded yet.
 
     Raises:
         UserError: as `decode`, also for what is raised in the `with` block.
@@ -81,7 +99,7 @@ def opened(path: Path, max_megapixels: float | None = None) -> Iterator[Image.Im
     with _failures_named(str(path)):
         _check_file(path)
         with _without_limit() as limit:
-            image = Image.open(path)
+            image = Image.open(BytesIO(path.content) if isinstance(path, EncodedImage) else path)
         with image:
             pixels = image.width * image.height
             own = limit if max_megapixels is None else min(max_megapixels * 1e6, sys.maxsize)
@@ -109,7 +127,7 @@ def _without_limit() -> Iterator[int | None]:
             Image.MAX_IMAGE_PIXELS = limit
 
 
-def _too_large(path: Path, image: Image.Image, limit: int) -> TooManyPixelsError:
+def _too_large(path: Path | EncodedImage, image: Image.Image, limit: int) -> TooManyPixelsError:
     needed = math.ceil(image.width * image.height / 1e6)
     return TooManyPixelsError(
         f"Cannot read image {path}: it has {image.width} x {image.height} pixels, more than "
@@ -126,7 +144,11 @@ def as_array(image: Image.Image) -> np.ndarray:
     return array
 
 
-def _check_file(path: Path) -> None:
+def _check_file(path: Path | EncodedImage) -> None:
+    if isinstance(path, EncodedImage):
+        if not path.content:
+            raise UserError(f"Cannot read image {path}: it is empty (0 bytes).")
+        return
     if path.is_dir():
         raise UserError(f"Cannot read image {path}: it is a folder.")
     if not path.exists():

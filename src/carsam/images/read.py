@@ -11,7 +11,7 @@ import numpy as np
 from PIL import Image
 
 from carsam.errors import UserError
-from carsam.images.decode import as_array, decode, opened
+from carsam.images.decode import EncodedImage, as_array, decode, opened
 from carsam.images.given_arrays import given_array
 from carsam.images.listing import HARMLESS, UNUSABLE, Listing
 from carsam.images.preprocess import Framing, resize, resize_pillow
@@ -22,7 +22,7 @@ def _unheard(_: str) -> None:
     """Drop a sentence."""
 
 
-ImageSource = str | os.PathLike[str] | Image.Image | np.ndarray
+ImageSource = str | os.PathLike[str] | EncodedImage | Image.Image | np.ndarray
 
 
 @dataclass(frozen=True)
@@ -63,7 +63,8 @@ def read_image(
     part of the values is used, that part becomes 0..255.
 
     Args:
-        source: a file, a Pillow image, or an array or tensor, RGB uint8 (H, W, 3) already.
+        source: a file or its bytes, a Pillow image, or an array or tensor, RGB uint8 (H, W, 3)
+            already.
         warn: called with a sentence where a part of the values became 0..255.
         max_megapixels: most million pixels that a file may have; Pillow's limit unless given.
 
@@ -230,11 +231,11 @@ def _report_missing(
     warn(f"{message}; continuing with {found}.")
 
 
-def _checked_source(source: object) -> Path | Image.Image | np.ndarray:
+def _checked_source(source: object) -> Path | EncodedImage | Image.Image | np.ndarray:
     """Return a path, a Pillow image, or a checked array; refuse everything else."""
     if isinstance(source, str | os.PathLike):
         return Path(source)
-    if isinstance(source, Image.Image):
+    if isinstance(source, EncodedImage | Image.Image):
         return source
     if source is None:
         raise UserError("Found no image but None; give a file, a Pillow image or an RGB array.")

@@ -12,6 +12,7 @@ from PIL import Image
 from carsam.engines.base import Embedding, Engine
 from carsam.engines.load import load
 from carsam.errors import UserError
+from carsam.images.decode import EncodedImage
 from carsam.images.preprocess import Frame, normalise_and_pad
 from carsam.images.prompts import Prompts
 from carsam.images.read import ImageSource, read_resized
@@ -22,6 +23,9 @@ from carsam.predict.upscale import upscale_masks
 
 Prediction = tuple[np.ndarray, np.ndarray, np.ndarray]
 """Masks, predicted IoUs and low-resolution logits."""
+
+FILES = str | os.PathLike | EncodedImage | Image.Image
+"""Images that say themselves which channel is which."""
 
 
 class SamPredictor:
@@ -68,7 +72,7 @@ class SamPredictor:
             raise UserError(f"Found image_format {image_format!r}; expected 'RGB' or 'BGR'.")
         framing = self.engine.framing
         rgb, size = read_resized(image, framing, warn=warn, max_megapixels=max_megapixels)
-        if image_format == "BGR" and not isinstance(image, str | os.PathLike | Image.Image):
+        if image_format == "BGR" and not isinstance(image, FILES):
             rgb = rgb[..., ::-1]
         pixels = normalise_and_pad(rgb, framing.side)
         if self._cache is None:

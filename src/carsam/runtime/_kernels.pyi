@@ -88,6 +88,8 @@ def upscale(
     panels2: Array,
     bias2: Array,
     kernels: Array,
+    finer: Array | None,
+    finest: Array | None,
     result: Array,
 ) -> None: ...
 

@@ -10,8 +10,13 @@ import numpy as np
 from carsam.runtime import kernels
 from carsam.runtime.layers import Linear, Norm
 from carsam.runtime.matrices import PackedMatrix, UpscalingWeights
-from carsam.runtime.reference import unfold_masks
-from carsam.runtime.two_way import Tokens, TwoWayTransformer, read_two_way_transformer
+from carsam.runtime.reference import FineLevels, ordered_levels, unfold_masks
+from carsam.runtime.two_way import (
+    Tokens,
+    TwoWayForm,
+    TwoWayTransformer,
+    read_two_way_transformer,
+)
 from carsam.runtime.weights import Weights
 
 UPSCALING_NORM_EPSILON = 1e-6
@@ -39,27 +44,40 @@ class MaskUpscaling:
     norm: Norm
     conv2: Linear
 
-    def __call__(self, images: np.ndarray, mask_kernels: np.ndarray, size: int) -> np.ndarray:
+    def __call__(
+        self,
+        images: np.ndarray,
+        mask_kernels: np.ndarray,
+        size: int,
+        fine: FineLevels | None = None,
+    ) -> np.ndarray:
         """Map image tokens (P, size * size, C) and kernels (P, M, C / 8) float32 to masks.
+
+        Args:
+            fine: what is added behind the two convolutions.
 
         Returns:
             (P, M, 4 * size, 4 * size) float32.
         """
         if self._float_weights is not None:
-            return kernels.upscaled_masks(images, mask_kernels, self._float_weights)
+            return kernels.upscaled_masks(images, mask_kernels, self._float_weights, fine)
+        ordered = (None, None) if fine is None else ordered_levels(*fine)
         side = 4 * size
         masks = np.empty((*mask_kernels.shape[:2], side, side), np.float32)
         for index, (image, mask_kernel) in enumerate(zip(images, mask_kernels, strict=True)):
             masks[index] = unfold_masks(
-                kernels.float_product(mask_kernel, self._upscaled(image)), size
+                kernels.float_product(mask_kernel, self._upscaled(image, *ordered)), size
             )
         return masks
 
-    def _upscaled(self, image: np.ndarray) -> np.ndarray:
+    def _upscaled(
+        self, image: np.ndarray, finer: np.ndarray | None, finest: np.ndarray | None
+    ) -> np.ndarray:
         """Map (size * size, C) float32 to (16 * size * size, C / 8) float32."""
-        doubled = self.conv1(image).reshape(4 * len(image), -1)
+        doubled = self.conv1(image, residual=finer).reshape(4 * len(image), -1)
         hidden = self.norm(doubled, activation="gelu")
-        return self.conv2(hidden, activation="gelu").reshape(16 * len(image), -1)
+        pixels = self.conv2(hidden, residual=finest)
+        return kernels.activate(pixels, activation="gelu").reshape(16 * len(image), -1)
 
     @cached_property
     def _float_weights(self) -> UpscalingWeights | None:
@@ -135,31 +153,39 @@ def read_mask_decoder(weights: Weights, config: Mapping[str, Any], size: int) ->
     return MaskDecoder(
         size,
         np.concatenate(tokens),
-        read_two_way_transformer(weights, config, size * size),
-        MaskUpscaling(
-            weights.transposed_convolution(f"{path}.upscale_conv1", channels, 2, channels // 4),
-            weights.norm(f"{path}.upscale_layer_norm", channels // 4, UPSCALING_NORM_EPSILON),
-            weights.transposed_convolution(
-                f"{path}.upscale_conv2", channels // 4, 2, channels // 8
-            ),
-        ),
-        tuple(
-            _read_feed_forward(
-                weights,
-                f"{path}.output_hypernetworks_mlps.{mask}",
-                (channels, channels, channels, channels // 8),
-            )
-            for mask in range(masks)
-        ),
-        _read_feed_forward(
-            weights,
-            f"{path}.iou_prediction_head",
-            (channels, *[config["iou_head_hidden_dim"]] * (config["iou_head_depth"] - 1), masks),
-        ),
+        read_two_way_transformer(weights, config, size * size, TwoWayForm.of_sam(config)),
+        read_mask_upscaling(weights, channels),
+        read_hypernetworks(weights, channels, masks),
+        read_iou_head(weights, config),
     )
 
 
-def _read_feed_forward(weights: Weights, path: str, widths: tuple[int, ...]) -> FeedForward:
+def read_mask_upscaling(weights: Weights, channels: int) -> MaskUpscaling:
+    """Build the upscaling of an embedding of so many channels."""
+    conv1, conv2 = (f"mask_decoder.upscale_conv{index}" for index in (1, 2))
+    norm = "mask_decoder.upscale_layer_norm"
+    return MaskUpscaling(
+        weights.transposed_convolution(conv1, channels, 2, channels // 4),
+        weights.norm(norm, channels // 4, UPSCALING_NORM_EPSILON),
+        weights.transposed_convolution(conv2, channels // 4, 2, channels // 8),
+    )
+
+
+def read_hypernetworks(weights: Weights, channels: int, masks: int) -> tuple[FeedForward, ...]:
+    """Build what makes the kernel of each mask."""
+    paths = [f"mask_decoder.output_hypernetworks_mlps.{mask}" for mask in range(masks)]
+    widths = (channels, channels, channels, channels // 8)
+    return tuple(read_feed_forward(weights, path, widths) for path in paths)
+
+
+def read_iou_head(weights: Weights, config: Mapping[str, Any]) -> FeedForward:
+    """Build what predicts the masks' IoUs; `config` is transformers' `mask_decoder_config`."""
+    inner = [config["iou_head_hidden_dim"]] * (config["iou_head_depth"] - 1)
+    widths = (config["hidden_size"], *inner, config["num_multimask_outputs"] + 1)
+    return read_feed_forward(weights, "mask_decoder.iou_prediction_head", widths)
+
+
+def read_feed_forward(weights: Weights, path: str, widths: tuple[int, ...]) -> FeedForward:
     """Layers from each of `widths` to the next."""
     inner = [f"layers.{index}" for index in range(len(widths) - 3)]
     names = ["proj_in", *inner, "proj_out"]

@@ -6,7 +6,6 @@ from typing import Any
 
 import numpy as np
 
-from carsam.runtime import kernels
 from carsam.runtime.geometry import TokenMap
 from carsam.runtime.grids import Codes, Tensor
 from carsam.runtime.layers import IntegerAttention, Linear, Norm
@@ -32,27 +31,13 @@ class EncoderBlock:
 
     def __call__(self, hidden: np.ndarray) -> np.ndarray:
         """Map (tokens, channels) float32 to the same, in its place."""
-        query, key, value = self._query_key_value(self.norm1.to_grid(hidden, self.qkv.input))
+        normalised = self.norm1.to_grid(hidden, self.qkv.input)
+        query, key, value = self.attention.operands(self.qkv, normalised)
         attended = self.attention(query, key, value, self.tokens, self.projection.input)
         self.projection(attended, residual=hidden, into=hidden)
         normalised = self.norm2.to_grid(hidden, self.mlp_in.input)
         expanded = self.mlp_in.to_grid(normalised, self.mlp_out.input, self.activation)
         return self.mlp_out(expanded, residual=hidden, into=hidden)
-
-    def _query_key_value(self, normalised: Tensor) -> tuple[Tensor, ...]:
-        """The three operands, with one more row: what an all-zero token makes.
-
-        SAM pads windows with zeros after the norm; such tokens are attended to like any other.
-        """
-        rows, channels = normalised.shape
-        grids = self.attention.joint_grids(channels)
-        dtype = np.float32 if grids is None else np.uint8
-        joint = kernels.empty((rows + 1, 3 * channels), dtype)
-        self.qkv.to_column_grids(normalised, grids, into=joint[:rows])
-        joint[rows:] = self.qkv.at_zero(grids)
-        if grids is not None:
-            return grids.split(joint)
-        return tuple(np.split(joint, 3, axis=1))
 
 
 @dataclass(frozen=True)

@@ -31,10 +31,19 @@ class TokenMap:
 
         Places beyond the image are keys of row size * size, and their queries are skipped.
         """
-        outside = size * size
-        keys = window_rows(size, window, outside)
-        queries = np.where(keys == outside, -1, keys).astype(np.int32)
-        return TokenMap(queries, keys, queries, outside)
+        return TokenMap.of_pooled_windows((size, size), window, 1)
+
+    @staticmethod
+    def of_pooled_windows(size: tuple[int, int], window: int, stride: int) -> "TokenMap":
+        """Windows of an image of this height and width whose queries are pooled.
+
+        Each query stands for stride x stride tokens; `stride` divides height, width and `window`.
+        Places beyond the image are keys of row height * width, and their queries are skipped.
+        """
+        pooled = size[0] // stride, size[1] // stride
+        keys = window_rows(size, window, size[0] * size[1])
+        queries = window_rows(pooled, window // stride, -1)
+        return TokenMap(queries, keys, queries, pooled[0] * pooled[1])
 
     @staticmethod
     def of_groups(groups: int, queries: tuple[int, int], keys: tuple[int, int]) -> "TokenMap":

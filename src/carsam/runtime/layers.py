@@ -175,6 +175,18 @@ class IntegerAttention:
         )
         return _on_grid(result, output)
 
+    def operands(self, qkv: Linear, normalised: Tensor) -> tuple[Tensor, ...]:
+        """The three operands that one layer makes, with one more row: what an all-zero token makes.
+
+        SAM pads windows with zeros after the norm; such tokens are attended to like any other.
+        """
+        columns = qkv.outputs // 3
+        grids, rows = self.joint_grids(columns), normalised.shape[0]
+        joint = kernels.empty((rows + 1, 3 * columns), np.float32 if grids is None else np.uint8)
+        qkv.to_column_grids(normalised, grids, into=joint[:rows])
+        joint[rows:] = qkv.at_zero(grids)
+        return tuple(np.split(joint, 3, axis=1)) if grids is None else grids.split(joint)
+
     def joint_grids(self, columns: int) -> ColumnGrids | None:
         """Grids of query, key and value side by side, `columns` each, if all have one."""
         if self.query is None or self.key is None or self.value is None:

@@ -192,12 +192,18 @@ def attention(
     return _finished(floats, codes, output)
 
 
-def upscaled_masks(image: np.ndarray, kernels: np.ndarray, weights: UpscalingWeights) -> np.ndarray:
+def upscaled_masks(
+    image: np.ndarray,
+    kernels: np.ndarray,
+    weights: UpscalingWeights,
+    fine: reference.FineLevels | None = None,
+) -> np.ndarray:
     """See `carsam.runtime.reference.upscaled_masks`, which also does other widths."""
     prompts, masks, channels = kernels.shape
     if len(weights.norm_weight) % LANES or channels % LANES:
-        return reference.upscaled_masks(image, kernels, weights)
+        return reference.upscaled_masks(image, kernels, weights, fine)
     size = round(image.shape[1] ** 0.5)
+    finer, finest = (None, None) if fine is None else map(_contiguous, fine)
     result = empty((prompts, masks, 4 * size, 4 * size))
     _kernels.upscale(
         _contiguous(image),
@@ -210,6 +216,8 @@ def upscaled_masks(image: np.ndarray, kernels: np.ndarray, weights: UpscalingWei
         weights.panels2,
         weights.bias2,
         _contiguous(kernels),
+        finer,
+        finest,
         result,
     )
     return result

@@ -1,6 +1,9 @@
-"""Rearrangements of channel-last images: patches, neighbourhoods, windows, upscaling."""
+"""Rearrangements of channel-last images: patches, neighbourhoods, windows, pooling, upscaling."""
+
+from functools import reduce
 
 import numpy as np
+from numpy.lib.stride_tricks import sliding_window_view
 
 
 def patches(image: np.ndarray, side: int) -> np.ndarray:
@@ -22,14 +25,41 @@ def neighbourhoods(pixels: np.ndarray, size: int, side: int, padding: int) -> np
     Returns:
         (size * size, side * side * C), rows ordered (y, x, channel).
     """
-    image, margin = pixels.reshape(size, size, -1), side // 2
+    around = surroundings(pixels.reshape(size, size, -1), side, 1, side // 2, padding)
+    return around.reshape(size * size, -1)
+
+
+def surroundings(
+    image: np.ndarray, side: int, stride: int, margin: int, padding: int
+) -> np.ndarray:
+    """The side x side squares of an image, each `stride` pixels from the next.
+
+    Args:
+        image: (H, W, C).
+        margin: pixels that are added at each border, all channels of them `padding`.
+
+    Returns:
+        (h, w, side, side, C), a view of the image with its margin.
+    """
     border = (margin, margin)
     padded = np.pad(image, (border, border, (0, 0)), constant_values=padding)
-    result = np.empty((size, size, side, side, image.shape[2]), image.dtype)
-    for y in range(side):
-        for x in range(side):
-            result[:, :, y, x] = padded[y : y + size, x : x + size]
-    return result.reshape(size * size, -1)
+    squares = sliding_window_view(padded, (side, side), axis=(0, 1))[::stride, ::stride]
+    return squares.transpose(0, 1, 3, 4, 2)
+
+
+def largest_of_squares(rows: np.ndarray, width: int, side: int) -> np.ndarray:
+    """The largest number in each side x side square, channel by channel (max pooling).
+
+    Args:
+        rows: (height * width, C), whose height and width `side` divides.
+
+    Returns:
+        (height / side * width / side, C).
+    """
+    image = rows.reshape(-1, side, width // side, side, rows.shape[1])
+    places = [image[:, y, :, x] for y in range(side) for x in range(side)]
+    largest = reduce(np.maximum, places)
+    return largest.reshape(-1, rows.shape[1])
 
 
 def unfold_patches(rows: np.ndarray, height: int, width: int, side: int) -> np.ndarray:
@@ -41,15 +71,16 @@ def unfold_patches(rows: np.ndarray, height: int, width: int, side: int) -> np.n
     )
 
 
-def window_rows(size: int, window: int, padding_row: int) -> np.ndarray:
-    """Which token of a size x size image stands where in each window.
+def window_rows(size: tuple[int, int], window: int, padding_row: int) -> np.ndarray:
+    """Which token of an image of this height and width stands where in each window.
 
     Windows start at the top left corner; places beyond the image hold `padding_row`.
 
     Returns:
         (windows, window * window) int32.
     """
-    count = -(-size // window)
-    rows = np.full((count * window, count * window), padding_row, np.int32)
-    rows[:size, :size] = np.arange(size * size, dtype=np.int32).reshape(size, size)
+    height, width = size
+    padded = [-(-length // window) * window for length in size]
+    rows = np.full(padded, padding_row, np.int32)
+    rows[:height, :width] = np.arange(height * width, dtype=np.int32).reshape(size)
     return patches(rows[:, :, None], window)

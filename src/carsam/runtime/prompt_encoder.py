@@ -11,6 +11,9 @@ from carsam.runtime.layers import Linear, Norm
 from carsam.runtime.patches import patches
 from carsam.runtime.weights import Weights, activation_name
 
+IMAGE_POSITIONS = "shared_image_embedding"
+"""Path of the positional encoding of the image's tokens."""
+
 PADDING_LABEL = -1
 IGNORED_LABEL = -10
 """Label of points that only fill a ragged batch; transformers' processors write it."""
@@ -74,6 +77,7 @@ class PromptEncoder:
         points: (4, C) float32: background point, foreground point, first and second box corner.
         not_a_point: (C,) float32, token of the padding point.
         no_mask: (C,) float32, dense embedding of prompts without a mask.
+        pads_boxes: whether a box is followed by a point that is none.
     """
 
     image_size: int
@@ -82,6 +86,7 @@ class PromptEncoder:
     not_a_point: np.ndarray
     no_mask: np.ndarray
     masks: MaskEmbedding
+    pads_boxes: bool
 
     def __call__(self, prompts: Prompts) -> tuple[np.ndarray, np.ndarray]:
         """Return tokens (P, T, C) and dense embedding, (P, h * w, C) or (C,) without masks."""
@@ -107,29 +112,47 @@ class PromptEncoder:
         return encoded
 
     def _embed_boxes(self, boxes: np.ndarray) -> np.ndarray:
-        """Embed (P, 4) boxes as two corners each: (P, 2, C)."""
-        return self._encode(boxes.reshape(-1, 2, 2)) + self.points[2:4]
+        """Embed (P, 4) boxes as two corners each, and a point that is none: (P, 2 or 3, C)."""
+        corners = self._encode(boxes.reshape(-1, 2, 2)) + self.points[2:4]
+        if not self.pads_boxes:
+            return corners
+        padding = np.broadcast_to(self.not_a_point, (len(boxes), 1, len(self.not_a_point)))
+        return np.concatenate([corners, padding], axis=1)
 
     def _encode(self, points: np.ndarray) -> np.ndarray:
         centres = points.astype(np.float32) + np.float32(0.5)  # pixel -> centre of the pixel
         return self.positions(centres / np.float32(self.image_size))
 
 
-def read_prompt_encoder(weights: Weights, config: Mapping[str, Any]) -> PromptEncoder:
-    """Build the prompt encoder; `config` is transformers' whole configuration."""
-    config, vision = config["prompt_encoder_config"], config["vision_config"]
+def read_positions(weights: Weights, path: str, channels: int) -> PositionalEncoding:
+    """Build a positional encoding of so many channels."""
+    return PositionalEncoding(weights.tensor(f"{path}.positional_embedding", 2, channels // 2))
+
+
+def read_prompt_encoder(
+    weights: Weights, config: Mapping[str, Any], image_size: int, is_sam2: bool
+) -> PromptEncoder:
+    """Build the prompt encoder; `config` is transformers' `prompt_encoder_config`.
+
+    Args:
+        image_size: side of the input frame, in pixels.
+        is_sam2: SAM 2 has the embeddings of points in one table and frequencies for prompts alone,
+            and pads boxes.
+    """
     channels, mask_channels = config["hidden_size"], config["mask_input_channels"]
     root, epsilon = "prompt_encoder", config["layer_norm_eps"]
-    frequencies = weights.tensor(
-        "shared_image_embedding.positional_embedding", 2, vision["num_pos_feats"]
-    )
+    if is_sam2:
+        positions = read_positions(weights, f"{root}.shared_embedding", channels)
+        points = weights.tensor(f"{root}.point_embed.weight", 4, channels)
+    else:
+        positions = read_positions(weights, IMAGE_POSITIONS, channels)
+        names = [f"{root}.point_embed.{index}.weight" for index in range(4)]
+        points = np.concatenate([weights.tensor(name, 1, channels) for name in names])
     embed = f"{root}.mask_embed"
     return PromptEncoder(
-        vision["image_size"],
-        PositionalEncoding(frequencies),
-        np.concatenate(
-            [weights.tensor(f"{root}.point_embed.{i}.weight", 1, channels) for i in range(4)]
-        ),
+        image_size,
+        positions,
+        points,
         weights.tensor(f"{root}.not_a_point_embed.weight", 1, channels)[0],
         weights.tensor(f"{root}.no_mask_embed.weight", 1, channels)[0],
         MaskEmbedding(
@@ -142,4 +165,5 @@ def read_prompt_encoder(weights: Weights, config: Mapping[str, Any]) -> PromptEn
             weights.linear(f"{embed}.conv3", mask_channels, channels).rounded_once(),
             activation_name(config),
         ),
+        is_sam2,
     )

@@ -6,9 +6,12 @@ from numpy.typing import DTypeLike
 from carsam.runtime.functions import ACTIVATIONS, lane_sum
 from carsam.runtime.grids import CodeGrid, Codes, ColumnGrids
 from carsam.runtime.matrices import PackedMatrix, UpscalingWeights, integer_product
-from carsam.runtime.patches import unfold_patches
+from carsam.runtime.patches import patches, unfold_patches
 from carsam.runtime.sums import MOST_COLUMNS
 from carsam.runtime.tables import CodeTable
+
+FineLevels = tuple[np.ndarray, np.ndarray]
+"""Images (2 size, 2 size, C1) and (4 size, 4 size, C2) float32 that upscaled masks are added to."""
 
 ROWS_AT_ONCE = 64
 """Rows of float64 numbers that exist at a time."""
@@ -162,7 +165,12 @@ def linear(
     return _into(result if output is None else quantize(result, output), into)
 
 
-def upscaled_masks(image: np.ndarray, kernels: np.ndarray, weights: UpscalingWeights) -> np.ndarray:
+def upscaled_masks(
+    image: np.ndarray,
+    kernels: np.ndarray,
+    weights: UpscalingWeights,
+    fine: FineLevels | None = None,
+) -> np.ndarray:
     """Upscale image tokens four times and multiply every pixel by each mask's kernel.
 
     Two transposed convolutions of side and stride 2 make 4 x 4 pixels of every token. The only
@@ -171,13 +179,15 @@ def upscaled_masks(image: np.ndarray, kernels: np.ndarray, weights: UpscalingWei
     Args:
         image: (P, size * size, C) float32.
         kernels: (P, M, C2) float32.
+        fine: added behind the first convolution and behind the second, before GELU.
 
     Returns:
         (P, M, 4 * size, 4 * size) float32.
     """
     size, channels = round(image.shape[1] ** 0.5), len(weights.norm_weight)
+    ordered = (0, 0) if fine is None else ordered_levels(*fine)
     masks = [
-        unfold_masks(kernel @ _upscaled(tokens, channels, weights).T, size)
+        unfold_masks(kernel @ _upscaled(tokens, channels, weights, *ordered).T, size)
         for tokens, kernel in zip(image, kernels, strict=True)
     ]
     return np.stack(masks)
@@ -193,12 +203,28 @@ def unfold_masks(masks: np.ndarray, size: int) -> np.ndarray:
     return unfold_patches(doubled, 2 * size, 2 * size, 2)[..., 0]
 
 
-def _upscaled(tokens: np.ndarray, channels: int, weights: UpscalingWeights) -> np.ndarray:
+def ordered_levels(finer: np.ndarray, finest: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Bring the pixels of an image into the order in which upscaling makes them.
+
+    Returns:
+        (size * size, 4 * C1) and (4 * size * size, 4 * C2).
+    """
+    squares = patches(finest, 2).reshape(*finer.shape[:2], -1)  # (y1, x1) of the whole image
+    return patches(finer, 2), patches(squares, 2).reshape(-1, squares.shape[-1])
+
+
+def _upscaled(
+    tokens: np.ndarray,
+    channels: int,
+    weights: UpscalingWeights,
+    finer: np.ndarray | int,
+    finest: np.ndarray | int,
+) -> np.ndarray:
     """(16 * tokens, C2)."""
-    doubled = (tokens @ weights.weight1.T + weights.bias1).reshape(-1, channels)
+    doubled = (tokens @ weights.weight1.T + weights.bias1 + finer).reshape(-1, channels)
     norm = weights.norm_weight, weights.norm_bias, weights.epsilon
     hidden = layer_norm(doubled, *norm, "gelu")
-    pixels = activate(hidden @ weights.weight2.T, weights.bias2, "gelu")
+    pixels = activate(hidden @ weights.weight2.T + weights.bias2 + finest, activation="gelu")
     return pixels.reshape(16 * len(tokens), -1)
 
 

@@ -18,6 +18,36 @@ PROMPTS_AT_ONCE = 4
 
 
 @dataclass(frozen=True)
+class TwoWayForm:
+    """How the two-way transformers of one family of models differ from those of another.
+
+    Args:
+        output: name of the projection behind an attention's products.
+        mlp: names of the perceptron's layers.
+        activation: of the perceptron.
+        epsilon: of the blocks' norms.
+        own_tokens: beside those of masks and prompts.
+    """
+
+    output: str
+    mlp: tuple[str, str]
+    activation: str
+    epsilon: float
+    own_tokens: int
+
+    @staticmethod
+    def of_sam(config: Mapping[str, Any]) -> "TwoWayForm":
+        """SAM's; `config` is transformers' `mask_decoder_config`."""
+        activation, epsilon = activation_name(config), config["layer_norm_eps"]
+        return TwoWayForm("out_proj", ("lin1", "lin2"), activation, epsilon, own_tokens=1)
+
+    @staticmethod
+    def of_sam2() -> "TwoWayForm":
+        """SAM 2's, of which the configuration says nothing."""
+        return TwoWayForm("o_proj", ("proj_in", "proj_out"), "relu", 1e-5, own_tokens=2)
+
+
+@dataclass(frozen=True)
 class Tokens:
     """Tokens of P groups, or of one group that all prompts share.
 
@@ -150,13 +180,13 @@ class TwoWayTransformer:
 
 
 def read_two_way_transformer(
-    weights: Weights, config: Mapping[str, Any], image_tokens: int
+    weights: Weights, config: Mapping[str, Any], image_tokens: int, form: TwoWayForm
 ) -> TwoWayTransformer:
     """Build the transformer; `config` is transformers' `mask_decoder_config`."""
     path, channels = "mask_decoder.transformer", config["hidden_size"]
     return TwoWayTransformer(
         tuple(
-            _read_block(weights, config, f"{path}.layers.{index}", index > 0, image_tokens)
+            _read_block(weights, config, f"{path}.layers.{index}", index > 0, image_tokens, form)
             for index in range(config["num_hidden_layers"])
         ),
         _read_attention(
@@ -165,6 +195,7 @@ def read_two_way_transformer(
             f"{path}.final_attn_token_to_image",
             channels // config["attention_downsample_rate"],
             image_tokens,
+            form,
         ),
         weights.norm(f"{path}.layer_norm_final_attn", channels, FINAL_NORM_EPSILON),
     )
@@ -176,31 +207,41 @@ def _read_block(
     path: str,
     adds_positions: bool,
     image_tokens: int,
+    form: TwoWayForm,
 ) -> TwoWayBlock:
     channels, hidden = config["hidden_size"], config["mlp_dim"]
     inner = channels // config["attention_downsample_rate"]
-    tokens = config["num_multimask_outputs"] + 2  # those of the prompts come on top
+    # Those of the prompts come on top.
+    tokens = config["num_multimask_outputs"] + 1 + form.own_tokens
+
+    def attention(name: str, inner: int, keys: int) -> DecoderAttention:
+        return _read_attention(weights, config, f"{path}.{name}", inner, keys, form)
 
     def norm(index: int) -> Norm:
-        return weights.norm(f"{path}.layer_norm{index}", channels, config["layer_norm_eps"])
+        return weights.norm(f"{path}.layer_norm{index}", channels, form.epsilon)
 
     return TwoWayBlock(
-        _read_attention(weights, config, f"{path}.self_attn", channels, tokens),
+        attention("self_attn", channels, tokens),
         norm(1),
-        _read_attention(weights, config, f"{path}.cross_attn_token_to_image", inner, image_tokens),
+        attention("cross_attn_token_to_image", inner, image_tokens),
         norm(2),
-        weights.linear(f"{path}.mlp.lin1", channels, hidden),
-        weights.linear(f"{path}.mlp.lin2", hidden, channels),
-        activation_name(config),
+        weights.linear(f"{path}.mlp.{form.mlp[0]}", channels, hidden),
+        weights.linear(f"{path}.mlp.{form.mlp[1]}", hidden, channels),
+        form.activation,
         norm(3),
-        _read_attention(weights, config, f"{path}.cross_attn_image_to_token", inner, tokens),
+        attention("cross_attn_image_to_token", inner, tokens),
         norm(4),
         adds_positions,
     )
 
 
 def _read_attention(
-    weights: Weights, config: Mapping[str, Any], path: str, inner: int, keys: int
+    weights: Weights,
+    config: Mapping[str, Any],
+    path: str,
+    inner: int,
+    keys: int,
+    form: TwoWayForm,
 ) -> DecoderAttention:
     channels, heads = config["hidden_size"], config["num_attention_heads"]
     return DecoderAttention(
@@ -208,5 +249,5 @@ def _read_attention(
         weights.linear(f"{path}.k_proj", channels, inner),
         weights.linear(f"{path}.v_proj", channels, inner),
         weights.attention(path, heads, inner // heads, keys),
-        weights.linear(f"{path}.out_proj", inner, channels),
+        weights.linear(f"{path}.{form.output}", inner, channels),
     )

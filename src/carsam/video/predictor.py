@@ -2,11 +2,13 @@
 
 from collections.abc import Iterator
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
 
+from carsam.engines.load import load
 from carsam.engines.video import VideoEngine
 from carsam.errors import UserError, few
 from carsam.images.given_arrays import finite_numbers, given_array
@@ -210,11 +212,12 @@ class SAM2VideoPredictor:
 
 def video_engine(model: Any) -> VideoEngine:
     """Return the engine of a model with a memory; UserError if it has none."""
-    engine = engine_of(model)
+    engine = load(model, video=True) if isinstance(model, str | Path) else engine_of(model)
     if not isinstance(engine, VideoEngine):
         raise UserError(
-            f"The engine {type(engine).__name__} ({engine.mode}) runs a model without a memory, "
-            "which segments single images; expected SAM 2 for videos."
+            f"The engine {type(engine).__name__} ({engine.mode}) has no memory, so that it "
+            "segments single images only; expected a model of SAM 2 for videos and an engine that "
+            "runs its memory: simulated, or float."
         )
     return engine
 

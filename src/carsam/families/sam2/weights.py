@@ -125,13 +125,18 @@ def _infer_config(state: Mapping[str, Tensor], origin: str, video: bool) -> Any:
             f"released ones are {known}. The tensors do not tell its heads and windows: put the "
             "config.json of transformers beside it."
         )
-    widths = [width * 2**stage for stage in range(4)]
-    backbone = Sam2HieraDetConfig(
-        hidden_size=width, embed_dim_per_stage=widths, **SIZES[width, depth]
-    )
-    vision = Sam2VisionConfig(backbone_config=backbone, backbone_channel_list=widths[::-1])
+    vision = released_vision(width, depth)
     if not video:
         return Sam2Config(vision_config=vision)
     newer = not ONLY_2_1.isdisjoint(name.partition(".")[0] for name in state)
     flags: dict[str, Any] = dict.fromkeys(FLAGS_2_1, newer)
     return Sam2VideoConfig(vision_config=vision, **flags)
+
+
+def released_vision(width: int, depth: int) -> Sam2VisionConfig:
+    """Return the configuration of the encoder of a released SAM 2, one of `SIZES`."""
+    widths = [width * 2**stage for stage in range(4)]
+    backbone = Sam2HieraDetConfig(
+        hidden_size=width, embed_dim_per_stage=widths, **SIZES[width, depth]
+    )
+    return Sam2VisionConfig(backbone_config=backbone, backbone_channel_list=widths[::-1])

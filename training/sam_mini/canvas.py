@@ -7,12 +7,10 @@ bfloat16 where that is fast; the float32 weights are kept beside it.
 """
 
 import torch
+from pictures import PIXEL_MEAN, PIXEL_STD
 from torch import Tensor, nn
 from torch.func import functional_call
 from transformers import SamModel
-
-PIXEL_MEAN = (123.675, 116.28, 103.53)
-PIXEL_STD = (58.395, 57.12, 57.375)
 
 
 class CanvasSam(nn.Module):

@@ -1,6 +1,6 @@
-"""Put the averaged weights of a run into the package:
+"""Put the averaged weights of a run into the package, from the folder `training`:
 
-python training/export.py RUN/state.safetensors
+python -m sam_mini.export RUN/state.safetensors
 """
 
 import argparse
@@ -12,7 +12,7 @@ from state import averaged_weights
 
 from carsam.families.mini import sam_mini_config
 
-PACKAGED = Path(__file__).resolve().parents[1] / "src" / "carsam" / "models" / "sam-mini"
+PACKAGED = Path(__file__).resolve().parents[2] / "src" / "carsam" / "models" / "sam-mini"
 
 
 def export(state: Path, folder: Path = PACKAGED) -> None:

@@ -1,7 +1,9 @@
 """AP and mean IoU with ground-truth boxes: sam-mini, the filled box, the inscribed ellipse.
 
-python training/evaluate_baselines.py ANNOTATIONS.json IMAGE_FOLDER
-    [--state RUN/state.safetensors]
+From the folder `training`:
+
+    python -m sam_mini.evaluate_baselines ANNOTATIONS.json IMAGE_FOLDER
+        [--state RUN/state.safetensors]
 """
 
 import argparse
@@ -13,7 +15,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from canvas import PIXEL_MEAN, PIXEL_STD
+from pictures import PIXEL_MEAN, PIXEL_STD
 from PIL import Image
 from pycocotools import mask as run_lengths
 from pycocotools.coco import COCO

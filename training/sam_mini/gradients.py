@@ -7,11 +7,12 @@ import copy
 from concurrent.futures import ThreadPoolExecutor
 
 import torch
-from canvas import CanvasSam
 from losses import mask_loss
-from rounds import step_loss
 from torch import Tensor
 from transformers import SamModel
+
+from sam_mini.canvas import CanvasSam
+from sam_mini.step import step_loss
 
 CORES = 2
 
@@ -44,7 +45,7 @@ class Gradients:
         )
 
     def compute_(self, batch: dict[str, Tensor], correct: bool) -> dict[str, float]:
-        """Set every gradient; returns the loss and what `rounds.step_loss` watches."""
+        """Set every gradient; returns the loss and what `step.step_loss` watches."""
         size = len(batch["image"]) // len(self.replicas)
         seeds = torch.randint(2**31, (len(self.replicas),)).tolist()
         parts = [

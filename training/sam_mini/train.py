@@ -1,6 +1,6 @@
-"""Train sam-mini from random weights:
+"""Train sam-mini from random weights, from the folder `training`:
 
-    python training/train.py --data DIR --out RUN [--device auto]
+    python -m sam_mini.train --data DIR --out RUN [--device auto]
 
 Started again with the same RUN it continues from the last checkpoint.
 """
@@ -12,9 +12,8 @@ import time
 from pathlib import Path
 
 import torch
-from gradients import Gradients
 from pictures import read_coco, read_photographs
-from recipe import SAM_MINI, TrainingRecipe
+from recipe import TrainingRecipe
 from samples import StepBatches
 from state import Average, load_state_, save_state
 from torch import nn
@@ -24,6 +23,8 @@ from transformers.models.sam.modeling_sam import SamAttention
 
 from carsam.families.mini import IMAGE_SIZE, sam_mini_config
 from carsam.images.scenes import write_scenes
+from sam_mini.gradients import Gradients
+from sam_mini.recipe import SAM_MINI
 
 SAVE_EVERY = 200
 LOG_EVERY = 25

@@ -1,0 +1,44 @@
+"""The recipe: what is trained on, for how many steps, at what size."""
+
+from recipe import TrainingRecipe, TrainingStage
+
+SHARED = {
+    "scene_share": 0.05,
+    "paste_probability": 0.3,
+    "zoom": (0.6, 1.8),
+    "turned": 0.2,
+    "stretch": 1.4,
+    "inexact_boxes": 0.2,
+    "squashed": True,
+}
+WHOLE = {"zoom": (0.85, 1.2), "turned": 0.0, "stretch": 1.2}
+"""Of stages on the whole canvas, as at inference."""
+
+
+def _stage(steps: int, window: int, batch: int, rates: tuple[float, float], **changes):
+    settings = SHARED | {"prompts": 1, "boxes": 1, "correction_probability": 0.0} | changes
+    return TrainingStage(steps, window, batch, learning_rates=rates, **settings)
+
+
+DISTIL = TrainingRecipe(
+    stages=(
+        _stage(4500, 384, 4, (3e-3, 1e-3)),
+        _stage(500, 768, 4, (1e-3, 0.0), **WHOLE),
+    )
+)
+MASKS = TrainingRecipe(
+    stages=(
+        _stage(2200, 384, 4, (1e-3, 5e-4), prompts=8, boxes=6, correction_probability=0.1),
+        _stage(400, 768, 2, (5e-4, 0.0), prompts=12, boxes=10, correction_probability=0.1, **WHOLE),
+    )
+)
+
+MEMORY = TrainingRecipe(
+    stages=(
+        _stage(3000, 384, 8, (1.5e-3, 8e-4)),
+        _stage(1000, 384, 4, (8e-4, 0.0)),
+    )
+)
+"""Of these stages only steps, window, batch (objects) and rates count."""
+
+WHOLE_MEMORY = TrainingRecipe(stages=(_stage(600, 768, 2, (5e-4, 0.0)),))

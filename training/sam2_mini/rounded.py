@@ -1,0 +1,23 @@
+"""Modules whose parameters are kept in float32 and used in a format that is faster."""
+
+from typing import Any
+
+import torch
+from torch import nn
+from torch.func import functional_call
+
+
+class Rounded(nn.Module):
+    """Calls a module with its parameters rounded to `dtype`, once for the whole call.
+
+    Buffers stay as they are: the Fourier features of places would mean nothing in bfloat16.
+    """
+
+    def __init__(self, module: nn.Module, dtype: torch.dtype = torch.bfloat16):
+        super().__init__()
+        self.module = module
+        self.dtype = dtype
+
+    def forward(self, *arguments: Any) -> Any:
+        rounded = {name: p.to(self.dtype) for name, p in self.module.named_parameters()}
+        return functional_call(self.module, rounded, arguments)

@@ -1,0 +1,1 @@
+"""sam-mini, a SAM with 5.1 million parameters, from random weights."""
