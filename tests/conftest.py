@@ -79,6 +79,19 @@ def tiny_sam(randomise_):
 
 
 @pytest.fixture
+def tiny_sam_hq(tiny_sam, randomise_):
+    """A random SamHQModel of the same sizes as `tiny_sam`."""
+    from transformers import SamHQConfig, SamHQModel
+
+    parts = ("vision_config", "prompt_encoder_config", "mask_decoder_config")
+    config = {part: getattr(tiny_sam.config, part).to_dict() for part in parts}
+    config["mask_decoder_config"]["vit_dim"] = 32
+    model = SamHQModel(SamHQConfig(**config)).eval()
+    randomise_(model)
+    return model
+
+
+@pytest.fixture
 def tiny_sam2(sam2_of):
     """A random Sam2Model: 128 pixels, stages of 32, 16, 8 and 4 tokens a side, the last two padded.
 

@@ -10,6 +10,7 @@ from transformers import (
     AutoModelForMaskGeneration,
     Sam2Model,
     Sam2VideoModel,
+    SamHQModel,
     SamModel,
 )
 
@@ -118,12 +119,18 @@ def test_a_native_model_is_not_saved(folder, tmp_path):
         model.save_pretrained(tmp_path / "again")
 
 
-def test_sam2_computes_the_bits_of_the_simulation(tiny_sam2, image_folder, tmp_path):
-    pixels = np.random.default_rng(0).normal(size=(3, 128, 128)).astype(np.float32)
-    quantize(tiny_sam2, image_folder, "rtn", count=1).save(tmp_path / "run")
+@pytest.mark.parametrize(
+    ("fixture", "kind", "side"),
+    [("tiny_sam_hq", SamHQModel, 64), ("tiny_sam2", Sam2Model, 128)],
+)
+def test_other_families_compute_the_bits_of_the_simulation(
+    request, image_folder, tmp_path, fixture, kind, side
+):
+    pixels = np.random.default_rng(0).normal(size=(3, side, side)).astype(np.float32)
+    quantize(request.getfixturevalue(fixture), image_folder, "rtn", count=1).save(tmp_path / "run")
     export(tmp_path / "run", tmp_path / "exported")
     model = AutoModelForMaskGeneration.from_pretrained(tmp_path / "exported")
-    assert type(model) is Sam2Model
+    assert type(model) is kind
     assert_same(outputs(model, pixels), answers(load(tmp_path / "run", "simulated"), pixels))
 
 
