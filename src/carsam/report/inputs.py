@@ -81,6 +81,11 @@ def read_diagnosis(path: Path) -> dict[str, Any]:
         )
         patterns = [p for cost in found["costs"] for p in cost["patterns"]]
         sound = sound and all(isinstance(pattern, str) for pattern in patterns)
+        focus = [*found["float_focus"], *found["quantized_focus"]]
+        sound = sound and all(
+            isinstance(each["path"], str) and _is_number(each["entropy"] + each["inside"])
+            for each in focus
+        )
         sound = sound and len(found["costs"]) == len(found["diagnosis"]["alone"])
     except (KeyError, TypeError):
         sound = False

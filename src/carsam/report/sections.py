@@ -75,9 +75,17 @@ def damage(found: Found) -> str:
         for place in ranked
     ]
     head = ("Place", "Unit", "", "Logit error", "Lost IoU %", "with all before")
-    parts = [paragraph(doctor.get("advice", "")), _long_table(head, rows, (0, 3, 4, 5))]
-    if rules := _rules(doctor, ranked):
-        parts += [paragraph("To keep them at 8 bits, quantize again with these rules:"), rules]
+    parts: list[str] = [_long_table(head, rows, (0, 3, 4, 5))]
+    errors = [unit["logit_error"] for unit in units]
+    if chosen := _worst(errors, ranked):
+        share = sum(errors[place] for place in chosen) / sum(errors)
+        said = (
+            f"The first {len(chosen)} of {len(units)} units make {share:.0%} of the separate damage of "
+            "all. To keep them at 8 bits, quantize again with these rules:"
+        )
+        patterns = [p for place in chosen for p in doctor["costs"][place]["patterns"]]
+        rules = " \\\n".join(f"--rule '{pattern}=w8a8'" for pattern in patterns)
+        parts += [paragraph(said), code(rules)]
     return "".join([*parts, _operands(diagnosis), _focus(doctor)])
 
 
@@ -123,17 +131,14 @@ def _bar(value: float, largest: float) -> Html:
     return Html(bar(value / largest if largest > 0 else 0.0))
 
 
-def _rules(doctor: Found, ranked: Sequence[int]) -> Html | None:
-    """Return rules for the fewest units that make half of the separate damage."""
-    errors = [unit["logit_error"] for unit in doctor["diagnosis"]["alone"]]
-    chosen, share = [], 0.0
+def _worst(errors: Sequence[float], ranked: Sequence[int]) -> list[int]:
+    """Return the places of the fewest units that make half of the separate damage."""
+    chosen: list[int] = []
     for place in ranked:
-        if share >= ADVICE_SHARE * sum(errors) or not errors[place]:
+        if sum(errors[each] for each in chosen) >= ADVICE_SHARE * sum(errors):
             break
-        chosen += doctor["costs"][place]["patterns"]
-        share += errors[place]
-    lines = [f"--rule '{pattern}=w8a8'" for pattern in chosen]
-    return code(" \\\n".join(lines)) if lines else None
+        chosen.append(place)
+    return chosen
 
 
 def bits(found: Found) -> str:
