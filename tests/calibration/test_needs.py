@@ -59,9 +59,15 @@ def test_what_is_foretold_of_a_unit_is_what_it_keeps(course_of, boxes):
 
 
 @pytest.mark.filterwarnings("ignore:.*reconstruction raised the loss", "ignore:Polish raised")
-@pytest.mark.parametrize("name", ["rtn", "gptq", "carsam", "carsam-plus"])
+@pytest.mark.parametrize(
+    ("model", "name"),
+    [
+        *(("tiny_sam", name) for name in ("rtn", "gptq", "carsam", "carsam-plus")),
+        *(("tiny_sam2_video", name) for name in ("gptq", "carsam-plus")),
+    ],
+)
 def test_a_run_keeps_no_more_than_is_foretold_and_hardly_less(
-    tiny_sam, image_folder, monkeypatch, name
+    request, image_folder, monkeypatch, model, name
 ):
     most = [0]
     kept = StateCache._kept
@@ -80,7 +86,8 @@ def test_a_run_keeps_no_more_than_is_foretold_and_hardly_less(
         "carsam": ["reconstruct.steps=1", "compensate.memory=0"],
         "carsam-plus": ["polish.steps=1"],
     }
-    quantize(tiny_sam, image_folder, name, count=3, settings=steps.get(name, []))
+    source = request.getfixturevalue(model)
+    quantize(source, image_folder, name, count=3, settings=steps.get(name, []))
     needed = max(foretold[0].values())
     assert 0.9 * needed < max(most) <= needed
 

@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 
 import pytest
 import torch
+from tiny_clips import clip_state
 
 from carsam.calibration.course import plan_course
 from carsam.calibration.projection import PartTime, Projection, project
@@ -104,6 +105,24 @@ def test_the_model_ends_as_it_was(projected, tiny_sam, name, settings):
     assert before.keys() == after.keys()
     assert all(torch.equal(after[key], before[key]) for key in before)
     assert [type(m) for m in model.modules()] == [type(m) for m in untouched.modules()]
+
+
+def test_units_of_a_memory_are_projected_on_clips(tiny_sam2_video):
+    family = FAMILIES["sam2_video"]
+    model, untouched = (prepare(family, tiny_sam2_video) for _ in range(2))
+    boxes = torch.tensor([[[4.0, 5, 50, 40]]])
+    states = [family.start(torch.randn(1, 3, 128, 128), boxes)]
+    course = plan_course(family, model, make_recipe("carsam-plus", "w4a4"))
+    found = {
+        clips: project(course, states, 1, clips=[clip_state(family)] * clips) for clips in (1, 40)
+    }
+    parts = {clips: {p.name: p.seconds for p in each.units} for clips, each in found.items()}
+    across = "memory_attention.layers.1.cross_attn_image"
+    assert parts[40][across] > 5 * parts[1][across] > 0
+    block = "vision_encoder.backbone.blocks.0.attn"
+    assert parts[40][block] > parts[1][block]  # clips run through it
+    before, after = untouched.state_dict(), model.state_dict()
+    assert all(torch.equal(after[key], before[key]) for key in before)
 
 
 def test_more_steps_and_images_take_longer(projected):

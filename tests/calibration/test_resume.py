@@ -32,6 +32,27 @@ class Killed(BaseException):
     """Stands for a kill at any moment: nothing catches it."""
 
 
+def test_a_memory_goes_on_with_the_same_bits(tiny_sam2_video, image_folder, tmp_path, monkeypatch):
+    """The encoder's units, some with parts elsewhere, come back; the next one is a memory's."""
+    arguments = {"count": 1, "boxes_per_image": 2}
+    unbroken = quantize(tiny_sam2_video, image_folder, "gptq", **arguments)
+    run_, begun = FeedBackErrors.run_, []
+
+    def dies_in_the_memory(self, unit):
+        begun.append(unit.plan.name)
+        if unit.plan.name.startswith("memory_attention.layers.1"):
+            raise Killed
+        run_(self, unit)
+
+    monkeypatch.setattr(FeedBackErrors, "run_", dies_in_the_memory)
+    with pytest.raises(Killed):
+        quantize(tiny_sam2_video, image_folder, "gptq", resume=tmp_path / "run", **arguments)
+    monkeypatch.setattr(FeedBackErrors, "run_", run_)
+    again = quantize(tiny_sam2_video, image_folder, "gptq", resume=tmp_path / "run", **arguments)
+    assert "memory_encoder.projection" in begun
+    assert_same(bits(again), bits(unbroken))
+
+
 def test_a_killed_run_goes_on_with_the_same_bits(tiny_sam, image_folder, tmp_path, monkeypatch):
     unbroken = quantize(tiny_sam, image_folder, "carsam", count=2, settings=FAST)
     run_, units = Reconstruct.run_, []

@@ -87,3 +87,25 @@ def test_davis_is_evaluated(root, model, tmp_path, capsys):
     assert "--davis takes none of --coco" in capsys.readouterr().err
     assert main(["evaluate", model, "--json", str(target)]) == 2
     assert "Give --coco with --images, or --davis" in capsys.readouterr().err
+
+
+def test_a_model_is_quantized_on_videos_and_follows_objects(root, model, tmp_path, capsys):
+    run, target = tmp_path / "run", tmp_path / "result.json"
+    command = ["quantize", model, "--videos", str(root), "--recipe", "rtn", "--count", "2"]
+    assert main([*command, "--out", str(run), "--quiet"]) == 0
+    assert main(["info", str(run)]) == 0
+    shown = capsys.readouterr().out
+    assert "family sam2_video" in shown and "clips made of videos: 1" in shown
+    frames = root / "JPEGImages/480p/one"
+    track = ["track", str(run), str(frames), "--out", str(tmp_path / "masks"), "--quiet"]
+    assert main([*track, "--box", "10,4,40,30"]) == 0
+    assert len(list((tmp_path / "masks").iterdir())) == 6
+    assert main(["evaluate", str(run), "--davis", str(root), "--json", str(target), "--quiet"]) == 0
+    assert json.loads(target.read_text())["mode"] == "simulated"
+
+
+def test_nothing_to_calibrate_on_gets_a_sentence(model, tmp_path, capsys):
+    assert main(["quantize", model, "--out", str(tmp_path / "run")]) == 2
+    assert "Found nothing to calibrate on; give images, or videos" in capsys.readouterr().err
+    assert main(["quantize", model, "--out", str(tmp_path / "run"), "--videos", "nowhere"]) == 2
+    assert "nowhere does not exist" in capsys.readouterr().err

@@ -26,6 +26,8 @@ EXAMPLES_OF_SAM2 = {
     video_modules.Sam2VideoRoPEAttention: "memory_attention.layers.0.cross_attn_image",
     video_modules.Sam2VideoMemoryAttentionLayer: "memory_attention.layers.0",
     video_modules.Sam2VideoMemoryAttention: "memory_attention",
+    video_modules.Sam2VideoMemoryFuser: "memory_encoder.memory_fuser",
+    video_modules.Sam2VideoMemoryEncoder: "memory_encoder",
 }
 
 

@@ -4,11 +4,9 @@ import numpy as np
 import pytest
 import torch
 
-from carsam.engines.load import load
 from carsam.engines.torch_video_engine import TorchVideoEngine
 from carsam.engines.video import MemoryNumbers, VideoEngine
 from carsam.engines.video import Recollection as Recalled
-from carsam.evaluation.strict import assert_strict
 from carsam.families import FAMILIES
 from carsam.families.video import Recollection
 from carsam.images.prompts import Prompts
@@ -128,20 +126,3 @@ def test_the_kernel_of_mask_prompts_is_the_models_convolution(tiny_sam2_video):
     with torch.inference_mode():
         expected = tiny_sam2_video.mask_downsample(torch.from_numpy(mask)[None, None])[0, 0]
     np.testing.assert_allclose(found, expected.numpy(), atol=1e-5)
-
-
-def test_its_image_model_is_quantized_and_its_memory_comes_back(
-    tiny_sam2_video, image_folder, photo, tmp_path, embedding, memory
-):
-    from carsam.calibration.quantize import quantize
-
-    model = quantize(tiny_sam2_video, image_folder, "rtn", count=1, boxes_per_image=2)
-    assert_strict(model, [photo])
-    model.save(tmp_path / "run")
-    engine = load(tmp_path / "run")
-    assert engine.mode == "simulated" and isinstance(engine, VideoEngine)
-    frame = tuple(part[0].numpy() for part in embedding)
-    recalled = Recalled(memory.values[0].numpy(), memory.positions[0].numpy(), memory.cells.numpy())
-    expected = TorchVideoEngine(model.family, model.module, "simulated").recall(frame, recalled)
-    for found, exact in zip(engine.recall(frame, recalled), expected, strict=True):
-        np.testing.assert_array_equal(found, exact)

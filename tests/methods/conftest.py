@@ -14,7 +14,7 @@ def make_unit(tiny_sam, make_unit_of) -> Callable:
 
 @pytest.fixture
 def make_unit_of() -> Callable:
-    """Function (model, stage paths, bits, images) -> a float unit with its statistics."""
+    """Function (model, stage paths, bits, images or states) -> a float unit with its statistics."""
     import torch
 
     from carsam.calibration.observe import run_observed
@@ -26,13 +26,15 @@ def make_unit_of() -> Callable:
     from carsam.simulation.model import prepare
 
     @torch.no_grad()
-    def make_unit_of(source, *paths: str, bits: str = "w4a4", images: int = 3, merges=()) -> Unit:
+    def make_unit_of(
+        source, *paths: str, bits: str = "w4a4", images: int = 3, merges=(), states=None
+    ) -> Unit:
         family = FAMILIES[source.config.model_type]
         side = family.framing(source.config).side
         model = prepare(family, source)
         recipe = Recipe("test", (), tuple(merges), Bits.parse(bits))
         generator = torch.Generator().manual_seed(0)
-        states = tuple(
+        states = states or tuple(
             family.start(
                 torch.randn(1, 3, side, side, generator=generator),
                 torch.tensor([[[4.0, 5, 50, 40], [10, 20, 30, 60]]]),

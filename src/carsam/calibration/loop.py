@@ -11,13 +11,14 @@ from carsam.calibration.course import Course, NamedSteps, plan_course
 from carsam.calibration.needs import activations, memory_line, room
 from carsam.calibration.observe import run_observed
 from carsam.calibration.projection import project
-from carsam.calibration.state_lists import Joined
+from carsam.calibration.state_lists import Joined, Part
 from carsam.calibration.unit_log import UnitLog
 from carsam.families.base import Family, State, split_after_encoder
 from carsam.methods.base import Unit
 from carsam.methods.recipe import Recipe
 from carsam.methods.steps.training.mask_loss import run_stages
 from carsam.methods.steps.training.teacher import Teacher
+from carsam.methods.units import calibrating
 from carsam.progress import Progress
 from carsam.simulation.on_kernels import on_kernels
 
@@ -30,6 +31,7 @@ def quantize_units_(
     seed: int,
     *,
     views: Sequence[State] = (),
+    clips: Sequence[State] = (),
     memory: float | None,
     log: UnitLog | None,
     projects: bool,
@@ -44,6 +46,7 @@ def quantize_units_(
     Args:
         states: before the first stage, one per image.
         views: the same of other views of the images, for closing steps that need them.
+        clips: the same of frames that follow others, for the units that calibrate on them.
         memory: gigabytes of activations to keep in memory at most; None as of `needs.room`, as are
             `sharers`.
         log: keeps finished units, and steps under way, and brings them back.
@@ -58,15 +61,15 @@ def quantize_units_(
     course = plan_course(family, model, recipe)
     disk = Path(tempfile.gettempdir())
     with on_kernels():
-        needs = activations(course, states, views)
+        needs = activations(course, states, views, clips)
         kept = room(needs, memory, disk, next(model.parameters()).device, sharers)
         units, steps = _done(course, log)
         if projects and (course.closing or not all(units)):
-            progress.info(str(project(course, states, len(views), units, steps)))
+            progress.info(str(project(course, states, len(views), units, steps, clips)))
             progress.info(memory_line(needs, kept))
         with state_cache(kept, disk) as cache:
             run = _Run(course, cache, seed, log, progress, notes=[])
-            run.all_(states, views, units)
+            run.all_(states, views, clips, units)
     return run.notes
 
 
@@ -89,23 +92,30 @@ class _Run:
     progress: Progress
     notes: list[dict[str, Any]]
 
-    def all_(self, states: Sequence[State], views: Sequence[State], done: Sequence[bool]) -> None:
+    def all_(
+        self,
+        states: Sequence[State],
+        views: Sequence[State],
+        clips: Sequence[State],
+        done: Sequence[bool],
+    ) -> None:
         """Run all steps, on the units that are not done."""
-        self.progress.start("Quantizing", len(self.course.plans) * len(states))
-        course, seen = self.course, Joined(states, views)
+        samples = Joined(states, clips)
+        self.progress.start("Quantizing", len(self.course.plans) * len(samples))
+        course, seen = self.course, Joined(samples, views)
         embeddings: Sequence[State] = ()
         if course.needs_embeddings:
-            embedded: Sequence[State] = seen if course.needs_teacher else states
+            embedded: Sequence[State] = seen if course.needs_teacher else samples
             encoder, _ = split_after_encoder(course.stages)
             run = (run_stages(course.model, encoder, state) for state in embedded)
             embeddings = self.cache.keep(run)
-        self._whole_(course.after_encoder(), course.opening, embeddings[: len(states)])
+        self._whole_(course.after_encoder(), course.opening, embeddings[: len(samples)])
         teacher = None
         if course.needs_teacher:
             teacher = Teacher(course.model, course.stages, embeddings)
         else:
             _close(embeddings)
-        self._units_(states, done)
+        self._units_(samples, len(states), done)
         self.progress.finish()
         self._whole_(course, course.closing, seen, teacher, self.log)
 
@@ -128,7 +138,8 @@ class _Run:
             )
             step.run_(whole)
 
-    def _units_(self, states: Sequence[State], done: Sequence[bool]) -> None:
+    def _units_(self, states: Sequence[State], stills: int, done: Sequence[bool]) -> None:
+        """Quantize all units; of the states so many are stills, the rest clips."""
         last = max((index for index, finished in enumerate(done) if not finished), default=-1)
         inputs: Sequence[State] = states
         quantized: Sequence[State] = states
@@ -137,7 +148,8 @@ class _Run:
                 self._restore_(index)
                 self.progress.advance(len(states))
                 continue
-            targets = self._unit_(index, inputs, quantized, done[index])
+            places = calibrating(plan, stills, len(states))
+            targets = self._unit_(index, inputs, quantized, places, done[index])
             if quantized is not inputs:
                 _close(inputs)
             following = targets
@@ -150,9 +162,18 @@ class _Run:
         _close(quantized)
 
     def _unit_(
-        self, index: int, inputs: Sequence[State], quantized: Sequence[State], done: bool
+        self,
+        index: int,
+        inputs: Sequence[State],
+        quantized: Sequence[State],
+        places: range,
+        done: bool,
     ) -> Sequence[State]:
-        """Quantize a unit, or put it back if it is done; return its float outputs."""
+        """Quantize a unit, or put it back if it is done; return its float outputs.
+
+        Args:
+            places: of the states that it is calibrated on.
+        """
         model, plan, stages = self.course.model, self.course.plans[index], self.course.stages
         # The unit is still float here: one pass gives targets and statistics.
         targets, statistics = run_observed(
@@ -162,6 +183,7 @@ class _Run:
             self.course.reads_histogram,
             self.progress,
             self.cache.keep,
+            places,
         )
         if done:
             self._restore_(index)
@@ -169,9 +191,9 @@ class _Run:
         unit = Unit(
             model,
             plan,
-            inputs,
-            quantized,
-            targets,
+            Part(inputs, places),
+            Part(quantized, places),
+            Part(targets, places),
             statistics,
             self.seed + index,
             self.progress,

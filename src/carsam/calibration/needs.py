@@ -11,6 +11,7 @@ import torch
 from carsam.calibration.course import Course
 from carsam.errors import UserError
 from carsam.families.base import Stage, State, split_after_encoder
+from carsam.families.video import PER_OBJECT
 from carsam.system import peak_memory
 
 USABLE = 0.9  # of what is free
@@ -47,9 +48,12 @@ def unit_sizes(
     """Return the sizes of the states around every unit; a unit is consecutive stages.
 
     The image with the most boxes runs through the model once for their shapes.
+
+    Args:
+        states: all of stills, or all of clips.
     """
-    state = max(states, key=lambda state: state["boxes"].shape[1])
-    boxes, by_box = state["boxes"].shape[1], {"boxes"}
+    state = max(states, key=prompts_in)
+    boxes, by_box = prompts_in(state), {"boxes", *PER_OBJECT}
     sizes = []
     for stages in units:
         begin, tensors = state, _tensors(state, by_box)
@@ -63,8 +67,16 @@ def unit_sizes(
     return sizes
 
 
+def prompts_in(state: State) -> int:
+    """Return the number of boxes of an image, before its first stage, or of objects of a clip."""
+    return (state["boxes"] if "boxes" in state else state["labels"]).shape[1]
+
+
 def activations(
-    course: Course, states: Sequence[State], views: Sequence[State] = ()
+    course: Course,
+    states: Sequence[State],
+    views: Sequence[State] = (),
+    clips: Sequence[State] = (),
 ) -> dict[str, int]:
     """Return the bytes of activations kept during each unit and each closing step, by its name.
 
@@ -73,10 +85,17 @@ def activations(
     after it; what the teacher keeps; and during a closing step what the teacher and the step keep.
 
     Args:
-        states, views: as of `quantize_units_`.
+        states, views, clips: as of `quantize_units_`.
     """
-    boxes = [state["boxes"].shape[1] for state in states]
-    seen = boxes + [state["boxes"].shape[1] for state in views]
+    needs = _activations(course, states, views)
+    more = _activations(course, clips, ()) if clips else {}
+    return {name: need + more.get(name, 0) for name, need in needs.items()}
+
+
+def _activations(course: Course, states: Sequence[State], views: Sequence[State]) -> dict[str, int]:
+    """Return the bytes of stills, or of clips."""
+    boxes = [prompts_in(state) for state in states]
+    seen = boxes + [prompts_in(state) for state in views]
     plans = [plan.stages for plan in course.plans]
     around = unit_sizes(course.model, plans, states)
     embedding = _embedding(course, around, states).of(seen)

@@ -24,12 +24,15 @@ def run_observed(
     counted: Counted,
     progress: Progress,
     keep: Callable[[Iterable[State]], Sequence[State]] = tuple,
+    watched: range | None = None,
 ) -> tuple[Sequence[State], dict[tuple[str, str], Statistics]]:
     """Run a unit that is still float on every image, once.
 
     Args:
         counted: of which operands histograms are kept beside the extremes.
         keep: takes the outputs one by one and holds them.
+        watched: places of the inputs that statistics are taken of, all unless given; the others
+            only run through.
 
     Returns:
         The states after the unit, and the statistics by site path and operand.
@@ -37,9 +40,19 @@ def run_observed(
     Raises:
         UserError: an activation is NaN or infinite; site and operand, or the unit, are named.
     """
-    with _observers(model, plan.sites, counted) as observers:
-        outputs = keep(_outputs(model, plan, inputs, observers, progress))
-    return outputs, {key: observer.statistics for key, observer in observers.items()}
+    watched = range(len(inputs)) if watched is None else watched
+    observers: Observers = {}
+
+    def outputs() -> Iterator[State]:
+        yield from _outputs(model, plan, inputs[: watched.start], {}, progress)
+        with _observers(model, plan.sites, counted) as standing:
+            observers.update(standing)
+            seen = inputs[watched.start : watched.stop]
+            yield from _outputs(model, plan, seen, observers, progress)
+        yield from _outputs(model, plan, inputs[watched.stop :], {}, progress)
+
+    kept = keep(outputs())
+    return kept, {key: observer.statistics for key, observer in observers.items()}
 
 
 def _outputs(
@@ -51,7 +64,7 @@ def _outputs(
 ) -> Iterator[State]:
     for state in inputs:
         output = plan.run(model, state)
-        for name in plan.outputs:
+        for name in output.keys() & plan.outputs:  # a still passes the units of a memory by
             if not bool(output[name].isfinite().all()):
                 raise UserError(f"{plan.name}: its output {name} holds NaN or infinity.")
         for observer in observers.values():

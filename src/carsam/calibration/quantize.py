@@ -8,16 +8,21 @@ from typing import Any
 import torch
 from torch.nn import Module
 
-from carsam.calibration.calibration_set import CalibrationSet
+from carsam.calibration.calibration_set import CalibrationSet, Pictures
+from carsam.calibration.clips import STILLS_PER_CLIP, clips_of_stills, clips_of_videos
 from carsam.calibration.identity import identity_of, versions
 from carsam.calibration.loop import quantize_units_
 from carsam.calibration.prompts import annotated_boxes
 from carsam.calibration.record import Calibration
+from carsam.calibration.state_lists import Joined
 from carsam.calibration.unit_log import UnitLog
+from carsam.calibration.video_folders import find_videos
 from carsam.engines.load import resolve_device
 from carsam.engines.torch_engine import TorchEngine
+from carsam.engines.torch_video_engine import TorchVideoEngine, torch_engine
+from carsam.errors import UserError
 from carsam.families import load_model, source_name
-from carsam.families.base import State
+from carsam.families.base import Family, State
 from carsam.formats.folders import sole_writer
 from carsam.images.read import sample_images
 from carsam.methods.recipe import DEFAULT_RECIPE, Recipe
@@ -29,7 +34,7 @@ from carsam.system import keep_freed_memory, peak_memory
 
 def quantize(
     source: str | Path | Module,
-    images: str | Path,
+    images: str | Path | None = None,
     recipe: str | Recipe = DEFAULT_RECIPE,
     bits: str = "w4a4",
     *,
@@ -46,7 +51,7 @@ def quantize(
     Args:
         source: `sam-mini`, a Hugging Face id or folder, a file of weights, or a SAM model of
             transformers.
-        images: folder of calibration images.
+        images: folder of calibration images; `videos` can take their place.
         recipe: a recipe, or the name of one, which is then made with `bits`, `rules` and
             `settings`.
         bits: of weights and activations, as in `w4a4`; 32 means float.
@@ -55,7 +60,7 @@ def quantize(
         budget: `fast` or `paper`: steps of training.
         resume, projects, progress: as of `calibrate`.
         calibration: `coco`, `avoid`, `count`, `exact`, `boxes_per_image`, `seed`, `device`,
-            `memory` and `sharers`, as of `Calibration`.
+            `memory`, `sharers` and `videos`, as of `Calibration`.
 
     Raises:
         UserError: wrong input; nothing is written in any case.
@@ -99,6 +104,7 @@ def calibrate(
     check_steps(recipe)
     calibration = _calibration_set(record, progress)
     family, model = load_model(source, progress.warn)
+    videos = _videos(record, family)
     sites = family.sites(model)
     recipe.check_rules((site.path, site.kind) for site in sites)
     for name in idle_steps(recipe, sites):
@@ -106,13 +112,14 @@ def calibrate(
             f"Step {name} of recipe {recipe.name} has nothing to do: bits {recipe.bits} and the "
             "rules leave in float what it quantizes."
         )
-    engine = TorchEngine(family, prepare(family, model), "float", resolve_device(record.device))
+    engine = torch_engine(family, prepare(family, model), "float", resolve_device(record.device))
     del model
     with torch.no_grad():
         states = calibration.states(family, engine, progress)
+        clips = _clips(engine, calibration, states, videos, progress)
         log = None
         if resume is not None:
-            identity = identity_of(engine, recipe, calibration, states)
+            identity = identity_of(engine, recipe, calibration, Joined(states, clips))
             log = UnitLog(resume, identity, progress.warn)
             _explain_others(log, progress)
         _, closing = make_whole_model_steps(recipe)
@@ -124,6 +131,7 @@ def calibrate(
             states,
             record.seed,
             views=calibration.mirrored(engine, states) if needs_views else (),
+            clips=clips,
             memory=record.memory,
             sharers=record.sharers,
             log=log,
@@ -135,7 +143,7 @@ def calibrate(
         "recipe": recipe.to_dict(),
         "seed": record.seed,
         "calibration": {
-            **_facts(calibration, states),
+            **_facts(calibration, states, clips, record),
             "seconds": round(time.monotonic() - started, 1),
             "peak_mb": round(peak_memory() / 1e6),
             "threads": torch.get_num_threads(),
@@ -151,9 +159,9 @@ def _calibration_set(record: Calibration, progress: Progress) -> CalibrationSet:
     """Choose the images."""
     boxes = None
     if record.coco is not None:
-        boxes = annotated_boxes(record.coco, record.images, progress)
+        boxes = annotated_boxes(record.coco, record.pictures, progress)
     sample = sample_images(
-        record.images,
+        record.pictures,
         record.count,
         record.seed,
         exact=record.exact,
@@ -163,6 +171,34 @@ def _calibration_set(record: Calibration, progress: Progress) -> CalibrationSet:
         info=progress.info,
     )
     return CalibrationSet(sample, boxes, record.boxes_per_image, record.seed)
+
+
+def _videos(record: Calibration, family: Family) -> list[list[Path]]:
+    """Return the frames of the videos that calibrate the family's memory."""
+    if record.videos is None:
+        return []
+    if not hasattr(family, "recall"):
+        raise UserError(
+            f"A model of the family {family.name} has no memory that videos could calibrate; give "
+            "images instead. Those of a folder of frames are images too."
+        )
+    return find_videos(record.videos)
+
+
+def _clips(
+    engine: TorchEngine,
+    calibration: CalibrationSet,
+    states: Pictures,
+    videos: list[list[Path]],
+    progress: Progress,
+) -> Sequence[State]:
+    """Return what a model's memory is calibrated on; nothing if it has none."""
+    if not isinstance(engine, TorchVideoEngine):
+        return ()
+    if videos:
+        count = len(range(0, len(states), STILLS_PER_CLIP))
+        return clips_of_videos(engine, videos, count, calibration.seed, progress)
+    return clips_of_stills(engine, calibration.sample, states.boxes, calibration.seed, progress)
 
 
 def _explain_others(log: UnitLog, progress: Progress) -> None:
@@ -175,9 +211,17 @@ def _explain_others(log: UnitLog, progress: Progress) -> None:
             )
 
 
-def _facts(calibration: CalibrationSet, states: Sequence[State]) -> dict[str, Any]:
-    """Return what the manifest says about the images and the prompts."""
+def _facts(
+    calibration: CalibrationSet,
+    states: Sequence[State],
+    clips: Sequence[State],
+    record: Calibration,
+) -> dict[str, Any]:
+    """Return what the manifest says about the images and the prompts, and of clips."""
+    made_of = "images" if record.videos is None else "videos"
+    of_clips = {"clips": {"count": len(clips), "made_of": made_of}} if clips else {}
     return {
+        **of_clips,
         "images": list(calibration.sample.names),
         "count": len(calibration.sample),
         "sha256": calibration.sample.sha256,

@@ -4,6 +4,7 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 
+from carsam.calibration.video_folders import frames_below
 from carsam.errors import UserError
 
 
@@ -12,7 +13,7 @@ class Calibration:
     """Which images and prompts calibrate, and where the work is done.
 
     Args:
-        images: folder of calibration images.
+        images: folder of calibration images; None takes frames of `videos`.
         coco: instances json; its images are the ones to choose from, its boxes the prompts. Without
             it the float model finds boxes itself.
         avoid: file names that must not calibrate, such as those evaluated on.
@@ -25,12 +26,14 @@ class Calibration:
         memory: gigabytes of activations to keep in memory at most; the rest goes to the temporary
             disk. None for 0.75, more where that disk has no room for the rest.
         sharers: how many processes like this one share the machine's memory.
+        videos: folder of videos, as folders of frames, that a memory is calibrated on; otherwise it
+            is on clips that a moving camera makes of the images.
 
     Raises:
-        UserError: a number is outside its range.
+        UserError: a number is outside its range, or there are neither images nor videos.
     """
 
-    images: str | Path
+    images: str | Path | None
     coco: str | Path | None = None
     avoid: Collection[str] = ()
     count: int = 32
@@ -40,8 +43,19 @@ class Calibration:
     device: str = "auto"
     memory: float | None = None
     sharers: int = 1
+    videos: str | Path | None = None
+
+    @property
+    def pictures(self) -> str | Path:
+        """The folder that calibration images are chosen from."""
+        if self.images is not None:
+            return self.images
+        assert self.videos is not None
+        return frames_below(self.videos)
 
     def __post_init__(self) -> None:
+        if self.images is None and self.videos is None:
+            raise UserError("Found nothing to calibrate on; give images, or videos.")
         for name in ("boxes_per_image", "sharers"):
             number = getattr(self, name)
             if number < 1:

@@ -113,8 +113,8 @@ def _on_grids(model: Any, plan: UnitPlan) -> bool:
 
 
 def _parameters(model: Any, plan: UnitPlan) -> dict[str, torch.Tensor]:
-    """Return the parameters of the blocks that the unit's stages belong to."""
-    places = tuple(f"{stage.block or stage.path}." for stage in plan.stages)
+    """Return the parameters of the blocks that the unit's stages belong to, and of other parts."""
+    places = tuple(f"{place}." for stage in plan.stages for place in stage.places)
     return {n: p for n, p in model.named_parameters() if n.startswith(places)}
 
 

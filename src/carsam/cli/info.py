@@ -74,6 +74,8 @@ def _statements(run: Path, checkpoint: Checkpoint) -> list[tuple[str, str]]:
     on_disk, original = bytes_on_disk(run), float32_bytes(checkpoint)
     names = calibration["images"]
     shown = ", ".join(names[:4]) + (", ..." if len(names) > 4 else "")
+    clips = calibration.get("clips")  # of a model with a memory
+    of_clips = f", clips made of {clips['made_of']}: {clips['count']}" if clips else ""
     rules = ", ".join(map(str, recipe.rules)) or "none"
     versions = [f"{name} {version}" for name, version in manifest["versions"].items()]
     return [
@@ -85,7 +87,7 @@ def _statements(run: Path, checkpoint: Checkpoint) -> list[tuple[str, str]]:
         ("Size", f"{on_disk / 1e6:.2f} MB on disk, {original / 1e6:.2f} MB as float32"),
         ("Ratio", f"{original / on_disk:.1f} times smaller"),
         ("Grids", _grids(manifest["sites"])),
-        ("Calibration", f"{len(names)} images ({shown})"),
+        ("Calibration", f"{len(names)} images ({shown}){of_clips}"),
         ("Their SHA-256", calibration["sha256"]),
         ("Seed", str(manifest["seed"])),
         ("Versions", ", ".join(versions)),

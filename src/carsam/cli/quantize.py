@@ -21,8 +21,9 @@ def quantize(
     model: str,
     /,
     *,
-    images: Path,
     out: Path,
+    images: Path | None = None,
+    videos: Path | None = None,
     recipe: str = DEFAULT_RECIPE,
     bits: str = "w4a4",
     rule: Repeated = None,
@@ -43,8 +44,10 @@ def quantize(
 
     Args:
         model: sam-mini, a Hugging Face id or folder, or a file of weights.
-        images: folder of photos to calibrate on.
         out: folder that gets the quantized model.
+        images: folder of photos to calibrate on.
+        videos: folder of videos, as folders of frames, to calibrate the memory of SAM 2 on, and
+            the rest too unless there are --images; without it a moving camera makes clips of them.
         recipe: name of the method.
         bits: of weights and activations, as in w4a4; 32 means float.
         rule: PATTERN=BITS, an exception for module paths or kinds, as in encoder.mlp=w8a8; repeat
@@ -78,6 +81,7 @@ def quantize(
         seed=options.seed,
         device=options.device,
         memory=None if memory is None else parse_gigabytes(memory),
+        videos=videos,
     )
     with sole_writer(out) as run, options.progress() as progress:
         check_output_folder(out, force)

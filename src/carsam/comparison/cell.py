@@ -58,7 +58,7 @@ class Cell:
     def to_json(self) -> dict[str, Any]:
         """Return plain data that decide the result; `from_json` undoes it."""
         data = asdict(self)
-        del data["calibration"]["sharers"]
+        del data["calibration"]["sharers"], data["calibration"]["videos"]  # cells have no videos
         return data
 
     @classmethod

@@ -102,7 +102,10 @@ class MemoryNumbers:
 class VideoEngine(Engine, Protocol):
     """Runs one model that tracks; `carsam.families.video` says what the three steps mean."""
 
-    memory: MemoryNumbers
+    @property
+    def memory(self) -> MemoryNumbers:
+        """The numbers of a session with the model."""
+        ...
 
     def recall(self, embedding: Embedding, memory: Recollection | None) -> Embedding:
         """Return the embedding of a frame as the memory of one object makes it."""

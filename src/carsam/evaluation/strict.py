@@ -16,6 +16,7 @@ from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
 from carsam.engines.torch_engine import TorchEngine
+from carsam.engines.torch_video_engine import TorchVideoEngine, torch_engine
 from carsam.errors import UserError
 from carsam.families.base import Site
 from carsam.grids.base import Grid
@@ -27,6 +28,8 @@ from carsam.simulation import slots
 from carsam.simulation.expected import Expected, is_float, mismatches
 from carsam.simulation.layers import weight_to_rows
 from carsam.simulation.model import QuantizedModel
+from carsam.video.frames import ImageFrames
+from carsam.video.session import Session
 
 PRODUCTS = {F.linear, F.conv2d, F.conv_transpose2d, torch.conv2d, torch.conv_transpose2d}
 """Multiplications of an input (first operand) by a layer's weight."""
@@ -60,33 +63,50 @@ def assert_strict(
     """
     _check_grids(model, recipe)
     _check_weights(model)
-    engine = TorchEngine(model.family, model.module, "simulated")
+    engine = torch_engine(model.family, model.module, "simulated")
     grids = _activation_grids(model)
     ran = False
     for image in images:
-        pixels, frame = preprocess(read_image(image), engine.framing)
-        height, width = frame.input_size
+        picture = read_image(image)
         with _Watcher(model, grids) as watcher:
-            first = _run(engine, pixels, height, width)
+            first = _run(engine, picture)
         missed = set(grids) - watcher.seen
         if missed:
             raise StrictError(f"Never multiplied: {_listed(missed)}.")
-        if not all(map(np.array_equal, first, _run(engine, pixels, height, width))):
+        if not all(map(np.array_equal, first, _run(engine, picture))):
             raise StrictError("Two runs on the same image differ; something random is still on.")
         ran = True
     if not ran:
         raise UserError("No image to check with; give at least one.")
 
 
-def _run(engine: TorchEngine, pixels: np.ndarray, height: int, width: int) -> list[np.ndarray]:
-    """Encode, decode two boxes, and feed the first mask back, so that every part is used."""
+def _run(engine: TorchEngine, picture: np.ndarray) -> list[np.ndarray]:
+    """Encode, decode two boxes, and feed the first mask back, so that every part is used.
+
+    With a memory, follow an object from a box and one from a mask to a second frame as well.
+    """
+    pixels, frame = preprocess(picture, engine.framing)
+    height, width = frame.input_size
     embedding = engine.encode(pixels)
     boxes = np.array([[0, 0, width, height], [width / 4, height / 4, width / 2, height / 2]])
     boxes = boxes.astype(np.float32)
     masks, ious = engine.decode(embedding, Prompts(boxes=boxes), multimask_output=False)
     again = Prompts(boxes=boxes[:1], masks=masks[:1, 0])
     refined, _ = engine.decode(embedding, again, multimask_output=False)
-    return [*embedding, masks, ious, refined]
+    followed = _follow(engine, picture, boxes[1]) if isinstance(engine, TorchVideoEngine) else []
+    return [*embedding, masks, ious, refined, *followed]
+
+
+def _follow(engine: TorchVideoEngine, picture: np.ndarray, box: np.ndarray) -> list[np.ndarray]:
+    """Return the logits of two objects in two frames, the second one moved."""
+    height, width = picture.shape[:2]
+    moved = np.roll(picture, (height // 16, width // 16), axis=(0, 1))
+    session = Session(engine, ImageFrames([picture, moved]))
+    session.add_prompts(0, 1, Prompts(boxes=box[None]))
+    mask = np.zeros((height, width), bool)
+    mask[height // 4 : height // 2, width // 4 : width // 2] = True
+    session.add_mask(0, 2, mask)
+    return [logits for _, logits in session.propagate()]
 
 
 Key = tuple[str, str]

@@ -30,12 +30,15 @@ class AttentionLayers:
         positions: the parameters with relative positions, which the queries are multiplied with.
         scales_in: None if any invertible matrix can move between queries and keys; otherwise only
             positive factors can, one for so many neighbouring channels of both.
+        rotated: queries and keys are rotated by their places before they are multiplied, so that
+            the same key is another vector at every place, and no constant can move out of keys.
     """
 
     projections: tuple[str, str, str]
     output: str
     positions: tuple[str, ...] = ()
     scales_in: int | None = None
+    rotated: bool = False
 
     @property
     def fused(self) -> bool:
@@ -73,7 +76,17 @@ class Role(StrEnum):
     TOKEN_TO_IMAGE = "decoder token-to-image attention"
     DECODER_MLP = "decoder mlp"
     IMAGE_TO_TOKEN = "decoder image-to-token attention"
+    MEMORY_SELF = "memory self-attention"
+    MEMORY_CROSS = "attention to the memory"
+    MEMORY_MLP = "memory mlp"
     OTHER = "other"
+
+
+class Sample(StrEnum):
+    """What calibrates: a picture with prompts, or a frame that follows others."""
+
+    STILL = "still"
+    CLIP = "clip"
 
 
 ENCODER_ROLES = (Role.ENCODER_ATTENTION, Role.ENCODER_MLP)
@@ -129,6 +142,7 @@ class Stage:
             every box.
         also: module paths of other parts that belong to the stage.
         resizes: what it makes of an entry has other sizes than the entry had.
+        samples: what it is calibrated on. What else there is runs through it, or passes it by.
     """
 
     path: str
@@ -141,6 +155,12 @@ class Stage:
     per_box: tuple[str, ...] = ()
     also: tuple[str, ...] = ()
     resizes: bool = False
+    samples: tuple[Sample, ...] = (Sample.STILL, Sample.CLIP)
+
+    @property
+    def places(self) -> tuple[str, ...]:
+        """Module paths of the block that the stage is a part of, and of what else belongs to it."""
+        return self.block or self.path, *self.also
 
 
 class Family(Protocol):

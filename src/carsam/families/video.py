@@ -51,8 +51,24 @@ class Tracked(NamedTuple):
     pointers: Tensor
 
 
+PER_OBJECT = ("points", "labels", "memory_masks", "memory_scores", "pointers")
+"""What of a clip's state (`VideoFamily`) has a row for every object."""
+
+
 class VideoFamily(Family, Protocol):
-    """A family with a memory; what `encode` returns, its first part above all, has none yet."""
+    """A family with a memory; what `encode` returns, its first part above all, has none yet.
+
+    Its stages are cut so that they calibrate on clips too: a frame in which P objects are followed,
+    with R frames that are remembered of all of them. `start` takes beside the pixels (1 + R, 3, S,
+    S), the remembered frames last, in the order of the memory's tokens:
+
+        points, labels      (1, P, 1, 2), (1, P, 1): no prompt, label -1
+        memory_masks        logits (P, R, 4h, 4w) of the remembered frames; the first was prompted
+        memory_scores       (P, R), of `Tracked`
+        pointers            (P, m, D), tokens of pointers
+        memory_positions    (n, D), of `Recollection`; n is R frames' tokens and then m
+        memory_cells        (n,), of `Recollection`
+    """
 
     def recall(
         self, model: Any, embedding: tuple[Tensor, ...], memory: Recollection | None

@@ -14,6 +14,7 @@ FLOAT_KINDS = (
     "decoder.hypernetwork",
     "decoder.iou_head",
     "decoder.object_score_head",
+    "memory_encoder.mask_input",
 )
 """Kinds that stay float unless a rule says otherwise, as in the papers."""
 

@@ -5,7 +5,7 @@ from itertools import pairwise
 from typing import Any
 
 from carsam.errors import UserError
-from carsam.families.base import ENCODER_ROLES, Role, Site, Stage, State, sites_of_stages
+from carsam.families.base import ENCODER_ROLES, Role, Sample, Site, Stage, State, sites_of_stages
 from carsam.methods.recipe import Bits, Recipe
 from carsam.methods.steps.jcar import joint_unit
 
@@ -43,11 +43,22 @@ class UnitPlan:
         """Names of the state's entries that the unit computes, each once."""
         return tuple(dict.fromkeys(name for stage in self.stages for name in stage.outputs))
 
+    @property
+    def samples(self) -> tuple[Sample, ...]:
+        """What the unit is calibrated on."""
+        return self.stages[0].samples
+
     def run(self, model: Any, state: State) -> State:
         """Run all stages."""
         for stage in self.stages:
             state = stage.run(model, state)
         return state
+
+
+def calibrating(plan: UnitPlan, stills: int, samples: int) -> range:
+    """Return the places of the samples that a unit is calibrated on; clips come after stills."""
+    begin = 0 if Sample.STILL in plan.samples else stills
+    return range(begin, samples if Sample.CLIP in plan.samples else stills)
 
 
 def plan_units(

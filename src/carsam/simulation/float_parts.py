@@ -13,7 +13,10 @@ from torch.autograd.function import once_differentiable
 from transformers.activations import GELUActivation
 from transformers.models.sam.modeling_sam import SamPositionalEmbedding
 from transformers.models.sam2.modeling_sam2 import Sam2PositionalEmbedding
-from transformers.models.sam2_video.modeling_sam2_video import Sam2VideoPositionalEmbedding
+from transformers.models.sam2_video.modeling_sam2_video import (
+    Sam2VideoPositionalEmbedding,
+    Sam2VideoPositionEmbeddingSine,
+)
 from transformers.models.sam_hq.modeling_sam_hq import SamHQPositionalEmbedding
 
 from carsam.grids.kernels import pointer, takes, training
@@ -108,6 +111,40 @@ class ExactPositionalEncoding(nn.Module):
         return torch.cat([angles.sin(), angles.cos()], dim=-1).to(self.positional_embedding.dtype)
 
 
+class ExactSinePositions(nn.Module):
+    """Sines and cosines of rows and columns, computed in float64 and rounded at the end.
+
+    Half of the channels tell the row, the other half the column; of a half, channels 2i and 2i + 1
+    are sine and cosine of the place times temperature^(-2i / channels of the half). Normalised
+    places run from 0 (outside) to `scale` at the last row or column.
+    """
+
+    def __init__(self, encoding: nn.Module) -> None:
+        super().__init__()
+        original: Any = encoding
+        self.channels, self.temperature = original.num_position_features, original.temperature
+        self.scale = original.scale if original.normalize else None
+
+    def forward(
+        self, shape: torch.Size, device: torch.device, dtype: torch.dtype, mask: None = None
+    ) -> Tensor:
+        """Return the positions (batch, 2 * channels, h, w) of images (batch, ..., h, w)."""
+        batch, _, height, width = shape
+        by_row = self._encoded(height)[:, None].expand(-1, width, -1)
+        by_column = self._encoded(width)[None].expand(height, -1, -1)
+        encoded = torch.cat([by_row, by_column], dim=-1).to(device, dtype)
+        return encoded.permute(2, 0, 1).expand(batch, -1, -1, -1)
+
+    def _encoded(self, length: int) -> Tensor:
+        """Return the encoding (length, channels) of places along one side."""
+        places = torch.arange(1, length + 1, dtype=torch.float64)
+        if self.scale is not None:
+            places = places / length * self.scale
+        pairs = torch.arange(self.channels // 2, dtype=torch.float64)
+        angles = places[:, None] * self.temperature ** (-2 * pairs / self.channels)
+        return torch.stack([angles.sin(), angles.cos()], dim=-1).flatten(1)
+
+
 REPLACEMENTS: dict[Any, Callable[[Any], nn.Module]] = {
     nn.LayerNorm: LayerNorm,
     (nn.GELU, GELUActivation): lambda _: Gelu(),
@@ -117,5 +154,6 @@ REPLACEMENTS: dict[Any, Callable[[Any], nn.Module]] = {
         Sam2PositionalEmbedding,
         Sam2VideoPositionalEmbedding,
     ): ExactPositionalEncoding,
+    Sam2VideoPositionEmbeddingSine: ExactSinePositions,
 }
 """What takes the place of which modules."""

@@ -1,5 +1,6 @@
 """What families do alike before and after the two-way transformer."""
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -8,14 +9,14 @@ from torch import Tensor
 from carsam.families.base import Stage, State
 from carsam.families.sam.modules import SamMaskDecoder
 
-PROMPTS = ("points", "labels", "boxes")
+PROMPTS = ("points", "labels", "boxes", "masks")
 
 
 def start_tokens(model: Any, state: State, output_tokens: Tensor) -> State:
     """Turn the embedding and the prompts into the two-way transformer's inputs.
 
     The image tokens are kept once, (1, 1, h * w, C), for all P prompts: the first block computes
-    their keys and values once and broadcasts them.
+    their keys and values once and broadcasts them. An embedding (P, C, h, w) has (P, 1, h * w, C).
 
     Args:
         output_tokens: the decoder's own (T, C).
@@ -27,7 +28,7 @@ def start_tokens(model: Any, state: State, output_tokens: Tensor) -> State:
     return {
         "tokens": tokens,  # (1, P, T and the prompt's, C)
         "token_positions": tokens,
-        "image": _as_tokens(state["hidden"] + dense),  # (1, 1, h * w, C)
+        "image": _as_tokens(state["hidden"] + dense),
         "image_positions": _as_tokens(positions),
     }
 
@@ -39,17 +40,27 @@ def image_of_tokens(model: Any, state: State) -> Tensor:
     return image.transpose(1, 2).reshape(len(image), -1, *side)
 
 
-def masks_and_ious(decoder: SamMaskDecoder, tokens: Tensor, upscaled: Tensor) -> State:
+def logits_of(kernels: Tensor, upscaled: Tensor) -> Tensor:
+    """Return the products (P, masks, 4h, 4w) of every mask's kernel and every pixel."""
+    return torch.einsum("pmc,pchw->pmhw", kernels, upscaled)
+
+
+def masks_and_ious(
+    decoder: SamMaskDecoder,
+    tokens: Tensor,
+    upscaled: Tensor,
+    multiply: Callable[[Tensor, Tensor], Tensor] = logits_of,
+) -> State:
     """Return the logits (P, masks, 4h, 4w) and the predicted IoUs (P, masks).
 
     Args:
         tokens: the decoder's for the IoU, then one for each mask (P, 1 + masks or more, C).
         upscaled: image (P, C / 8, 4h, 4w).
+        multiply: what makes the logits of kernels (P, masks, C / 8) and of the image.
     """
     heads = enumerate(decoder.output_hypernetworks_mlps)
     kernels = torch.stack([head(tokens[:, 1 + index]) for index, head in heads], dim=1)
-    masks = torch.einsum("pmc,pchw->pmhw", kernels, upscaled)
-    return {"masks": masks, "ious": decoder.iou_prediction_head(tokens[:, 0])}
+    return {"masks": multiply(kernels, upscaled), "ious": decoder.iou_prediction_head(tokens[:, 0])}
 
 
 def mask_prompt_stage() -> Stage:
@@ -63,5 +74,5 @@ def _run_mask_prompt(model: Any, state: State) -> State:
 
 
 def _as_tokens(image: Tensor) -> Tensor:
-    """(1, C, h, w) to (1, 1, h * w, C)."""
+    """(B, C, h, w) to (B, 1, h * w, C)."""
     return image.flatten(2).transpose(1, 2)[:, None]

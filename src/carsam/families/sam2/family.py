@@ -1,5 +1,6 @@
 """SAM 2 for images as `transformers.Sam2Model`."""
 
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
@@ -8,6 +9,7 @@ from torch import Tensor
 from carsam.families.base import Site, Stage, State
 from carsam.families.sam.decoding import (
     image_of_tokens,
+    logits_of,
     mask_prompt_stage,
     masks_and_ious,
     start_tokens,
@@ -18,6 +20,9 @@ from carsam.families.sam2.modules import Sam2MaskDecoder
 from carsam.families.sam2.sites import NAMES, encoder_sites, score_sites
 from carsam.families.sam2.stages import encoder_stages
 from carsam.images.preprocess import Framing
+
+Run = Callable[[Any, State], State]
+Multiply = Callable[[Tensor, Tensor], Tensor]
 
 OUTPUTS = ("masks", "ious", "scores")
 
@@ -56,15 +61,7 @@ class Sam2Family:
         """Return the model cut into its smallest stages, in the order of execution."""
         return (
             *encoder_stages(model),
-            Stage(
-                "mask_decoder.tokens",
-                _run_tokens,
-                ("tokens", "image"),
-                shared=image_offset(NAMES),
-                per_box=("tokens", "token_positions"),
-            ),
-            *two_way_stages(model, NAMES),
-            Stage("mask_decoder", _run_mask_head, OUTPUTS, per_box=OUTPUTS),
+            *decoder_stages(model, _run_tokens, masks_of),
             mask_prompt_stage(),
         )
 
@@ -88,6 +85,33 @@ class Sam2Family:
         placed = without_memory(model, image), *fine
         masks, ious, _, _ = decode_tokens(model, placed, multimask_output, **prompts)
         return masks, ious
+
+
+def decoder_stages(model: Any, run_tokens: Run, run_mask_head: Run) -> Iterator[Stage]:
+    """Yield the stages of the decoder up to its masks.
+
+    Args:
+        run_tokens: makes its tokens, with `tokens_of`.
+        run_mask_head: makes masks of them, with `masks_of`.
+    """
+    made = ("tokens", "image")
+    boxed, offset = ("tokens", "token_positions"), image_offset(NAMES)
+    yield Stage("mask_decoder.tokens", run_tokens, made, shared=offset, per_box=boxed)
+    yield from two_way_stages(model, NAMES)
+    yield Stage("mask_decoder", run_mask_head, OUTPUTS, per_box=OUTPUTS)
+
+
+def tokens_of(model: Any, state: State, image: Tensor) -> State:
+    """Return the state of the two-way transformer.
+
+    Args:
+        image: (1, C, h, w), or (P, C, h, w) if each object has an embedding of its own.
+    """
+    decoder: Sam2MaskDecoder = model.mask_decoder
+    own = (decoder.obj_score_token, decoder.iou_token, decoder.mask_tokens)
+    tokens = torch.cat([token.weight for token in own])
+    started = start_tokens(model, {**state, "hidden": image}, tokens)
+    return {"s0": state["s0"], "s1": state["s1"], **started}
 
 
 def decode_tokens(
@@ -119,19 +143,19 @@ def without_memory(model: Any, image: Tensor) -> Tensor:
 
 
 def _run_tokens(model: Any, state: State) -> State:
-    decoder: Sam2MaskDecoder = model.mask_decoder
-    own = (decoder.obj_score_token, decoder.iou_token, decoder.mask_tokens)
-    tokens = torch.cat([token.weight for token in own])
-    image = {**state, "hidden": without_memory(model, state["hidden"])}
-    return {"s0": state["s0"], "s1": state["s1"], **start_tokens(model, image, tokens)}
+    return tokens_of(model, state, without_memory(model, state["hidden"]))
 
 
-def _run_mask_head(model: Any, state: State) -> State:
-    """Return the logits (P, masks, 4h, 4w), the IoUs (P, masks) and the object's score (P, 1)."""
+def masks_of(model: Any, state: State, multiply: Multiply = logits_of) -> State:
+    """Return the logits (P, masks, 4h, 4w), the IoUs (P, masks) and the object's score (P, 1).
+
+    The tokens (1, P, T, C) that they were made of are returned too.
+    """
     decoder: Sam2MaskDecoder = model.mask_decoder
     tokens = state["tokens"][0]
     upscaled = decoder.upscale_conv1(image_of_tokens(model, state)) + state["s1"]
     upscaled = decoder.activation(decoder.upscale_layer_norm(upscaled))
     upscaled = decoder.activation(decoder.upscale_conv2(upscaled) + state["s0"])
     scores = decoder.pred_obj_score_head(tokens[:, 0])
-    return {**masks_and_ious(decoder, tokens[:, 1:], upscaled), "scores": scores}
+    found = masks_and_ious(decoder, tokens[:, 1:], upscaled, multiply)
+    return {**found, "scores": scores, "tokens": state["tokens"]}

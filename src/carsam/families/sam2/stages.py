@@ -118,6 +118,8 @@ def _run_mlp(model: Any, state: State, path: str) -> State:
 
 def _run_level(model: Any, state: State, name: str, layers: tuple[str, ...]) -> State:
     level = state["hidden"].permute(0, 3, 1, 2)
+    if name in FINE_LEVELS.values():
+        level = level[:1]  # the decoder reads those of the first frame alone
     for path in layers:
         level = model.get_submodule(path)(level)
     return {**state, name: level}  # (F, C, h, w)

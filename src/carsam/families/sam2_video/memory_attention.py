@@ -29,28 +29,35 @@ Rotation = tuple[Tensor, Tensor]
 """Cosines and sines (tokens, d)."""
 
 
-def attend_to_memory(
-    attention: Sam2VideoMemoryAttention, image: Tensor, positions: Tensor, memory: Recollection
-) -> Tensor:
-    """Return the embedding (1, C, h, w) that an object's memory makes of an image.
-
-    Args:
-        image, positions: (1, C, h, w).
-    """
-    _, _, height, width = image.shape
-    tokens = (image + POSITION_SHARE * positions).flatten(2).transpose(1, 2)  # (1, h * w, C)
-    for layer in attention.layers:
-        table = rotation_table(layer.self_attn, height, width, tokens.device)
+def attend_to_memory(model: Any, image: Tensor, memory: Recollection) -> Tensor:
+    """Return the embedding (P, C, h, w) that the memory of P objects makes of an image (1, ...)."""
+    size = (image.shape[2], image.shape[3])
+    tokens = placed_tokens(model, image).expand(len(memory.values), -1, -1)
+    for layer in model.memory_attention.layers:
+        table = rotation_table(layer.self_attn, *size, tokens.device)
         tokens = attend_to_itself(layer, tokens, table)
         tokens = attend_across(layer, tokens, table, memory)
-        tokens = tokens + layer.linear2(layer.activation(layer.linear1(layer.layer_norm3(tokens))))
-    return attention.layer_norm(tokens).transpose(1, 2).unflatten(2, (height, width))
+        tokens = pass_mlp(layer, tokens)
+    return normed_image(model.memory_attention, tokens, size)
+
+
+def placed_tokens(model: Any, image: Tensor) -> Tensor:
+    """Return an image (1, C, h, w) as tokens (1, h * w, C) with a share of their positions."""
+    positions = model.vision_encoder.neck.position_encoding(image.shape, image.device, image.dtype)
+    return (image + POSITION_SHARE * positions).flatten(2).transpose(1, 2)
+
+
+def normed_image(
+    attention: Sam2VideoMemoryAttention, tokens: Tensor, size: tuple[int, int]
+) -> Tensor:
+    """Return what the last layer made (P, h * w, C) as images (P, C, h, w)."""
+    return attention.layer_norm(tokens).transpose(1, 2).unflatten(2, size)
 
 
 def attend_to_itself(
     layer: Sam2VideoMemoryAttentionLayer, tokens: Tensor, table: Rotation
 ) -> Tensor:
-    """Add what the image's tokens (1, n, C) make of each other."""
+    """Add what the tokens (P, n, C) of each image make of each other."""
     normed = layer.layer_norm1(tokens)
     return tokens + _attend(layer.self_attn, normed, normed, normed, table, table)
 
@@ -58,7 +65,7 @@ def attend_to_itself(
 def attend_across(
     layer: Sam2VideoMemoryAttentionLayer, tokens: Tensor, table: Rotation, memory: Recollection
 ) -> Tensor:
-    """Add what the image's tokens (1, n, C) make of the memory."""
+    """Add what the tokens (P, n, C) of each image make of its object's memory."""
     cells = memory.cells.clamp(min=0)  # the first cell does not turn, as those without a place
     attended = _attend(
         layer.cross_attn_image,
@@ -69,6 +76,11 @@ def attend_across(
         (table[0][cells], table[1][cells]),
     )
     return tokens + attended
+
+
+def pass_mlp(layer: Sam2VideoMemoryAttentionLayer, tokens: Tensor) -> Tensor:
+    """Add what the layer's MLP makes of tokens (P, n, C)."""
+    return tokens + layer.linear2(layer.activation(layer.linear1(layer.layer_norm3(tokens))))
 
 
 def rotation_table(
@@ -87,6 +99,7 @@ def rotation_table(
 
 
 @lru_cache(maxsize=4)
+@torch.inference_mode(False)  # training may be the next to ask
 def _table(channels: int, theta: float, height: int, width: int) -> Rotation:
     half = channels // 2
     rates = theta ** (-torch.arange(0, half, 2, dtype=torch.float64) / half)
@@ -105,7 +118,7 @@ def _attend(
     query_rotation: Rotation,
     key_rotation: Rotation,
 ) -> Tensor:
-    """Attend from (1, n, C) to keys and values (1, m, D)."""
+    """Attend from (P, n, C) to keys and values (P, m, D)."""
     module: Any = attention
     queries = _rotated(_by_head(module.q_proj(query), attention), query_rotation)
     keys = _rotated(_by_head(module.k_proj(key), attention), key_rotation)
@@ -120,7 +133,7 @@ def _attend(
 
 
 def _by_head(tokens: Tensor, attention: Sam2VideoRoPEAttention) -> Tensor:
-    """(1, n, heads * d) to (1, heads, n, d)."""
+    """(P, n, heads * d) to (P, heads, n, d)."""
     return tokens.unflatten(-1, (attention.num_attention_heads, -1)).transpose(1, 2)
 
 

@@ -40,3 +40,19 @@ class Sam2VideoMemoryAttention(Protocol):
     config: Any
     layers: Sequence[Sam2VideoMemoryAttentionLayer]
     layer_norm: Layer
+
+
+class Sam2VideoMemoryFuser(Protocol):
+    """Blocks of a depthwise convolution and an MLP."""
+
+    layers: Sequence[Layer]
+
+
+class Sam2VideoMemoryEncoder(Protocol):
+    """Makes a memory of a frame's embedding and of a mask."""
+
+    mask_downsampler: Layer
+    feature_projection: Layer
+    memory_fuser: Sam2VideoMemoryFuser
+    projection: Layer
+    position_encoding: Layer

@@ -3,7 +3,7 @@
 from carsam.families.base import Role, Site, SiteType, sites_of_stages
 from carsam.methods.base import Unit
 
-MLPS = (Role.ENCODER_MLP, Role.DECODER_MLP)
+MLPS = (Role.ENCODER_MLP, Role.DECODER_MLP, Role.MEMORY_MLP)
 
 
 def entry_layers(unit: Unit) -> tuple[Site, ...]:

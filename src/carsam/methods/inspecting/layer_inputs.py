@@ -99,6 +99,12 @@ def has_rows(layer: Layer) -> bool:
     return isinstance(layer, nn.Linear)
 
 
+def to_nearest(step: str, site: Site) -> dict[str, Any]:
+    """Return a step's note on a layer for which `has_rows` is false."""
+    reason = "rounded to nearest, as its outputs do not read the same inputs"
+    return {"step": step, "site": site.path, "left_alone": reason}
+
+
 def _rows(layer: Layer, inputs: Tensor) -> Tensor:
     """Return the rows (n, K) that the weight's rows are multiplied with."""
     if isinstance(layer, nn.Conv2d):

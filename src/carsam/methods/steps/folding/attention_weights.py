@@ -24,6 +24,7 @@ class AttentionWeights:
         output_site: where that layer is.
         tables: relative positions (places, d) that the queries are multiplied with, for all heads.
         heads: how many.
+        rotated: queries and keys are rotated by their places behind these layers.
     """
 
     rows: dict[str, tuple[Tensor, Tensor | None]]
@@ -31,6 +32,7 @@ class AttentionWeights:
     output_site: Site
     tables: tuple[Tensor, ...]
     heads: int
+    rotated: bool
 
 
 def attentions(unit: Unit) -> Iterator[tuple[Site, AttentionWeights]]:
@@ -51,11 +53,11 @@ def _weights(
     if not around.fused:
         layers = slots.projections(model, site)
         rows = {operand: _data(layer.layer) for operand, layer in layers.items()}
-        return AttentionWeights(rows, output, output_site, tables, heads)
+        return AttentionWeights(rows, output, output_site, tables, heads, around.rotated)
     weight, bias = _data(model.get_submodule(around.projections[0]).layer)
     biases = [None] * 3 if bias is None else bias.chunk(3)
     rows = dict(zip(OPERANDS, zip(weight.chunk(3), biases, strict=True), strict=True))
-    return AttentionWeights(rows, output, output_site, tables, heads)
+    return AttentionWeights(rows, output, output_site, tables, heads, around.rotated)
 
 
 def _data(layer: nn.Module) -> tuple[Tensor, Tensor | None]:

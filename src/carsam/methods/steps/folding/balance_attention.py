@@ -36,7 +36,8 @@ class BalanceAttention(UnitStep):
     Relative positions of SAM's encoder, q . r, take M^-T into their table, which all heads share:
     there one M serves all heads. Where only positive factors can move (`scales_in` of the
     attention), M is diagonal and makes the diagonals of both factors' second moments equal,
-    M_c^4 = T_cc / S_cc, and nothing rotates. A head of which an operand does not vary, so that
+    M_c^4 = T_cc / S_cc, and nothing rotates. Where keys are rotated by their places no constant can
+    move out of them: their shift is left out. A head of which an operand does not vary, so that
     nothing is lost by rounding it, keeps its weights.
 
     Args:
@@ -114,9 +115,9 @@ class AttentionMoments:
     """What flows through an attention in float, in float64; 0 where it is float32's noise only.
 
     Args:
-        key_mean, value_mean: (heads * d,).
+        key_mean, value_mean: (heads * d,); no constant can move out of keys that are rotated: 0.
         queries: second moments (heads, d, d).
-        keys: the same of keys without their mean.
+        keys: the same of keys without their mean; with it where they are rotated.
         values: the same of attended values without theirs, plus that of values without it.
     """
 
@@ -158,11 +159,12 @@ def attention_moments(unit: Unit, site: Site, weights: AttentionWeights) -> Atte
         return torch.where(varies[:, None, None], moments, 0.0)
 
     attended = means["attended"]
+    key_mean = torch.zeros_like(means["key"]) if weights.rotated else means["key"]
     return AttentionMoments(
-        means["key"].flatten(),
+        key_mean.flatten(),
         attended.flatten(),
         seconds["query"],
-        around("key", means["key"]),
+        around("key", key_mean),
         around("attended", attended) + around("value", attended),
     )
 

@@ -31,7 +31,9 @@ class Compensate(UnitStep):
     stays only if the error of what leaves the attention, ||A V - A^ V^||^2, falls with every
     operand on its new grid. The grids are those that the recipe's later steps are going to set;
     these steps are asked for them. Attentions whose query, key and value come from one layer
-    (SAM's encoder, where relative positions make every query's keys differ) are left alone.
+    (SAM's encoder, where relative positions make every query's keys differ) are left alone, and so
+    are those whose queries and keys are rotated by their places (SAM 2's memory): what the
+    projections do there differs from token to token. The notes name the latter.
 
     Args:
         projections: letters of the projections to change: q, k, v.
@@ -97,7 +99,10 @@ class Compensate(UnitStep):
         """
         compensated = []
         for site, bits in unit.sites:
-            if (
+            if site.attention is not None and site.attention.rotated:
+                reason = "queries and keys are rotated by their places"
+                unit.notes.append({"step": "compensate", "site": site.path, "left_alone": reason})
+            elif (
                 site.type is SiteType.ATTENTION
                 and bits.activations is not None
                 and slots.projections(unit.model, site)

@@ -14,6 +14,7 @@ from carsam.methods.inspecting.layer_inputs import (
     float_layers,
     has_rows,
     input_moments,
+    to_nearest,
 )
 from carsam.methods.order import Outcome
 from carsam.methods.parameters import CountFromZero, Positive
@@ -34,7 +35,7 @@ class ReduceErrors(UnitStep):
 
     Where we differ: the penalty is relative to the inputs' mean energy and spares the bias, where
     the released code has an absolute one; weight grids are searched after the first regression.
-    Transposed convolutions are rounded to nearest.
+    Transposed convolutions and depthwise ones are rounded to nearest, as the notes say.
 
     Args:
         penalty: of both regressions, relative to the mean diagonal of X^ X^'. The released 2000,
@@ -64,7 +65,9 @@ class ReduceErrors(UnitStep):
             weight, bias = layer.layer.weight, layer.layer.bias
             rows = weight_to_rows(layer.layer, weight)
             moments = input_moments(unit, site, originals) if has_rows(layer.layer) else None
-            if moments is not None:
+            if moments is None:
+                unit.notes.append(to_nearest("reduce-errors", site))
+            else:
                 rows, added = correct_inputs(rows, moments, self.penalty, bias is not None)
                 if bias is not None:
                     store_(bias, bias + added)

@@ -9,7 +9,13 @@ from carsam.families.base import Site
 from carsam.grids.base import UniformGrid
 from carsam.grids.observers import WEIGHT_OBSERVERS
 from carsam.methods.base import Unit, UnitStep
-from carsam.methods.inspecting.layer_inputs import float_layers, has_rows, input_gram, input_moments
+from carsam.methods.inspecting.layer_inputs import (
+    float_layers,
+    has_rows,
+    input_gram,
+    input_moments,
+    to_nearest,
+)
 from carsam.methods.order import Outcome
 from carsam.methods.parameters import Positive, Share
 from carsam.methods.steps.ranges.round_to_nearest import check_observer
@@ -27,7 +33,8 @@ class FeedBackErrors(UnitStep):
     min ||(W^ - W) X^||^2 with X^ the inputs on the quantized path. With `asymmetry` also the
     error of the inputs is made up for, min ||W^ X^ - W X||^2 with X the float inputs: GPTAQ (Li
     et al., ICML 2025, arXiv 2504.02692). Layers go in the order of execution, each with inputs
-    that hold the errors of the layers before it. Transposed convolutions are rounded to nearest.
+    that hold the errors of the layers before it. Transposed convolutions and depthwise ones are
+    rounded to nearest, as the notes say.
 
     Args:
         damping: added to the diagonal of X^ X^', relative to its mean.
@@ -64,6 +71,8 @@ class FeedBackErrors(UnitStep):
                 gram, shift = self._moments(unit, site, originals)
                 rows = compensated(rows, layer.weight_grid, gram, shift, self.damping, self.ordered)
                 weight.copy_(rows_to_weight(layer.layer, rows, weight.shape))
+            else:
+                unit.notes.append(to_nearest("feed-back-errors", site))
             layer.round_weight_()  # the layers after it see it rounded
 
     def _moments(

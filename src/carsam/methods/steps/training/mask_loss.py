@@ -41,6 +41,13 @@ def mask_loss(outputs: State, targets: State) -> Tensor:
     return masks + IOU_WEIGHT * (outputs["ious"] - targets["ious"]).square().mean()
 
 
+def score_loss(outputs: State, targets: State) -> Tensor:
+    """Return the divergence of the objects' scores (P, 1), as probabilities of being there."""
+    expected = targets["scores"].sigmoid()
+    entropy = F.binary_cross_entropy_with_logits(targets["scores"], expected)
+    return F.binary_cross_entropy_with_logits(outputs["scores"], expected) - entropy
+
+
 def mask_areas(probabilities: Tensor) -> Tensor:
     """Return the areas (P, M) of masks' probabilities (P, M, h, w), at least 16."""
     return probabilities.sum((2, 3)).clamp(min=LEAST_AREA)

@@ -17,7 +17,7 @@ from carsam.methods.base import WholeModel, WholeModelStep
 from carsam.methods.cost import CostedByStep
 from carsam.methods.order import Outcome
 from carsam.methods.parameters import Count, NotNegative, Positive, Share
-from carsam.methods.steps.training.mask_loss import mask_loss, run_stages
+from carsam.methods.steps.training.mask_loss import mask_loss, run_stages, score_loss
 from carsam.methods.steps.training.reconstruct import UnitWeights
 from carsam.methods.steps.training.saved_training import SavedTraining
 from carsam.methods.steps.training.teacher import Teacher
@@ -38,7 +38,8 @@ class Polish(CostedByStep, WholeModelStep):
     anything at run time. The loss is `mask_loss` on the calibration images and their mirror images;
     no label is used. One step takes one image, with some of its own boxes and some that are moved
     for this step alone, which the float model answers: the images' own boxes would soon be learned
-    by heart.
+    by heart. Of a model with a memory, some steps take a frame in which objects are followed; there
+    the loss has the scores of the objects too.
     EfficientQAT (Chen et al., ACL 2025, arXiv 2407.11062) trains scales end to end after its blocks
     in the same way; codes move as in LSQ (Esser et al., ICLR 2020), with a rate at which few of
     them change.
@@ -94,7 +95,7 @@ class Polish(CostedByStep, WholeModelStep):
         first = self.kept_after(whole.stages)
         trained = whole.stages[len(first) :]
         starts = whole.keep(run_stages(whole.model, first, state) for state in whole.states)
-        boxes = [state["boxes"] for state in whole.states]
+        boxes = [state.get("boxes") for state in whole.states]  # a clip has none
         loss = _Loss(whole.model, trained, starts, boxes, whole.teacher)
         sites = _sites_of(whole, trained)
         parameters = _float_parameters(whole, trained) if self.parameters else []
@@ -184,7 +185,8 @@ class Polish(CostedByStep, WholeModelStep):
         if not training.order:
             training.order[:] = random.permutation(len(loss_of.boxes)).tolist()
         index = training.order.pop()
-        loss = loss_of(index, self._boxes(loss_of.boxes[index], random))
+        own = loss_of.boxes[index]
+        loss = loss_of(index, None if own is None else self._boxes(own, random))
         if not bool(torch.isfinite(loss)):
             raise UserError(f"Polish: the masks' loss is {float(loss)} at step {training.done}.")
         training.optimizer.zero_grad(set_to_none=True)
@@ -202,25 +204,32 @@ class _Loss:
         model: the quantized model.
         stages: its stages up to the masks that are trained.
         starts: states before them, one per image.
-        boxes: the images' own, (1, P, 4) each.
+        boxes: the images' own, (1, P, 4) each; None for a clip, whose objects are followed.
         teacher: the float model.
     """
 
     model: Any
     stages: tuple[Stage, ...]
     starts: Sequence[State]
-    boxes: list[Tensor]
+    boxes: list[Tensor | None]
     teacher: Teacher
 
-    def __call__(self, image: int, boxes: Tensor) -> Tensor:
-        """Return the loss on boxes (1, P, 4) of an image."""
-        outputs = run_stages(self.model, self.stages, {**self.starts[image], "boxes": boxes})
-        return mask_loss(outputs, self.teacher.answer(image, boxes))
+    def __call__(self, image: int, boxes: Tensor | None) -> Tensor:
+        """Return the loss on boxes (1, P, 4) of an image, or on the objects of a clip."""
+        start = self.starts[image]
+        expected = self.teacher.answer(image, boxes)
+        if boxes is None:
+            outputs = run_stages(self.model, self.stages, start)
+            return mask_loss(outputs, expected) + score_loss(outputs, expected)
+        return mask_loss(run_stages(self.model, self.stages, {**start, "boxes": boxes}), expected)
 
     def mean(self) -> float:
         """Return the mean over all images, on a few of their own boxes."""
         with torch.no_grad():
-            losses = [float(self(image, _few(boxes))) for image, boxes in enumerate(self.boxes)]
+            losses = [
+                float(self(image, None if boxes is None else _few(boxes)))
+                for image, boxes in enumerate(self.boxes)
+            ]
         return sum(losses) / len(losses)
 
 
@@ -239,7 +248,7 @@ def _sites_of(whole: WholeModel, stages: tuple[Stage, ...]) -> list[Site]:
 
 def _float_parameters(whole: WholeModel, stages: tuple[Stage, ...]) -> list[Tensor]:
     """Return the parameters of some stages that are not rounded."""
-    prefixes = tuple(f"{stage.block or stage.path}." for stage in stages)
+    prefixes = tuple(f"{place}." for stage in stages for place in stage.places)
     layers = (slots.weight_layer(whole.model, site) for site, _ in whole.sites)
     rounded = {id(layer.layer.weight) for layer in layers if layer and layer.weight_grid}
     named = whole.model.named_parameters()

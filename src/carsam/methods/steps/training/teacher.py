@@ -33,16 +33,28 @@ class Teacher:
         self._model = copy_after_encoder(model, stages).requires_grad_(False)
         self._states = states
         self._embeddings: dict[int, State] = {}
+        self._followed: dict[int, State] = {}
 
-    def answer(self, image: int, boxes: Tensor) -> State:
-        """Return `masks` (P, M, 4h, 4w) and `ious` (P, M) of boxes (1, P, 4) in an image."""
+    def answer(self, image: int, boxes: Tensor | None) -> State:
+        """Return `masks` (P, M, 4h, 4w) and `ious` (P, M) of boxes (1, P, 4) in an image.
+
+        Without boxes the image is a clip's, whose objects are always the same; what is found of
+        them, their `scores` (P, 1) too, is remembered.
+        """
+        if boxes is None:
+            if image not in self._followed:
+                self._followed[image] = self._answer(image, {})
+            return self._followed[image]
+        return self._answer(image, {"boxes": boxes})
+
+    def _answer(self, image: int, prompts: State) -> State:
         with torch.enable_grad():  # nothing requires gradients; without them norms are reproduced
             if image not in self._embeddings:
                 state = run_stages(self._model, self._first, self._states[image])
                 self._embeddings[image] = state
-            state = {**self._embeddings[image], "boxes": boxes}
+            state = {**self._embeddings[image], **prompts}
             state = run_stages(self._model, self._stages, state)
-        return {name: state[name] for name in ("masks", "ious")}
+        return {name: state[name] for name in ("masks", "ious", "scores") if name in state}
 
 
 def copy_after_encoder(model: Any, stages: tuple[Stage, ...]) -> Any:

@@ -1,0 +1,80 @@
+"""Every recipe on a tiny SAM 2 for videos: as the recipe says, memory included, and from disk."""
+
+import numpy as np
+import pytest
+
+import carsam
+from carsam.engines.load import load
+from carsam.engines.torch_video_engine import torch_engine
+from carsam.evaluation.strict import StrictError, assert_strict
+from carsam.methods.registry import RECIPES
+from carsam.simulation import slots
+
+FEW_STEPS = ("reconstruct", "reconstruct-unfinished", "polish")
+
+
+def few_steps(name):
+    steps = [step.name for step in carsam.make_recipe(name, "w4a4").all_steps]
+    return [f"{step}.steps=2" for step in steps if step in FEW_STEPS]
+
+
+def quantized(model, images, name="rtn", **more):
+    return carsam.quantize(model, images, name, count=1, boxes_per_image=2, **more)
+
+
+def followed(engine, photo):
+    """Logits of an object in three frames."""
+    predictor = carsam.SAM2VideoPredictor(engine)
+    state = predictor.init_state([np.roll(photo, 5 * step, axis=1) for step in range(3)])
+    predictor.add_new_points_or_box(state, 0, 1, box=[10, 10, 80, 70])
+    return np.concatenate([logits for _, _, logits in predictor.propagate_in_video(state)])
+
+
+@pytest.mark.parametrize("name", RECIPES)
+@pytest.mark.filterwarnings("ignore:.*(reconstruction|Polish) raised")
+def test_it_is_quantized_strictly_and_comes_back(
+    name, tiny_sam2_video, image_folder, photo, tmp_path
+):
+    model = quantized(tiny_sam2_video, image_folder, name, settings=few_steps(name))
+    assert_strict(model, [photo])
+    model.save(tmp_path / "run")
+    engine = load(tmp_path / "run", video=True)
+    assert engine.mode == "simulated"
+    expected = followed(torch_engine(model.family, model.module, model.mode), photo)
+    np.testing.assert_array_equal(followed(engine, photo), expected)
+
+
+def test_every_kind_can_be_quantized(tiny_sam2_video, image_folder, photo):
+    model = quantized(tiny_sam2_video, image_folder, rules=["*=w4a4"])
+    assert_strict(model, [photo])
+
+
+def test_the_memory_can_stay_float(tiny_sam2_video, image_folder, photo):
+    model = quantized(tiny_sam2_video, image_folder, rules=["memory*=float"])
+    assert_strict(model, [photo])
+    memory = [site for site in model.sites if site.kind.startswith("memory")]
+    assert len(memory) > 30
+    assert not any(any(slots.fillings(model.module, site).values()) for site in memory)
+
+
+def test_the_strict_check_looks_into_the_memory(tiny_sam2_video, image_folder, photo):
+    model = quantized(tiny_sam2_video, image_folder)
+    layer = model.module.get_submodule("memory_attention.layers.1.cross_attn_image.k_proj")
+    layer.layer.weight[3, 5] += 0.01
+    with pytest.raises(StrictError, match=r"cross_attn_image\.k_proj: 1 weight channels are off"):
+        assert_strict(model, [photo])
+
+
+def test_products_multiply_rotated_queries(tiny_sam2_video, image_folder, photo):
+    """A rotation leaves the lengths of pairs of channels."""
+    model = quantized(tiny_sam2_video, image_folder)
+    path = "memory_attention.layers.0.self_attn"
+    attention = model.module.get_submodule(path)
+    entered = {}
+    attention.product.register_forward_pre_hook(lambda _, given: entered.update(query=given[0]))
+    attention.q_proj.register_forward_hook(lambda _, given, made: entered.update(made=made))
+    followed(torch_engine(model.family, model.module, model.mode), photo)
+    made, query = entered["made"].unflatten(-1, (1, -1)).transpose(1, 2), entered["query"]
+    pairs, turned = (each.unflatten(-1, (-1, 2)).norm(dim=-1) for each in (made, query))
+    np.testing.assert_allclose(turned.numpy(), pairs.numpy(), rtol=1e-4, atol=1e-5)
+    assert float((made - query).abs().max()) > 0.1
