@@ -80,8 +80,8 @@ def damage(found: Found) -> str:
     if chosen := _worst(errors, ranked):
         share = sum(errors[place] for place in chosen) / sum(errors)
         said = (
-            f"The first {len(chosen)} of {len(units)} units make {share:.0%} of the damage that all "
-            "do separately. To keep them at 8 bits, quantize again with these rules:"
+            f"The first {len(chosen)} of {len(units)} units make {share:.0%} of what all harm "
+            "separately. To keep them at 8 bits, quantize again with these rules:"
         )
         patterns = [p for place in chosen for p in doctor["costs"][place]["patterns"]]
         rules = " \\\n".join(f"--rule '{pattern}=w8a8'" for pattern in patterns)
