@@ -122,7 +122,7 @@ def run(arguments: argparse.Namespace) -> dict[str, Any]:
         arguments.recipes,
         coco=arguments.coco,
         count=arguments.count,
-        boxes_per_image=arguments.boxes,
+        prompts_per_image=arguments.boxes,
         settings=arguments.set,
         memory=arguments.memory,
         device="cpu",

@@ -68,7 +68,7 @@ def states(images: int, boxes: int) -> Iterator[State]:
         sides = 50 + 400 * torch.rand(1, boxes, 2, generator=generator)
         yield {
             "hidden": 3 * F.avg_pool2d(noise, 3, 1),
-            "boxes": torch.cat([corners, corners + sides], 2),
+            "prompts": torch.cat([corners, corners + sides], 2),
         }
 
 
@@ -146,7 +146,7 @@ def run_projection(name: str, images: int, boxes: int, budget: str) -> dict[str,
     model = prepare(family, random_model(name))
     settings = ("reconstruct.encoder_share=0.1",)
     recipe = make_recipe("carsam", "w4a4", settings=settings, budget=budget)
-    box = next(states(1, boxes))["boxes"]
+    box = next(states(1, boxes))["prompts"]
     start = family.start(torch.randn(1, 3, 1024, 1024), box)
     found = project(plan_course(family, model, recipe), [start] * images)
     return {

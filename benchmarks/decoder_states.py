@@ -45,8 +45,8 @@ class Decoder:
 
 
 @torch.no_grad()
-def float_decoder(coco: Path, images: int, boxes_per_image: int, seed: int) -> Decoder:
-    """Return the decoder with images and boxes that a seed chooses of the training images.
+def float_decoder(coco: Path, images: int, prompts_per_image: int, seed: int) -> Decoder:
+    """Return the decoder with images and prompts that a seed chooses of the training images.
 
     Args:
         coco: folder with `images_train` and `annotations/train.json`.
@@ -54,12 +54,12 @@ def float_decoder(coco: Path, images: int, boxes_per_image: int, seed: int) -> D
     family, model = load_model("sam-mini")
     model = prepare(family, model)
     encoder, decoder = split_after_encoder(family.stages(model))
-    kept = KEPT / f"{images}_{boxes_per_image}_{seed}.pt"
+    kept = KEPT / f"{images}_{prompts_per_image}_prompts_{seed}.pt"
     if not kept.exists():
         boxes = annotated_boxes(coco / "annotations" / "train.json")
         sample = sample_images(coco / "images_train", images, seed, among=boxes, warn=print)
         engine = TorchEngine(family, model, "float", "cpu")
-        calibration = CalibrationSet(sample, boxes, boxes_per_image, seed)
+        calibration = CalibrationSet(sample, boxes, prompts_per_image, 0.5, seed)
         states = calibration.states(family, engine, Silent())
         KEPT.mkdir(parents=True, exist_ok=True)
         torch.save([run_stages(model, encoder, state) for state in states], kept)

@@ -37,7 +37,7 @@ from carsam.progress import Silent
 from carsam.simulation.trainable import SoftRounding
 
 RESULT = Path(__file__).parent / "results" / "joint_units.json"
-SEEN, UNSEEN, BOXES = 6, 12, 4
+SEEN, UNSEEN, PROMPTS = 6, 12, 4
 ONLY_DECODER = (Rule.parse("encoder.*=float"),)
 SOFTMAX = Step("adaptive-granularity", {"granularities": "2", "power": 2.0, "queries": 64})
 JOINT, PARTS = ("cross+cross",), ()
@@ -138,8 +138,8 @@ def undecided() -> Iterator[list[float]]:
 @torch.no_grad()
 def pairs(coco: Path, seed: int, blocks: Sequence[str]) -> list[Pair]:
     """Return the pairs of some two-way blocks with their float states."""
-    decoder = float_decoder(coco, SEEN + UNSEEN, 2 * BOXES, seed)
-    states = [{**state, "boxes": state["boxes"][:, :BOXES]} for state in decoder.states]
+    decoder = float_decoder(coco, SEEN + UNSEEN, 2 * PROMPTS, seed)
+    states = [{**state, "prompts": state["prompts"][:, ::2]} for state in decoder.states]
     paths = [stage.path for stage in decoder.stages]
     found = []
     for block in (f"mask_decoder.transformer.layers.{number}" for number in blocks):

@@ -52,7 +52,7 @@ def of_recipe(name: str, images: Path) -> dict[str, str]:
         bits="w4a4",
         settings=settings,
         count=4,
-        boxes_per_image=4,
+        prompts_per_image=4,
         seed=0,
         device="cpu",
     )

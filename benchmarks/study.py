@@ -64,6 +64,7 @@ def _cell(
         abspath(options.data),
         options.part,
         options.count,
+        options.clicks,
         options.limit,
         options.threads,
     )
@@ -105,6 +106,7 @@ def main() -> None:
     parser.add_argument("--encoder", choices=("float", "quantized"), default="float")
     parser.add_argument("--part", choices=PARTS, default=PARTS[0])
     parser.add_argument("--count", type=int, default=32, help="calibration images")
+    parser.add_argument("--clicks", type=float, default=0.5, help="share of clicks among prompts")
     parser.add_argument("--limit", type=int, help="measure on so few images, for a first look")
     parser.add_argument("--threads", type=int, default=1)
     options = parser.parse_args()

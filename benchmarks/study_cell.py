@@ -47,6 +47,7 @@ class StudyCell:
         data: folder of `study_images.py`, with `coco/annotations/calib.json` to calibrate on.
         part: of `study_images.PARTS`.
         count: calibration images.
+        clicks: share of the prompts that calibrate which are clicks.
         limit: images of the part to use; None for all.
         threads: to compute with.
     """
@@ -61,6 +62,7 @@ class StudyCell:
     data: str
     part: str
     count: int
+    clicks: float
     limit: int | None
     threads: int
 
@@ -125,7 +127,15 @@ def _quantize(cell: StudyCell, row: StudyRow) -> QuantizedModel:
     coco = Path(cell.data) / "coco"
     calib = coco / "annotations" / "calib.json"
     images = coco / json.loads(calib.read_bytes())["info"]["image_folder"]
-    record = Calibration(images, calib, count=cell.count, exact=True, seed=cell.seed, device="cpu")
+    record = Calibration(
+        images,
+        calib,
+        count=cell.count,
+        exact=True,
+        clicks=cell.clicks,
+        seed=cell.seed,
+        device="cpu",
+    )
     return calibrate(cell.model, recipe, record)
 
 

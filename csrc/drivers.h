@@ -20,6 +20,7 @@ void run_round_uniform(const RoundUniform& op, std::size_t elements);
 void run_round_uniform_backward(const RoundUniform& op, std::size_t elements);
 void run_round_listed(const RoundListed& op, std::size_t elements);
 void run_round_listed_backward(const RoundListed& op, std::size_t elements);
+void run_place_sums(const PlaceSums& op, std::size_t groups);
 void run_mix(const Mix& op, std::size_t elements);
 // Forward without a gradient of the result, else backward.
 void run_gelu(const Gelu& op, std::size_t elements);

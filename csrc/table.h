@@ -14,7 +14,7 @@ static constexpr carsam::Kernels TABLE = {
     CARSAM_NAME, QUERY_BLOCK,    prepare,      multiply, float_product,      layer_norm, activate,
     quantize,    look_up,        round_to_table, weighted_rows, upscale, prepare_head, attend,
     prepare_value_rows, attend_with_table,
-    {round_uniform, round_uniform_backward, round_listed, round_listed_backward, mix, gelu_values,
-     gelu_backward, round_rows, round_rows_backward, soft_rows, soft_rows_backward}};
+    {round_uniform, round_uniform_backward, round_listed, round_listed_backward, place_sums, mix,
+     gelu_values, gelu_backward, round_rows, round_rows_backward, soft_rows, soft_rows_backward}};
 
 }  // namespace CARSAM_NAMESPACE

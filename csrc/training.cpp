@@ -74,6 +74,14 @@ void run_round_listed_backward(const RoundListed& op, std::size_t elements) {
                  });
 }
 
+void run_place_sums(const PlaceSums& op, std::size_t groups) {
+    const TrainingKernels& set = kernels().training;
+    for_parts(groups * op.rows * op.keys, op.keys,
+              [&](std::size_t, std::size_t first, std::size_t last) {
+                  set.place_sums(op, first / op.keys, last / op.keys);
+              });
+}
+
 void run_mix(const Mix& op, std::size_t elements) {
     const TrainingKernels& set = kernels().training;
     for_parts(elements, 1, [&](std::size_t, std::size_t first, std::size_t last) {

@@ -79,6 +79,18 @@ struct SoftRows {
     float* argument_gradient;  // of the sigmoid's argument
 };
 
+// Of numbers (groups, rows, keys): sums of the values (groups, keys, width) of the keys whose numbers
+// have the same place, which is how many of `count` ascending middles are below it.
+struct PlaceSums {
+    const float* numbers;
+    std::size_t rows, keys;
+    const float* middles;
+    std::size_t count;
+    const float* values;
+    std::size_t width;
+    float* result;  // (groups, rows, count + 1, width)
+};
+
 // What one instruction set offers. [first, last) are elements, or rows of the weight; of a grid per
 // column, whole rows of elements.
 struct TrainingKernels {
@@ -88,6 +100,8 @@ struct TrainingKernels {
     void (*round_listed)(const RoundListed&, std::size_t first, std::size_t last);
     void (*round_listed_backward)(const RoundListed&, std::size_t part, std::size_t first,
                                   std::size_t last);
+    // Rows [first, last) of all groups.
+    void (*place_sums)(const PlaceSums&, std::size_t first, std::size_t last);
     void (*mix)(const Mix&, std::size_t first, std::size_t last);
     void (*gelu)(const Gelu&, std::size_t first, std::size_t last);
     void (*gelu_backward)(const Gelu&, std::size_t first, std::size_t last);

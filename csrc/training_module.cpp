@@ -123,6 +123,20 @@ static void round_listed_backward(const Elements& values, const Numbers& table,
     run_round_listed_backward(op, values.size());
 }
 
+static void place_sums(const Elements& numbers, const Numbers& middles, const Elements& values,
+                       Results result) {
+    require(numbers.ndim() == 3 && values.ndim() == 3, "groups of rows, and of values");
+    const std::size_t groups = numbers.shape(0), rows = numbers.shape(1), keys = numbers.shape(2);
+    const std::size_t width = values.shape(2);
+    require(values.shape(0) == groups && values.shape(1) == keys, "values of every key");
+    require(rows && keys, "rows and keys");
+    require_sizes(groups * rows * (middles.size() + 1) * width, result);
+    const PlaceSums op{numbers.data(), rows,          keys,  middles.data(),
+                       middles.size(), values.data(), width, result.data()};
+    nb::gil_scoped_release release;
+    run_place_sums(op, groups);
+}
+
 static void mix(const Elements& first, const Elements& second, const Keys& draw, Results result) {
     require_sizes(first.size(), second, result);
     require(draw.has_value(), "a draw");
@@ -216,6 +230,9 @@ void bind_training(nb::module_& module) {
                nb::arg("low"), nb::arg("high"), nb::arg("draw").none(),
                nb::arg("gradient").noconvert(), nb::arg("values_gradient").noconvert(),
                nb::arg("table_gradient").noconvert());
+    module.def("place_sums", &place_sums, nb::arg("numbers").noconvert(),
+               nb::arg("middles").noconvert(), nb::arg("values").noconvert(),
+               nb::arg("result").noconvert());
     module.def("mix", &mix, nb::arg("first").noconvert(), nb::arg("second").noconvert(),
                nb::arg("draw"), nb::arg("result").noconvert());
     module.def("gelu", &gelu, nb::arg("values").noconvert(),

@@ -1,21 +1,28 @@
 // Rounding to listed values for training; see RoundListed of training.h.
 #pragma once
 
+#include <algorithm>
+
 #include "training_kernel.h"
 
 namespace CARSAM_NAMESPACE {
 
 constexpr std::size_t FEW_VALUES = 32;  // up to here comparing with all is faster than searching
 
-// How many middles are below a number.
-static CARSAM_INLINE std::size_t listed_place(const RoundListed& op, float number) {
+// How many of `count` middles are below a number.
+static CARSAM_INLINE std::size_t listed_place(const float* middles, std::size_t count,
+                                              float number) {
     std::size_t place = 0;
-    for (std::size_t left = op.count - 1; left > 0;) {
+    for (std::size_t left = count; left > 0;) {
         const std::size_t half = (left + 1) / 2;
-        place += half * (number > op.middles[place + half - 1]);  // no branch to mispredict
+        place += half * (number > middles[place + half - 1]);  // no branch to mispredict
         left -= half;
     }
     return place;
+}
+
+static CARSAM_INLINE std::size_t listed_place(const RoundListed& op, float number) {
+    return listed_place(op.middles, op.count - 1, number);
 }
 
 static CARSAM_INLINE Floats compared(const RoundListed& op, const Floats& value) {
@@ -108,6 +115,25 @@ static void round_listed_backward(const RoundListed& op, std::size_t part, std::
     }
     if (op.draw.all) return round_listed_backward_many<false>(op, part, first, last);
     round_listed_backward_many<true>(op, part, first, last);
+}
+
+static void place_sums(const carsam::PlaceSums& op, std::size_t first, std::size_t last) {
+    const std::size_t size = (op.count + 1) * op.width;
+    for (std::size_t row = first; row < last; ++row) {
+        const float* numbers = op.numbers + row * op.keys;
+        const float* values = op.values + row / op.rows * op.keys * op.width;
+        float* sums = op.result + row * size;
+        std::fill_n(sums, size, 0.0f);
+        for (std::size_t key = 0; key < op.keys; ++key) {
+            float* sum = sums + listed_place(op.middles, op.count, numbers[key]) * op.width;
+            const float* value = values + key * op.width;
+            for_lanes(op.width, [&](std::size_t column, std::size_t count) {
+                store_some(sum + column,
+                           load_some(sum + column, count) + load_some(value + column, count),
+                           count);
+            });
+        }
+    }
 }
 
 }  // namespace CARSAM_NAMESPACE

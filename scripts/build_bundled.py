@@ -35,7 +35,7 @@ def main() -> None:
         coco=options.coco,
         count=32,
         exact=True,
-        boxes_per_image=16,
+        prompts_per_image=16,
         seed=0,
         device="cpu",
         progress=make_progress(),

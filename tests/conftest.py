@@ -3,10 +3,9 @@
 import importlib
 import os
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
-from types import ModuleType
 
 import numpy as np
 import pytest
@@ -191,29 +190,18 @@ def randomise_() -> Callable:
 
 @pytest.fixture(scope="session")
 def segment_anything():
-    """Meta's package; it imports torchvision, for which a stand-in takes its place meanwhile."""
+    """Meta's package; it imports torchvision, whose functions `torchvision_parts` provides."""
     if "segment_anything" not in sys.modules:
-        names = ("torchvision", "torchvision.ops", "torchvision.ops.boxes")
-        names += ("torchvision.transforms", "torchvision.transforms.functional")
-        stand_ins = {name: ModuleType(name) for name in names}
-        boxes = stand_ins["torchvision.ops.boxes"]
-        boxes.batched_nms = boxes.box_area = None  # only the automatic mask generator calls them
-        functional = stand_ins["torchvision.transforms.functional"]
-        functional.to_pil_image = Image.fromarray
-        functional.resize = _torchvision_resize
-        sys.modules.update(stand_ins)
+        from torchvision_parts import modules
+
+        parts = modules()
+        sys.modules.update(parts)
         try:
             pytest.importorskip("segment_anything")
         finally:
-            for name in names:
+            for name in parts:  # transformers must not believe that torchvision is there
                 del sys.modules[name]
     return importlib.import_module("segment_anything")
-
-
-def _torchvision_resize(image: Image.Image, size: Sequence[int]) -> Image.Image:
-    """What `torchvision.transforms.functional.resize` does to a Pillow image."""
-    height, width = size
-    return image.resize((width, height), Image.Resampling.BILINEAR)
 
 
 @pytest.fixture

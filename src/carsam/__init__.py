@@ -7,12 +7,15 @@ _HOMES = {
     "Recipe": "carsam.methods.recipe",
     "SAM2ImagePredictor": "carsam.predict.sam2_predictor",
     "SAM2VideoPredictor": "carsam.video.predictor",
+    "Sam": "carsam.predict.sam",
+    "SamAutomaticMaskGenerator": "carsam.predict.everything.generator",
     "SamPredictor": "carsam.predict.predictor",
     "annotate": "carsam.annotation.annotate",
     "evaluate": "carsam.evaluation.evaluate",
     "load": "carsam.engines.load",
     "make_recipe": "carsam.methods.registry",
     "quantize": "carsam.calibration.quantize",
+    "sam_model_registry": "carsam.predict.sam",
 }
 """Public names and the modules they come from; only what is used is imported."""
 

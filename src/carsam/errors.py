@@ -10,6 +10,10 @@ class UserError(ValueError):
     """Wrong input or wrong use; the command line prints the message and exits with code 2."""
 
 
+class NoImageError(UserError, RuntimeError):
+    """A predictor is asked before it has an image; segment-anything raises RuntimeError then."""
+
+
 class MissingExtraError(UserError):
     """A command needs packages of an extra that is not installed."""
 

@@ -12,8 +12,9 @@ from annotation_files import rows
 
 from carsam.annotation.annotate import annotate
 from carsam.annotation.job import Job, Shard
-from carsam.annotation.workers.base import annotate_shards
+from carsam.annotation.workers.dispatch import DEATHS, annotate_shards
 from carsam.annotation.workers.processes import ProcessWorkers
+from carsam.errors import UserError
 from carsam.progress import Silent
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="needs SIGKILL")
@@ -68,11 +69,15 @@ def test_a_killed_annotation_goes_on(annotated, scenes, tmp_path, victims):
 
 @dataclass(frozen=True)
 class Deadly:
-    """A part that kills the process that reads it, as often as files can be made."""
+    """A part that ends the process that reads it, as often as files can be made.
+
+    With a `mistake` by an exception, as a fault of the program would; else by a signal.
+    """
 
     part: object
     folder: object
     times: int
+    mistake: bool = False
 
     @property
     def images(self):
@@ -88,6 +93,8 @@ class Deadly:
                 (self.folder / f"{number}").touch(exist_ok=False)
             except FileExistsError:
                 continue
+            if self.mistake:
+                raise ZeroDivisionError("a mistake")
             os.kill(os.getpid(), signal.SIGKILL)
         return iter(self.part)
 
@@ -130,26 +137,35 @@ def job_and_shards(scenes, tmp_path):
     return job, [Shard(number, part) for number, part in enumerate(parts)]
 
 
-@pytest.mark.parametrize("times", [1, 2])
-def test_a_shard_whose_worker_dies_is_begun_again_once(job_and_shards, tmp_path, times):
+@pytest.mark.parametrize(("times", "mistake"), [(1, False), (2, False), (1, True)])
+def test_a_shard_whose_worker_dies_is_begun_again_once(job_and_shards, tmp_path, times, mistake):
     job, (first, second, third) = job_and_shards
     (tmp_path / "kills").mkdir()
-    second = Shard(second.number, Deadly(second.part, tmp_path / "kills", times))
+    second = Shard(second.number, Deadly(second.part, tmp_path / "kills", times, mistake))
     told = Told()
     workers = ProcessWorkers(job, 1)
-    done, given_up = annotate_shards(workers, [first, second, third], 1, told, True)
+    outcome = annotate_shards(workers, [first, second, third], 1, told, True)
     expected = {0, 1, 2} if times == 1 else {0, 2}
-    assert {each.shard for each in done} == expected
-    assert [each.shard.number for each in given_up] == ([] if times == 1 else [1])
+    assert {each.shard for each in outcome.done} == expected
+    assert [each.shard.number for each in outcome.given_up] == ([] if times == 1 else [1])
     assert len(told.warnings) == times
-    assert "shard 1 died: its process was ended by SIGKILL" in told.warnings[0]
+    reason = "ZeroDivisionError: a mistake" if mistake else "its process was ended by SIGKILL"
+    assert f"shard 1 died: {reason}" in told.warnings[0]
     assert told.steps == len(expected)
     assert len(rows(tmp_path / "out", "images")) == len(expected)
 
 
-def test_a_model_that_cannot_be_loaded_is_said_once(scenes, tmp_path):
-    from carsam.errors import UserError
+@pytest.mark.slow
+def test_workers_that_die_in_a_row_end_the_annotation(job_and_shards, tmp_path):
+    job, (first, *_) = job_and_shards
+    (tmp_path / "kills").mkdir()
+    deadly = Deadly(first.part, tmp_path / "kills", DEATHS)
+    shards = [Shard(number, deadly) for number in range(DEATHS)]
+    with pytest.raises(UserError, match=f"It is the {DEATHS}th in a row; nothing more is begun"):
+        annotate_shards(ProcessWorkers(job, 2), shards, 2, Told(), True)
 
+
+def test_a_model_that_cannot_be_loaded_is_said_once(scenes, tmp_path):
     with pytest.raises(UserError, match="no-such-model"):
         annotate(
             "no-such-model",

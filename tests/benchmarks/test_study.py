@@ -173,7 +173,7 @@ def test_every_row_of_the_paper_gives_a_strict_model_of_its_grid(tiny_sam, image
     image = read_image(image_folder / "0.jpg")
     for row in STUDIES["paper"]:
         recipe = recipe_of(row, "strict", "w4a4", (FLOAT_ENCODER,), ["reconstruct.steps=1"])
-        model = quantize(tiny_sam, image_folder, recipe, count=1, boxes_per_image=2, device="cpu")
+        model = quantize(tiny_sam, image_folder, recipe, count=1, prompts_per_image=2, device="cpu")
         assert_strict(model, [image])
         sites = model.to_checkpoint().manifest["sites"]
         assert not any(path.startswith("vision_encoder") for path in sites)

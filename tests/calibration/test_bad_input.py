@@ -64,7 +64,7 @@ def test_photos_of_one_size_and_of_several_calibrate(tiny_sam, photo, tmp_path):
 @pytest.mark.parametrize(
     ("wrong", "said"),
     [
-        ({"boxes_per_image": 0}, "boxes_per_image is 0; expected at least 1"),
+        ({"prompts_per_image": 0}, "prompts_per_image is 0; expected at least 1"),
         ({"sharers": 0}, "sharers is 0; expected at least 1"),
         ({"memory": -1.0}, r"memory is -1\.0; expected gigabytes, 0 or more"),
         ({"memory": float("nan")}, "memory is nan; expected gigabytes"),

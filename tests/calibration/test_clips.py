@@ -76,7 +76,7 @@ def test_a_camera_that_only_shifts_shows_what_lies_there():
 
 def test_clips_of_stills_hold_what_the_memory_reads(engine, stills):
     sample, states = stills
-    clips = clips_of_stills(engine, sample, states.boxes, 0, Silent())
+    clips = clips_of_stills(engine, sample, states.prompts, 0, Silent())
     assert len(clips) == 1
     (clip,) = clips
     frames, cells, pointers = 3, 64, 2  # a pointer of 64 channels is one token
@@ -89,8 +89,8 @@ def test_clips_of_stills_hold_what_the_memory_reads(engine, stills):
     assert clip["labels"].shape == (1, OBJECTS, 1) and bool((clip["labels"] == -1).all())
     picture = states[0]["hidden"][0]  # is the first of the remembered frames
     assert float((clip["hidden"][1] - picture).abs().mean()) < 0.1
-    assert_equal(clips, clips_of_stills(engine, sample, states.boxes, 0, Silent()))
-    other = clips_of_stills(engine, sample, states.boxes, 1, Silent())
+    assert_equal(clips, clips_of_stills(engine, sample, states.prompts, 0, Silent()))
+    other = clips_of_stills(engine, sample, states.prompts, 1, Silent())
     assert not torch.equal(other[0]["hidden"][0], clip["hidden"][0])
 
 
@@ -132,7 +132,7 @@ def test_folders_without_videos_get_a_sentence(tmp_path):
 
 def test_videos_alone_calibrate_everything(tiny_sam2_video, tmp_path, photo):
     root = write_davis(tmp_path / "davis")
-    model = quantize(tiny_sam2_video, recipe="rtn", videos=root, count=2, boxes_per_image=2)
+    model = quantize(tiny_sam2_video, recipe="rtn", videos=root, count=2, prompts_per_image=2)
     assert_strict(model, [photo])
     facts = model.provenance["calibration"]
     assert facts["clips"] == {"count": 1, "made_of": "videos"}
@@ -141,7 +141,7 @@ def test_videos_alone_calibrate_everything(tiny_sam2_video, tmp_path, photo):
 
 def test_images_and_videos_calibrate_together(tiny_sam2_video, image_folder, tmp_path):
     videos = write_davis(tmp_path / "davis")
-    arguments = {"recipe": "rtn", "count": 1, "boxes_per_image": 2}
+    arguments = {"recipe": "rtn", "count": 1, "prompts_per_image": 2}
     both = quantize(tiny_sam2_video, image_folder, videos=videos, **arguments)
     images = quantize(tiny_sam2_video, image_folder, **arguments)
     assert both.provenance["calibration"]["images"] == images.provenance["calibration"]["images"]
@@ -173,7 +173,7 @@ def test_units_see_the_samples_they_are_calibrated_on(tiny_sam2_video, image_fol
         run_(self, unit)
 
     monkeypatch.setattr(RoundToNearest, "run_", watched)
-    quantize(tiny_sam2_video, image_folder, "rtn", count=3, boxes_per_image=2)
+    quantize(tiny_sam2_video, image_folder, "rtn", count=3, prompts_per_image=2)
     assert seen == {  # units without sites have no statistics
         (Sample.STILL,): {(3,), (3, 3)},
         (Sample.CLIP,): {(1,), (1, 1)},

@@ -72,7 +72,7 @@ def begun(tiny_sam, image_folder, tmp_path, monkeypatch, coco):
         run_(self, unit)
 
     monkeypatch.setattr(RoundToNearest, "run_", counted)
-    record = Calibration(image_folder, coco(10), count=2, boxes_per_image=4)
+    record = Calibration(image_folder, coco(10), count=2, prompts_per_image=4)
     calibrate(tiny_sam, RECIPE, record, tmp_path / "run")
     assert len(done) == UNITS
 
@@ -152,7 +152,7 @@ def test_boxes_that_the_model_finds_are_not_those_of_a_json(begun):
 
 
 def test_another_number_of_boxes_is_not_resumed(begun):
-    assert_anew(begun(boxes_per_image=5), "boxes_per_image", "prompts")
+    assert_anew(begun(prompts_per_image=5), "prompts_per_image", "prompts")
 
 
 def test_other_weights_are_not_resumed(begun, tiny_sam):

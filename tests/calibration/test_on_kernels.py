@@ -11,7 +11,8 @@ from carsam.grids.tables import Log1pGrid, LogGrid, TwinUniformGrid
 from carsam.methods.registry import make_recipe
 from carsam.runtime import kernels
 from carsam.simulation import on_kernels
-from carsam.simulation.attention import AttentionProduct, RelativePosition, rounded_probabilities
+from carsam.simulation.attention import AttentionProduct, rounding_of_probabilities
+from carsam.simulation.relative_position import RelativePosition
 
 pytestmark = pytest.mark.skipif(
     kernels.instruction_set() == "numpy", reason="the extension is not built"
@@ -40,11 +41,11 @@ class Off:
 def test_a_quantization_has_the_same_bits(tiny_sam, image_folder, monkeypatch, name):
     recipe = make_recipe(name, "w4a4", settings=QUICK[name])
     used = count_calls(monkeypatch)
-    fast = quantize(tiny_sam, image_folder, recipe, count=2, boxes_per_image=3)
+    fast = quantize(tiny_sam, image_folder, recipe, count=2, prompts_per_image=3)
     assert min(used.values()) > 0, used
     monkeypatch.setattr(loop, "on_kernels", Off)
     used.update(dict.fromkeys(used, 0))
-    plain = quantize(tiny_sam, image_folder, recipe, count=2, boxes_per_image=3)
+    plain = quantize(tiny_sam, image_folder, recipe, count=2, prompts_per_image=3)
     assert not any(used.values())
     tensors, expected = fast.to_checkpoint().tensors, plain.to_checkpoint().tensors
     assert tensors.keys() == expected.keys()
@@ -115,9 +116,9 @@ def test_an_attention_has_the_same_bits(probabilities, batches, positions):
 def test_probabilities_are_rounded_to_the_same_bits(grid):
     probabilities = torch.randn(2, 3, 40, 50, generator=torch.Generator().manual_seed(0)).softmax(3)
     with torch.no_grad():
-        expected = rounded_probabilities(grid, probabilities)
+        expected = rounding_of_probabilities(grid)(probabilities)
         with on_kernels.on_kernels():
-            assert torch.equal(rounded_probabilities(grid, probabilities), expected)
+            assert torch.equal(rounding_of_probabilities(grid)(probabilities), expected)
 
 
 def test_sums_that_float64_may_round_stay_with_torch():

@@ -124,7 +124,8 @@ def annotated(tmp_path):
 def test_annotated_boxes_limit_the_images(tiny_sam, image_folder, annotated):
     model = quantize(tiny_sam, image_folder, "rtn", coco=annotated(), count=1)
     assert model.provenance["calibration"]["images"] == ["2.jpg"]
-    assert model.provenance["calibration"]["boxes"] == 16  # the one, and moved copies of it
+    assert model.provenance["calibration"]["prompts"] == 16  # the box, moved copies, clicks
+    assert model.provenance["calibration"]["clicks"] == 8
 
 
 @pytest.mark.parametrize(

@@ -34,7 +34,7 @@ class Killed(BaseException):
 
 def test_a_memory_goes_on_with_the_same_bits(tiny_sam2_video, image_folder, tmp_path, monkeypatch):
     """The encoder's units, some with parts elsewhere, come back; the next one is a memory's."""
-    arguments = {"count": 1, "boxes_per_image": 2}
+    arguments = {"count": 1, "prompts_per_image": 2}
     unbroken = quantize(tiny_sam2_video, image_folder, "gptq", **arguments)
     run_, begun = FeedBackErrors.run_, []
 

@@ -24,6 +24,7 @@ NO_WORK = {
         *("--out", "{good}/mask.png", "--overlay", "{bad}/overlay.png"),
     ],
     "embed": ["embed", "no-model", "{images}", "--cache", "{bad}/cache"],
+    "masks": ["masks", "no-model", "{images}", "--out", "{bad}/masks"],
     "evaluate": [
         *("evaluate", "no-model", "--coco", "{coco}", "--images", "{images}"),
         *("--json", "{bad}/result.json"),

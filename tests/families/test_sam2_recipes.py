@@ -24,7 +24,7 @@ def few_steps(name):
 @pytest.mark.filterwarnings("ignore:.*(reconstruction|Polish) raised")
 def test_it_is_quantized_strictly_and_runs(name, tiny_sam2, image_folder, photo, tmp_path):
     model = carsam.quantize(
-        tiny_sam2, image_folder, name, settings=few_steps(name), count=1, boxes_per_image=2
+        tiny_sam2, image_folder, name, settings=few_steps(name), count=1, prompts_per_image=2
     )
     assert_strict(model, [photo])
     model.save(tmp_path / "run")
@@ -45,6 +45,6 @@ def test_it_is_quantized_strictly_and_runs(name, tiny_sam2, image_folder, photo,
 
 def test_every_kind_can_be_quantized(tiny_sam2, image_folder, photo):
     model = carsam.quantize(
-        tiny_sam2, image_folder, "rtn", rules=["*=w4a4"], count=1, boxes_per_image=2
+        tiny_sam2, image_folder, "rtn", rules=["*=w4a4"], count=1, prompts_per_image=2
     )
     assert_strict(model, [photo])

@@ -19,7 +19,7 @@ def few_steps(name):
 
 
 def quantized(model, images, name="rtn", **more):
-    return carsam.quantize(model, images, name, count=1, boxes_per_image=2, **more)
+    return carsam.quantize(model, images, name, count=1, prompts_per_image=2, **more)
 
 
 def followed(engine, photo):

@@ -91,7 +91,7 @@ def test_a_file_of_weights_is_no_run(place):
 
 
 def test_the_bundled_model_is_no_run(place):
-    refused(find_run, "sam-mini", "sam-mini is the bundled float model, not a run")
+    refused(find_run, "sam-mini", "sam-mini is a bundled float model, not a run")
 
 
 def test_a_folder_above_a_run_names_it(run):

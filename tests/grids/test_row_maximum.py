@@ -6,7 +6,7 @@ from carsam.errors import UserError
 from carsam.evaluation.strict import StrictError, assert_strict
 from carsam.grids.row_maximum import RowMaximumGrid
 from carsam.methods.recipe import Recipe, Step
-from carsam.simulation.attention import AttentionProduct, rounded_probabilities
+from carsam.simulation.attention import AttentionProduct, rounding_of_probabilities
 from carsam.simulation.trainable import LearnedGrid
 
 RECIPE = Recipe("test", (Step("round-to-nearest"), Step("row-maximum-softmax")))
@@ -43,7 +43,7 @@ def test_values_are_rounded_to_a_255th_and_then_to_the_nearest_numerator():
 
 def test_a_row_shares_out_what_its_numerators_say():
     probabilities = torch.tensor([[0.6, 0.3, 0.1, 0.0], [1e-3, 1e-3, 1e-3, 1e-3]])
-    rows = rounded_probabilities(RowMaximumGrid.curved(0.0, 8), probabilities)
+    rows = rounding_of_probabilities(RowMaximumGrid.curved(0.0, 8))(probabilities)
     n = torch.tensor([255.0, 128.0, 42.0, 0.0])
     torch.testing.assert_close(rows, torch.stack([n / n.sum(), torch.full((4,), 0.25)]))
 
@@ -52,7 +52,7 @@ def test_the_product_is_normalised_by_the_sum_of_the_codes():
     query, key, value = operands()
     grid = RowMaximumGrid.curved(16.0, 4).scaled(torch.tensor([0.9]))
     probabilities = torch.softmax(query @ key.mT * 0.4, -1)
-    expected = rounded_probabilities(grid, probabilities) @ value
+    expected = rounding_of_probabilities(grid)(probabilities) @ value
     torch.testing.assert_close(attended(grid, query, key, value), expected)
 
 

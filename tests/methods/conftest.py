@@ -49,3 +49,21 @@ def make_unit_of() -> Callable:
         raise ValueError(f"no unit of {paths}")
 
     return make_unit_of
+
+
+@pytest.fixture
+def products() -> Callable:
+    """Function (unit, site) -> of each image the probabilities and values that are multiplied."""
+    from carsam.methods.inspecting.operands import listening, run
+    from carsam.simulation import slots
+
+    def products(unit, site):
+        probabilities, values = [], []
+        product = slots.multiplier(unit.model, site)
+        handle = product.register_forward_pre_hook(lambda _, inputs: values.append(inputs[2]))
+        with listening(unit, {(site, "probabilities"): probabilities.append}):
+            run(unit, unit.inputs)
+        handle.remove()
+        return list(zip(probabilities, values, strict=True))
+
+    return products

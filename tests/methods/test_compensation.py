@@ -23,7 +23,7 @@ from carsam.methods.steps.mac.attention_equations import (
 )
 from carsam.methods.steps.mac.compensate import Compensate
 from carsam.methods.steps.mac.compensated_attention import BIAS_COLUMN, CompensatedAttention
-from carsam.methods.steps.mac.equations import SOLVERS, Solution, solve_exact
+from carsam.methods.steps.mac.solvers import SOLVERS, Solution, solve_exact
 from carsam.methods.steps.ranges.round_to_nearest import RoundToNearest
 from carsam.methods.steps.softmax.adaptive_granularity import AdaptiveGranularity
 from carsam.methods.steps.softmax.logarithmic_softmax import LogarithmicSoftmax
@@ -263,11 +263,11 @@ def test_weighted_equations_mind_what_softmax_passes_on(tiny_sam):
         equation = score_equation(attention, "query", centre=False, weighted=weighted)
         change = solve_exact(equation, equation.penalty(1e-3, 32)).change
         errors[weighted] = [0.0, 0.0]
-        for (inputs, _), image in zip(attention, projected(unit, FINAL), strict=True):
+        for ((inputs, _),), image in zip(attention, projected(unit, FINAL), strict=True):
             (rows, query), (_, key) = image["query"], image["key"]
             moved = query + with_bias(rows) @ change
-            error = query @ key.mT - moved @ attention.quantized("key", inputs).double().mT
-            own, others = score_weights(attention.probabilities(inputs), "query")
+            error = query @ key.mT - moved @ attention.now.quantized("key", inputs).double().mT
+            own, others = score_weights(attention.first.exact.probabilities(inputs), "query")
             errors[weighted][0] += float(error.square().sum())
             errors[weighted][1] += float((error.square() * own * others.mT).sum())
     assert errors[False][0] < errors[True][0]

@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from carsam.grids.tables import Log1pGrid
-from carsam.methods.inspecting.operands import in_float, run_products
+from carsam.methods.inspecting.operands import in_float
 from carsam.methods.steps.folding.reduce_condition import ReduceCondition
 from carsam.methods.steps.ranges.round_to_nearest import RoundToNearest
 from carsam.methods.steps.softmax.logarithmic_softmax import LogarithmicSoftmax
@@ -70,7 +70,7 @@ def test_one_step_is_the_minimum_of_its_objective():
 
 
 @torch.no_grad()
-def test_a_shifted_logarithm_never_loses_much_to_plain_grids(make_unit):
+def test_a_shifted_logarithm_never_loses_much_to_plain_grids(make_unit, products):
     """Its extremes are a nearly uniform and a logarithmic grid."""
     errors = {}
     for step in (RoundToNearest("mse", "minmax", False), LogarithmicSoftmax()):
@@ -78,16 +78,10 @@ def test_a_shifted_logarithm_never_loses_much_to_plain_grids(make_unit):
         step.run_(unit)
         site = next(site for site, _ in unit.sites if site.path == ATTENTION)
         grid = slots.quantizer(unit.model, site, "probabilities")
-        total = []
         with in_float(unit):
-            run_products(
-                unit,
-                unit.inputs,
-                site,
-                lambda a, v, grid=grid, total=total: total.append(
-                    float(((grid(a) - a) @ v).abs().pow(2.4).sum())
-                ),
-            )
-        errors[type(grid).__name__] = sum(total)
+            images = products(unit, site)
+        errors[type(grid).__name__] = sum(
+            float(((grid(a) - a) @ v).abs().pow(2.4).sum()) for a, v in images
+        )
     assert isinstance(grid, Log1pGrid)
     assert errors["Log1pGrid"] <= errors["UniformGrid"]

@@ -7,6 +7,7 @@ import torch
 from carsam.calibration.loop import quantize_units_
 from carsam.families import FAMILIES
 from carsam.families.base import split_after_encoder
+from carsam.images.clicks import are_clicks
 from carsam.methods.recipe import Step
 from carsam.methods.registry import make_recipe
 from carsam.methods.steps.training.mask_loss import mask_loss, run_stages, stages_to_masks
@@ -77,7 +78,7 @@ def test_polish_trains_on_other_views_as_well(tiny_sam):
 @pytest.mark.parametrize("rounding_rate", [0.0, 0.05])
 def test_everything_is_on_its_grid_and_codes_move_only_if_asked_for(tiny_sam, rounding_rate):
     before, _, _ = quantized(tiny_sam)
-    after, _, _ = quantized(tiny_sam, steps=40, moved=0.0, rounding_rate=rounding_rate)
+    after, _, _ = quantized(tiny_sam, steps=40, new=0.0, rounding_rate=rounding_rate)
     moved = moved_codes = 0
     for site in FAMILY.sites(after):
         layer, old = slots.weight_layer(after, site), slots.weight_layer(before, site)
@@ -96,23 +97,26 @@ def test_everything_is_on_its_grid_and_codes_move_only_if_asked_for(tiny_sam, ro
     assert (moved_codes > 0) == (rounding_rate > 0)
 
 
-@pytest.mark.parametrize(("boxes", "moved", "rate"), [(1, 0.0, 3e-3), (8, 1.0, 1e-3)])
-def test_a_step_may_take_some_of_the_boxes_or_others(tiny_sam, boxes, moved, rate):
-    _, notes, _ = quantized(tiny_sam, steps=40, rate=rate, boxes=boxes, moved=moved)
+@pytest.mark.parametrize(("prompts", "new", "rate"), [(1, 0.0, 3e-3), (8, 1.0, 1e-3)])
+def test_a_step_may_take_some_of_the_prompts_or_others(tiny_sam, prompts, new, rate):
+    _, notes, _ = quantized(tiny_sam, steps=40, rate=rate, prompts=prompts, new=new)
     assert notes[-1]["kept"]
     assert notes[-1]["loss_after"] < notes[-1]["loss_before"]
 
 
-def test_of_a_steps_boxes_some_are_the_images_own_and_some_are_new():
+@pytest.mark.parametrize("clicked", [0, 2])
+def test_of_a_steps_prompts_some_are_the_images_own_and_some_are_new(clicked):
     random, own = np.random.default_rng(0), torch.cat([BOXES, BOXES + 2], 1)
-    first, second = (Polish(boxes=4, moved=0.5)._boxes(own, random) for _ in range(2))
-    for boxes in (first, second):
-        assert boxes.shape == (1, 4, 4)
-        known = (boxes[0, :, None] == own[0]).all(-1).any(-1)
-        assert known.tolist() == [True, True, False, False]
-        assert (boxes[..., :2] >= own[0, :, :2].amin(0)).all()
-        assert (boxes[..., 2:] <= own[0, :, 2:].amax(0)).all()
-    assert not torch.equal(first[:, 2:], second[:, 2:])
+    own[:, :clicked, 2:] = own[:, :clicked, :2]
+    share = clicked / own.shape[1]
+    first, second = (Polish(prompts=8, new=0.5)._prompts(own, random) for _ in range(2))
+    for rows in (first, second):
+        known = (rows[0, :, None] == own[0]).all(-1).any(-1)
+        assert known.tolist() == [True] * (rows.shape[1] - 4) + [False] * 4
+        assert are_clicks(rows[0, -4:]).sum() == round(4 * share)
+        assert (rows[..., :2] >= own[0, :, :2].amin(0)).all()
+        assert (rows[..., 2:] <= own[0, :, 2:].amax(0)).all()
+    assert not torch.equal(first[:, -4:], second[:, -4:])
 
 
 def test_the_teacher_stays_float_and_answers_any_box(tiny_sam):
@@ -126,7 +130,7 @@ def test_the_teacher_stays_float_and_answers_any_box(tiny_sam):
             parameter.mul_(2.0)
         other = torch.tensor([[[20.0, 8, 44, 50]]])
         answer = teacher.answer(0, other)
-        output = run_stages(expected, stages_to_masks(stages), {**states[0], "boxes": other})
+        output = run_stages(expected, stages_to_masks(stages), {**states[0], "prompts": other})
     for name in ("masks", "ious"):  # the answer comes from torch's own norms
         torch.testing.assert_close(answer[name], output[name], rtol=1e-4, atol=1e-4)
 

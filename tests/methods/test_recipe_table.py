@@ -457,7 +457,7 @@ def line_of(watch, model):
 def run_recipe(tiny_sam, image_folder, name):
     steps = {step.name for step in {**RECIPES, **LEGACY_RECIPES}[name].all_steps}
     settings = [f"{step}.{few}={count}" for step, (few, count) in FEW.items() if step in steps]
-    return quantize(tiny_sam, image_folder, name, count=2, boxes_per_image=2, settings=settings)
+    return quantize(tiny_sam, image_folder, name, count=2, prompts_per_image=2, settings=settings)
 
 
 @pytest.mark.filterwarnings("ignore:.*reconstruction raised the loss", "ignore:Polish raised")

@@ -1,12 +1,12 @@
 import pytest
 import torch
 
-from carsam.methods.inspecting.operands import in_float, run_products
+from carsam.methods.inspecting.operands import in_float
 from carsam.methods.steps.ranges.round_to_nearest import RoundToNearest
 from carsam.methods.steps.softmax.adaptive_granularity import AdaptiveGranularity
 from carsam.methods.steps.softmax.row_maximum_softmax import CURVATURES, RowMaximumSoftmax
 from carsam.simulation import slots
-from carsam.simulation.attention import rounded_probabilities
+from carsam.simulation.attention import rounding_of_probabilities
 
 PATH = "mask_decoder.transformer.layers.0.cross_attn_token_to_image"
 
@@ -20,16 +20,17 @@ def attention(unit):
     return next(site for site, _ in unit.sites if site.path == PATH)
 
 
-def error(unit, grid):
-    errors = []
+@pytest.fixture
+def error(unit, products):
+    """Function grid -> |A^ V - A V|^2 over the unit's float images."""
+    with in_float(unit), torch.no_grad():
+        images = products(unit, attention(unit))
 
-    def add(probabilities, values):
-        change = rounded_probabilities(grid, probabilities) - probabilities
-        errors.append((change @ values).square().sum())
+    def error(grid):
+        rounding = rounding_of_probabilities(grid)
+        return sum(float(((rounding(a) - a) @ v).square().sum()) for a, v in images)
 
-    with in_float(unit):
-        run_products(unit, unit.inputs, attention(unit), add)
-    return float(torch.stack(errors).sum())
+    return error
 
 
 def chosen(unit, step):
@@ -38,25 +39,24 @@ def chosen(unit, step):
 
 
 @torch.no_grad()
-def test_the_chosen_grid_is_the_best_of_all(unit):
-    best = error(unit, chosen(unit, RowMaximumSoftmax()))
+def test_the_chosen_grid_is_the_best_of_all(unit, error):
+    best = error(chosen(unit, RowMaximumSoftmax()))
     statistics = unit.statistics[PATH, "probabilities"]
     candidates = RowMaximumSoftmax().candidates(statistics, 4, torch.device("cpu"))
-    assert best == pytest.approx(min(error(unit, grid) for grid, _ in candidates))
+    assert best == pytest.approx(min(error(grid) for grid, _ in candidates))
     assert unit.notes[-1]["curvature"] in CURVATURES
 
 
 @torch.no_grad()
 @pytest.mark.parametrize("other", [RoundToNearest(), AdaptiveGranularity()])
-def test_it_is_better_than_one_range_for_all_rows(unit, other):
-    theirs = error(unit, chosen(unit, other))
-    assert error(unit, chosen(unit, RowMaximumSoftmax())) < 0.5 * theirs
+def test_it_is_better_than_one_range_for_all_rows(unit, error, other):
+    theirs = error(chosen(unit, other))
+    assert error(chosen(unit, RowMaximumSoftmax())) < 0.5 * theirs
 
 
 @torch.no_grad()
-def test_a_finished_unit_shows_its_parts_to_taps(unit):
+def test_a_finished_unit_shows_its_parts_to_taps(unit, products):
     grid = chosen(unit, RowMaximumSoftmax())
-    seen = []
-    run_products(unit, unit.inputs[:1], attention(unit), lambda a, v: seen.append(a))
-    assert torch.equal(seen[0].amax(-1), torch.ones(seen[0].shape[:-1]))
-    assert torch.equal(grid(seen[0]), seen[0])
+    parts, _ = products(unit, attention(unit))[0]
+    assert torch.equal(parts.amax(-1), torch.ones(parts.shape[:-1]))
+    assert torch.equal(grid(parts), parts)

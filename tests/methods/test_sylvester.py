@@ -3,10 +3,9 @@ import pytest
 import scipy.linalg
 import torch
 
-from carsam.methods.steps.mac.equations import (
+from carsam.methods.steps.mac.equations import MatrixEquation, RidgeEquation
+from carsam.methods.steps.mac.solvers import (
     SOLVERS,
-    MatrixEquation,
-    RidgeEquation,
     cross_validated,
     solve_averaged,
     solve_exact,
@@ -157,13 +156,21 @@ def test_averaged_solutions_can_be_worse_than_nothing():
     assert objective(operands, averaged.change) > objective(operands, zero())
 
 
-def test_joined_equations_of_different_lengths_are_one_equation():
-    short, long = samples(2, 5, 30), samples(2, 9, 30, seed=9)
+@pytest.mark.parametrize("rows", [9, 40])
+def test_joined_equations_of_different_lengths_are_one_equation(rows):
+    """Those of more rows than columns hold X' X instead of X."""
+    short, long = samples(2, 5, 30), samples(2, rows, 30, seed=9)
     joined = MatrixEquation.joined([MatrixEquation.from_operands(*case) for case in (short, long)])
     change = draw(HEADS, COLUMNS, WIDTH, seed=3)
     apart = [MatrixEquation.from_operands(*case) for case in (short, long)]
     torch.testing.assert_close(joined.apply(change), sum(case.apply(change) for case in apart))
     torch.testing.assert_close(joined.right_side, sum(case.right_side for case in apart))
+    penalty = sum(
+        case.penalty(0.1, COLUMNS).squeeze() / case.grams.diagonal(dim1=2, dim2=3).mean((0, 2))
+        for case in apart
+    )
+    mean = joined.grams.diagonal(dim1=2, dim2=3).mean((0, 2))
+    torch.testing.assert_close(joined.penalty(0.1, COLUMNS).squeeze() / mean, penalty)
 
 
 @pytest.mark.parametrize("shared", ["inputs", "keys"])

@@ -215,12 +215,10 @@ POINT = {"point_coords": [[3, 4]], "point_labels": [1]}
 @pytest.mark.parametrize(
     ("prompt", "words"),
     [
-        ({}, ["neither points nor a box"]),
-        ({"mask_input": np.zeros((1, LOW, LOW))}, ["neither points nor a box"]),
         ({"point_coords": [[3, 4]]}, ["points without labels"]),
         ({"point_labels": [1]}, ["labels without points"]),
         ({**POINT, "point_labels": [1, 0]}, ["labels", "(1, 2)", "(1, 1)"]),
-        ({**POINT, "point_labels": [2]}, ["[2]", "1 (foreground)"]),
+        ({**POINT, "point_labels": [4]}, ["[4]", "1 (foreground)"]),
         ({**POINT, "point_labels": [0.5]}, ["[0.5]"]),
         ({**POINT, "point_coords": [3, 4]}, ["points", "(P, N, 2)"]),
         ({"point_coords": np.empty((0, 2)), "point_labels": []}, ["neither points nor a box"]),

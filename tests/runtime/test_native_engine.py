@@ -34,6 +34,8 @@ PROMPTS = {
     "boxes": Prompts(boxes=BOXES),
     "points and boxes": Prompts(points=POINTS, labels=LABELS, boxes=BOXES),
     "boxes and masks": Prompts(boxes=BOXES, masks=MASKS),
+    "masks": Prompts(masks=MASKS),
+    "nothing": Prompts(),
 }
 EXACT, FEW_TIES, TIES = 1e-5, 0.02, 0.1
 BITS = [(None, None), (4, 4), (4, 8), (8, 8), (6, 6), (2, 3), (4, None), (None, 4)]

@@ -38,6 +38,8 @@ PROMPTS = {
     "boxes": Prompts(boxes=BOXES),
     "points and boxes": Prompts(points=POINTS, labels=LABELS, boxes=BOXES),
     "boxes and masks": Prompts(boxes=BOXES, masks=MASKS),
+    "masks": Prompts(masks=MASKS),
+    "nothing": Prompts(),
 }
 EXACT, TIES = 1e-5, 0.1
 

@@ -12,10 +12,10 @@ from carsam.grids.base import UniformGrid
 from carsam.grids.observers import Observer
 from carsam.methods.registry import LEGACY_RECIPES, RECIPES
 from carsam.simulation import slots
-from carsam.simulation.attention import RelativePosition
 from carsam.simulation.expected import Expected
 from carsam.simulation.layers import QuantizedLayer
 from carsam.simulation.model import QuantizedModel, load_simulated, prepare
+from carsam.simulation.relative_position import RelativePosition
 
 
 @pytest.fixture

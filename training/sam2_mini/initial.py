@@ -44,9 +44,9 @@ def initialise_products_(module: nn.Module) -> None:
 def take_decoder_(model: Sam2VideoModel, sam: SamModel) -> None:
     """Put sam-mini's prompt encoder and decoder into SAM 2's, which then finds sam-mini's masks.
 
-    Almost: SAM 2's decoder has one token more, the object's score, which starts as that of the IoU,
-    and a box has a third one. The finer levels are not added at first. The IoU goes through a
-    sigmoid, whose tangent at a usual IoU continues sam-mini's head.
+    Almost: a box has a third token in SAM 2, one that sam-mini knows from clicks alone. The token
+    of the object's score starts at zero, and so does what the finer levels add. The IoU goes
+    through a sigmoid, whose tangent at a usual IoU continues sam-mini's head.
     """
     found = {_renamed(name): tensor for name, tensor in sam.state_dict().items()}
     points = [f"prompt_encoder.point_embed.{i}.weight" for i in range(4)]
@@ -56,7 +56,7 @@ def take_decoder_(model: Sam2VideoModel, sam: SamModel) -> None:
     middle = math.log(USUAL_IOU / (1 - USUAL_IOU))
     found[head + "weight"] = found[head + "weight"] / slope
     found[head + "bias"] = (found[head + "bias"] - USUAL_IOU) / slope + middle
-    found["mask_decoder.obj_score_token.weight"] = found["mask_decoder.iou_token.weight"]
+    nn.init.zeros_(model.mask_decoder.obj_score_token.weight)
     initialise_products_(model.mask_decoder.pred_obj_score_head)
     for convolution in (model.mask_decoder.conv_s0, model.mask_decoder.conv_s1):
         nn.init.zeros_(convolution.weight)

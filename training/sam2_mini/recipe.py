@@ -41,4 +41,4 @@ MEMORY = TrainingRecipe(
 )
 """Of these stages only steps, window, batch (objects) and rates count."""
 
-WHOLE_MEMORY = TrainingRecipe(stages=(_stage(600, 768, 2, (5e-4, 0.0)),))
+WHOLE_MEMORY = TrainingRecipe(stages=(_stage(400, 768, 2, (5e-4, 0.0)),))

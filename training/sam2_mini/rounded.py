@@ -20,4 +20,5 @@ class Rounded(nn.Module):
 
     def forward(self, *arguments: Any) -> Any:
         rounded = {name: p.to(self.dtype) for name, p in self.module.named_parameters()}
-        return functional_call(self.module, rounded, arguments)
+        # Weights are not tied, but modules have two names here, and must not be exchanged twice.
+        return functional_call(self.module, rounded, arguments, tie_weights=False)

@@ -119,21 +119,16 @@ class Follow(nn.Module):
             else:
                 found, several = self._prompted(levels, batch, prompt)
             given = frame == 0 and prompt == "mask"
-            best = (
-                found.ious[..., AMBIGUOUS_MASKS].argmax(-1) + 1
-                if several
-                else 0 * found.ious[..., 0].long()
-            )
-            index = best[:, 0]
-            rows = torch.arange(len(index))
-            logits, tokens = found.masks[rows, 0, index], found.tokens[rows, 0, index]
+            rows = torch.arange(len(there))
+            best = found.ious[:, 0, AMBIGUOUS_MASKS].argmax(-1) + 1 if several else 0 * rows
+            logits, tokens = found.masks[rows, 0, best], found.tokens[rows, 0, best]
             scores = found.scores[:, 0]
             loss, iou = self._compared(found, batch, frame, several)
             if given:
                 logits = self.memory.prompt_of_mask(batch.masks[0])[1]
                 loss = torch.zeros_like(loss)
             else:
-                ious.append(iou[rows, index][there])
+                ious.append(iou[rows, best][there])
                 rights.append(((scores > 0) == there).float())
             target = there.float()
             presence = functional.binary_cross_entropy_with_logits(scores, target, reduction="none")

@@ -17,7 +17,7 @@ from carsam.annotation.prompting.boxes import BoxPrompting
 from carsam.annotation.sources import find_source
 from carsam.annotation.storage import storage
 from carsam.annotation.workers import find_workers
-from carsam.annotation.workers.base import annotate_shards
+from carsam.annotation.workers.dispatch import annotate_shards
 from carsam.errors import UserError, few
 from carsam.evaluation.coco_entries import read_entries
 from carsam.evaluation.ids import Id
@@ -118,13 +118,14 @@ def annotate(
     if not ours:
         return Summary(0, len(own), 0, 0, 0)
     progress.start("Annotating", sum(n or 0 for n in counts) if in_images else len(ours))
-    done, given_up = annotate_shards(start(job, jobs), ours, jobs, progress, in_images)
+    outcome = annotate_shards(start(job, jobs), ours, jobs, progress, in_images)
     progress.finish()
-    if given_up:
-        places = (f"{each.shard.number} (at {each.image})" for each in given_up)
+    done, lost = outcome.done, outcome.given_up
+    if lost:
+        places = few(f"{each.shard.number} (at {each.image or 'its beginning'})" for each in lost)
         raise UserError(
-            f"The workers of {len(given_up)} shards died {few(places)}: {given_up[-1].reason}. All "
-            f"others are in {out}; run the same command again for these."
+            f"Workers died at {len(lost)} shards, {places}: {lost[-1].reason}. All others are in "
+            f"{out}; run the same command again for these."
         )
     return Summary(
         shards=len(done),

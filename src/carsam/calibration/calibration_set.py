@@ -12,6 +12,7 @@ from carsam.calibration.prompts import found_boxes
 from carsam.calibration.state_lists import Part
 from carsam.engines.torch_engine import TorchEngine
 from carsam.families.base import Family, State
+from carsam.images.clicks import new_clicks
 from carsam.images.moved_boxes import moved_boxes
 from carsam.images.preprocess import Frame, normalise_and_pad, resize
 from carsam.images.read import ImageSample
@@ -25,14 +26,16 @@ class CalibrationSet:
     Args:
         sample: the images.
         boxes: annotated boxes (P, 4) by file name; None lets the float model find some.
-        boxes_per_image: boxes of one image that are used; where there are fewer, moved copies of
-            them are added, as the decoder learns little from few prompts.
-        seed: chooses among more, and moves copies.
+        prompts_per_image: of one image. Those that are not clicks are boxes; where there are fewer,
+            moved copies of them are added, as the decoder learns little from few prompts.
+        clicks: share of them that are clicks, of which half lie on objects, half anywhere.
+        seed: chooses among more, moves copies, and clicks.
     """
 
     sample: ImageSample
     boxes: dict[str, np.ndarray] | None
-    boxes_per_image: int
+    prompts_per_image: int
+    clicks: float
     seed: int
 
     def states(self, family: Family, engine: TorchEngine, progress: Progress) -> "Pictures":
@@ -41,9 +44,9 @@ class CalibrationSet:
         pictures, prompts = [], []
         for index, (name, image) in enumerate(zip(self.sample.names, self.sample, strict=True)):
             frame = Frame((image.shape[0], image.shape[1]), engine.framing)
-            boxes = self._boxes(engine, name, image, frame, self.seed + index)
+            rows = self._prompts(engine, name, image, frame, self.seed + index)
             pictures.append(resize(image, engine.framing))
-            prompts.append(torch.from_numpy(boxes)[None].to(engine.device))
+            prompts.append(torch.from_numpy(rows)[None].to(engine.device))
             progress.advance(note=name)
         progress.finish()
         return Pictures(family, engine.framing.side, tuple(pictures), tuple(prompts))
@@ -51,26 +54,29 @@ class CalibrationSet:
     def mirrored(self, engine: TorchEngine, states: "Pictures") -> "Pictures":
         """Return the states, as `states` returns them, of the images' mirror images."""
         pictures, prompts = [], []
-        for image, own in zip(self.sample, states.boxes, strict=True):
+        for image, own in zip(self.sample, states.prompts, strict=True):
             mirrored = resize(np.ascontiguousarray(image[:, ::-1]), engine.framing)
-            boxes = own.clone()  # (1, P, 4)
-            boxes[..., [0, 2]] = mirrored.shape[1] - boxes[..., [2, 0]]
+            rows = own.clone()  # (1, P, 4)
+            rows[..., [0, 2]] = mirrored.shape[1] - rows[..., [2, 0]]
             pictures.append(mirrored)
-            prompts.append(boxes)
-        return replace(states, pictures=tuple(pictures), boxes=tuple(prompts))
+            prompts.append(rows)
+        return replace(states, pictures=tuple(pictures), prompts=tuple(prompts))
 
-    def _boxes(
+    def _prompts(
         self, engine: TorchEngine, name: str, image: np.ndarray, frame: Frame, seed: int
     ) -> np.ndarray:
+        """Return the rows (P, 4) of an image, boxes first."""
         random = np.random.default_rng(seed)
+        clicked = min(round(self.clicks * self.prompts_per_image), self.prompts_per_image - 1)
+        boxed = self.prompts_per_image - clicked
         if self.boxes is None:
-            boxes = found_boxes(engine, image, self.boxes_per_image, seed)
+            boxes = found_boxes(engine, image, boxed, seed)
         else:
             boxes = frame.map_boxes(self.boxes[name])
-            boxes = boxes[random.permutation(len(boxes))[: self.boxes_per_image]]
+            boxes = boxes[random.permutation(len(boxes))[:boxed]]
         picture = np.array([0, 0, *frame.input_size[::-1]])
-        more = moved_boxes(boxes, self.boxes_per_image - len(boxes), picture, random)
-        return np.concatenate([boxes, more])
+        more = moved_boxes(boxes, boxed - len(boxes), picture, random)
+        return np.concatenate([boxes, more, new_clicks(boxes, clicked, picture, random)])
 
 
 @dataclass(frozen=True)
@@ -83,13 +89,13 @@ class Pictures(Sequence[State]):
     Args:
         size: side of the model's input, in pixels.
         pictures: RGB (h, w, 3), resized.
-        boxes: (1, P, 4) of each, on the device.
+        prompts: rows (1, P, 4) of each, on the device.
     """
 
     family: Family
     size: int
     pictures: tuple[np.ndarray, ...]
-    boxes: tuple[Tensor, ...]
+    prompts: tuple[Tensor, ...]
 
     def __len__(self) -> int:
         return len(self.pictures)
@@ -98,5 +104,5 @@ class Pictures(Sequence[State]):
         if isinstance(index, slice):
             return Part(self, range(*index.indices(len(self))))
         pixels = torch.from_numpy(normalise_and_pad(self.pictures[index], self.size))
-        boxes = self.boxes[index].clone()  # a tensor that lives as long as the state
-        return self.family.start(pixels[None].to(boxes.device), boxes)
+        prompts = self.prompts[index].clone()  # a tensor that lives as long as the state
+        return self.family.start(pixels[None].to(prompts.device), prompts)

@@ -13,6 +13,7 @@ from carsam.calibration.prompts import found_boxes
 from carsam.calibration.state_lists import Part
 from carsam.engines.torch_video_engine import TorchVideoEngine
 from carsam.families.base import Family, State
+from carsam.images.clicks import are_clicks
 from carsam.images.moving_camera import moving_camera
 from carsam.images.preprocess import normalise_and_pad
 from carsam.images.prompts import Prompts
@@ -67,7 +68,7 @@ class Clips(Sequence[State]):
 def clips_of_stills(
     engine: TorchVideoEngine,
     images: ImageSample,
-    boxes: Sequence[Tensor],
+    prompts: Sequence[Tensor],
     seed: int,
     progress: Progress,
 ) -> Clips:
@@ -76,7 +77,7 @@ def clips_of_stills(
     Args:
         engine: the float model.
         images: those that calibrate.
-        boxes: of each, (1, P, 4) in the model's frame; the first ones are followed.
+        prompts: of each, (1, P, 4) in the model's frame; the first boxes are followed.
         seed: moves the cameras, and chooses what is remembered.
     """
     chosen = range(0, len(images), STILLS_PER_CLIP)
@@ -85,7 +86,8 @@ def clips_of_stills(
     for index in chosen:
         random = np.random.default_rng((seed, index))
         frames = moving_camera(_squared(images[index], engine), _length(engine), random)
-        clips.append(_clip(engine, frames, boxes[index][0, :OBJECTS].cpu().numpy(), random))
+        rows = prompts[index][0].cpu().numpy()
+        clips.append(_clip(engine, frames, rows[~are_clicks(rows)][:OBJECTS], random))
         progress.advance()
     progress.finish()
     return Clips(engine.family, engine.device, tuple(clips))

@@ -29,7 +29,7 @@ def identity_of(
 
     Args:
         engine: runs the prepared model, float still.
-        states: of `calibration`: the pixels and boxes themselves.
+        states: of `calibration`: the pixels and prompts themselves.
     """
     opening, closing = make_whole_model_steps(recipe)
     steps = (*opening, *make_steps(recipe), *closing)
@@ -39,9 +39,10 @@ def identity_of(
         **{key: data[key] for key in ("name", "bits", "rules", "units")},
         "steps": [[type(step).__name__, asdict(step)] for step in steps],  # type: ignore[call-overload]
         "seed": calibration.seed,
-        "images": _digest(states, lambda name: name != "boxes"),
-        "prompts": _digest(states, lambda name: name == "boxes"),
-        "boxes_per_image": calibration.boxes_per_image,
+        "images": _digest(states, lambda name: name != "prompts"),
+        "prompts": _digest(states, lambda name: name == "prompts"),
+        "prompts_per_image": calibration.prompts_per_image,
+        "clicks": calibration.clicks,
         "device": engine.device.type,
         "threads": torch.get_num_threads(),
         "processor": _processor(),

@@ -53,7 +53,7 @@ def unit_sizes(
         states: all of stills, or all of clips.
     """
     state = max(states, key=prompts_in)
-    boxes, by_box = prompts_in(state), {"boxes", *PER_OBJECT}
+    boxes, by_box = prompts_in(state), {"prompts", *PER_OBJECT}
     sizes = []
     for stages in units:
         begin, tensors = state, _tensors(state, by_box)
@@ -68,8 +68,8 @@ def unit_sizes(
 
 
 def prompts_in(state: State) -> int:
-    """Return the number of boxes of an image, before its first stage, or of objects of a clip."""
-    return (state["boxes"] if "boxes" in state else state["labels"]).shape[1]
+    """Return the number of prompts of an image, before its first stage, or of objects of a clip."""
+    return (state["prompts"] if "prompts" in state else state["labels"]).shape[1]
 
 
 def activations(

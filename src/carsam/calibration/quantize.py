@@ -12,6 +12,7 @@ from carsam.calibration.calibration_set import CalibrationSet, Pictures
 from carsam.calibration.clips import STILLS_PER_CLIP, clips_of_stills, clips_of_videos
 from carsam.calibration.identity import identity_of, versions
 from carsam.calibration.loop import quantize_units_
+from carsam.calibration.mask_scores import with_thresholds
 from carsam.calibration.prompts import annotated_boxes
 from carsam.calibration.record import Calibration
 from carsam.calibration.state_lists import Joined
@@ -24,6 +25,7 @@ from carsam.errors import UserError
 from carsam.families import load_model, source_name
 from carsam.families.base import Family, State
 from carsam.formats.folders import sole_writer
+from carsam.images.clicks import are_clicks
 from carsam.images.read import sample_images
 from carsam.methods.recipe import DEFAULT_RECIPE, Recipe
 from carsam.methods.registry import check_steps, idle_steps, make_recipe, make_whole_model_steps
@@ -59,8 +61,8 @@ def quantize(
         settings: `step.parameter=value` changes of the recipe's steps.
         budget: `fast` or `paper`: steps of training.
         resume, projects, progress: as of `calibrate`.
-        calibration: `coco`, `avoid`, `count`, `exact`, `boxes_per_image`, `seed`, `device`,
-            `memory`, `sharers` and `videos`, as of `Calibration`.
+        calibration: `coco`, `avoid`, `count`, `exact`, `prompts_per_image`, `clicks`, `seed`,
+            `device`, `memory`, `sharers` and `videos`, as of `Calibration`.
 
     Raises:
         UserError: wrong input; nothing is written in any case.
@@ -70,9 +72,11 @@ def quantize(
         recipe = make_recipe(recipe, bits, tuple(rules), tuple(settings), budget)
     record = Calibration(images, **calibration)
     if resume is None:
-        return calibrate(source, recipe, record, projects=projects, progress=progress)
-    with sole_writer(Path(resume)) as run:
-        return calibrate(source, recipe, record, run, projects, progress)
+        model = calibrate(source, recipe, record, projects=projects, progress=progress)
+    else:
+        with sole_writer(Path(resume)) as run:
+            model = calibrate(source, recipe, record, run, projects, progress)
+    return with_thresholds(model, source, record, progress)
 
 
 def calibrate(
@@ -170,7 +174,7 @@ def _calibration_set(record: Calibration, progress: Progress) -> CalibrationSet:
         warn=progress.warn,
         info=progress.info,
     )
-    return CalibrationSet(sample, boxes, record.boxes_per_image, record.seed)
+    return CalibrationSet(sample, boxes, record.prompts_per_image, record.clicks, record.seed)
 
 
 def _videos(record: Calibration, family: Family) -> list[list[Path]]:
@@ -198,7 +202,7 @@ def _clips(
     if videos:
         count = len(range(0, len(states), STILLS_PER_CLIP))
         return clips_of_videos(engine, videos, count, calibration.seed, progress)
-    return clips_of_stills(engine, calibration.sample, states.boxes, calibration.seed, progress)
+    return clips_of_stills(engine, calibration.sample, states.prompts, calibration.seed, progress)
 
 
 def _explain_others(log: UnitLog, progress: Progress) -> None:
@@ -218,6 +222,7 @@ def _facts(
     record: Calibration,
 ) -> dict[str, Any]:
     """Return what the manifest says about the images and the prompts, and of clips."""
+    rows = torch.cat(states.prompts, dim=1)[0]
     made_of = "images" if record.videos is None else "videos"
     of_clips = {"clips": {"count": len(clips), "made_of": made_of}} if clips else {}
     return {
@@ -225,6 +230,7 @@ def _facts(
         "images": list(calibration.sample.names),
         "count": len(calibration.sample),
         "sha256": calibration.sample.sha256,
-        "prompts": "found by the float model" if calibration.boxes is None else "annotated boxes",
-        "boxes": sum(state["boxes"].shape[1] for state in states),
+        "boxes": "found by the float model" if calibration.boxes is None else "annotated",
+        "prompts": len(rows),
+        "clicks": int(are_clicks(rows).sum()),
     }

@@ -19,8 +19,9 @@ class Calibration:
         avoid: file names that must not calibrate, such as those evaluated on.
         count: images to use.
         exact: refuse fewer images than `count`.
-        boxes_per_image: boxes to use of one image, at least 1; moved copies make up for what it
-            lacks.
+        prompts_per_image: boxes and clicks to use of one image, at least 1; moved copies make up
+            for boxes that it lacks.
+        clicks: share of them that are clicks, 0 to 1; one box stays in any case.
         seed: chooses images and boxes, and drives everything random.
         device: `auto`, `cpu` or `cuda`.
         memory: gigabytes of activations to keep in memory at most; the rest goes to the temporary
@@ -38,7 +39,8 @@ class Calibration:
     avoid: Collection[str] = ()
     count: int = 32
     exact: bool = False
-    boxes_per_image: int = 16
+    prompts_per_image: int = 16
+    clicks: float = 0.5
     seed: int = 0
     device: str = "auto"
     memory: float | None = None
@@ -56,9 +58,11 @@ class Calibration:
     def __post_init__(self) -> None:
         if self.images is None and self.videos is None:
             raise UserError("Found nothing to calibrate on; give images, or videos.")
-        for name in ("boxes_per_image", "sharers"):
+        for name in ("prompts_per_image", "sharers"):
             number = getattr(self, name)
             if number < 1:
                 raise UserError(f"{name} is {number}; expected at least 1.")
+        if not 0 <= self.clicks <= 1:
+            raise UserError(f"clicks is {self.clicks}; expected a share, 0 to 1.")
         if self.memory is not None and not self.memory >= 0:
             raise UserError(f"memory is {self.memory}; expected gigabytes, 0 or more.")

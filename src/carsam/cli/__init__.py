@@ -17,6 +17,7 @@ from carsam.cli import (
     evaluate,
     export,
     info,
+    masks,
     predict,
     quantize,
     quickstart,
@@ -50,16 +51,17 @@ app.command(quickstart.quickstart, sort_key=0)
 app.command(quantize.quantize, sort_key=1)
 app.command(evaluate.evaluate, sort_key=2)
 app.command(predict.predict, sort_key=3)
-app.command(track.track, sort_key=4)
-app.command(annotate.annotate, sort_key=5)
-app.command(embed.embed, sort_key=6)
-app.command(info.info, sort_key=7)
-app.command(compare.compare, sort_key=8)
-app.command(doctor.doctor, sort_key=9)
-app.command(report.report, sort_key=10)
-app.command(recipes.recipes, sort_key=11)
-app.command(bench.bench, sort_key=12)
-app.command(export.export, sort_key=13)
+app.command(masks.masks, sort_key=4)
+app.command(track.track, sort_key=5)
+app.command(annotate.annotate, sort_key=6)
+app.command(embed.embed, sort_key=7)
+app.command(info.info, sort_key=8)
+app.command(compare.compare, sort_key=9)
+app.command(doctor.doctor, sort_key=10)
+app.command(report.report, sort_key=11)
+app.command(recipes.recipes, sort_key=12)
+app.command(bench.bench, sort_key=13)
+app.command(export.export, sort_key=14)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

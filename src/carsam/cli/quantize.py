@@ -67,6 +67,7 @@ def quantize(
     options = common or Common()
     options.prepare()
     require("quantize", "torch", "transformers")
+    from carsam.calibration.mask_scores import with_thresholds
     from carsam.calibration.quantize import calibrate
     from carsam.calibration.unit_log import remove_logs
     from carsam.methods.registry import make_recipe
@@ -86,6 +87,7 @@ def quantize(
     with sole_writer(out) as run, options.progress() as progress:
         check_output_folder(out, force)
         quantized = calibrate(model, method, calibration, run, projects=True, progress=progress)
+        quantized = with_thresholds(quantized, model, calibration, progress)
         quantized.save(run, force)
         remove_logs(run)
     size, original = bytes_on_disk(out), float32_bytes(read_checkpoint(out))

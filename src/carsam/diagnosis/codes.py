@@ -61,7 +61,8 @@ def compare_codes(
     """
     if len(prompts) > PROMPTS_AT_ONCE:
         raise ValueError(f"{len(prompts)} prompts; at most {PROMPTS_AT_ONCE} can be compared.")
-    sites = [site for site in model.sites if _is_quantized(model, site)]
+    of_images = [site for site in model.sites if not site.kind.startswith("memory")]
+    sites = [site for site in of_images if _is_quantized(model, site)]
     with _simulated_codes(model, sites) as simulated:
         engine = TorchEngine(model.family, model.module, "simulated")
         engine.decode(engine.encode(pixels), prompts, multimask_output=False)

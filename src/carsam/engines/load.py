@@ -9,6 +9,7 @@ from carsam.errors import UnsupportedError, UserError
 from carsam.extras import require
 from carsam.formats.bundled import is_run
 from carsam.formats.checkpoint import read_checkpoint
+from carsam.formats.mask_thresholds import read_thresholds
 from carsam.formats.model_paths import find_float_model, find_run
 
 
@@ -82,7 +83,9 @@ def _simulated(source: str | Path, device: str) -> Engine:
     from carsam.simulation.model import load_simulated
 
     model = load_simulated(source)
-    return torch_engine(model.family, model.module, model.mode, resolve_device(device))
+    engine = torch_engine(model.family, model.module, model.mode, resolve_device(device))
+    engine.mask_thresholds = read_thresholds(model.provenance)
+    return engine
 
 
 def _float(source: str | Path, device: str, warn: Callable[[str], object]) -> Engine:

@@ -9,6 +9,7 @@ import numpy as np
 from carsam.engines.base import Embedding
 from carsam.errors import UnsupportedError, UserError
 from carsam.formats.checkpoint import Checkpoint
+from carsam.formats.mask_thresholds import MaskThresholds, read_thresholds
 from carsam.images.prompts import Prompts
 from carsam.runtime import kernels
 from carsam.runtime.networks import Sam, Sam2, read_sam, read_sam2
@@ -64,6 +65,11 @@ class NativeEngine:
     def fingerprint(self) -> str:
         """Changes with everything that decides what `encode` makes of an image."""
         return f"native {ARITHMETIC} {self._checkpoint.fingerprint}"
+
+    @cached_property
+    def mask_thresholds(self) -> MaskThresholds | None:
+        """The thresholds of everything mode that were recorded for this model."""
+        return read_thresholds(self._checkpoint.manifest)
 
     @property
     def threads(self) -> int:

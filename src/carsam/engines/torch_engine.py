@@ -11,6 +11,7 @@ from torch import Tensor
 from carsam.engines.base import Embedding
 from carsam.families.base import Family
 from carsam.formats.checkpoint import Checkpoint
+from carsam.formats.mask_thresholds import MaskThresholds
 from carsam.images.prompts import Prompts
 from carsam.simulation.model import QuantizedModel
 
@@ -23,7 +24,12 @@ class TorchEngine:
         module: the model, float or prepared and quantized.
         mode: of `QuantizedModel.mode`, as results report it.
         device: where to run; the model is moved there.
+
+    Attributes:
+        mask_thresholds: of everything mode, where they were recorded for this model.
     """
+
+    mask_thresholds: MaskThresholds | None = None
 
     def __init__(
         self, family: Family, module: Any, mode: str, device: str | torch.device = "cpu"

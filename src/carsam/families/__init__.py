@@ -12,7 +12,7 @@ from torch.nn import Module
 from carsam.errors import UserError
 from carsam.families.base import Family
 from carsam.families.registry import FAMILIES, empty_model, family_of
-from carsam.formats.bundled import BUNDLED_MODEL
+from carsam.formats.bundled import BUNDLED_MODEL, FOLDER, bundled_models
 from carsam.formats.model_paths import find_float_model
 
 __all__ = ["FAMILIES", "build_model", "load_model", "source_name"]
@@ -72,6 +72,8 @@ def _load(source: str | Path, warn: Callable[[str], object]) -> Any:
 
     if isinstance(found, Path) and found.is_file():
         return load_file(found, warn)
+    if found in bundled_models():
+        source = found = FOLDER / found
     folder = found if isinstance(found, Path) else fetch(found)
     config = read_config(source)
     family_of(config.model_type)  # refuses other models before their weights are read

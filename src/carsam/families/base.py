@@ -193,13 +193,14 @@ class Family(Protocol):
         """Return the model cut into stages, in the order of execution."""
         ...
 
-    def start(self, pixels: Tensor, boxes: Tensor | None = None, **prompts: Tensor) -> State:
+    def start(self, pixels: Tensor, prompts: Tensor | None = None, **others: Tensor) -> State:
         """Return the state before the first stage; only the prompts' entries grow with them.
 
         Args:
             pixels: (1, 3, S, S).
-            boxes: (1, P, 4) in the S x S frame.
-            prompts: others of P masks, `points` (1, P, N, 2) with `labels` (1, P, N).
+            prompts: (1, P, 4) in the S x S frame, boxes and clicks (`carsam.images.clicks`).
+            others: in their place `points` (1, P, N, 2) with `labels` (1, P, N), and what else a
+                family's first stages read.
         """
         ...
 

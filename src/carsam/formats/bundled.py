@@ -8,8 +8,15 @@ from carsam.formats.folders import standing
 from carsam.formats.manifest import MANIFEST_FILE
 
 BUNDLED_MODEL = "sam-mini"
+CONFIG_FILE = "config.json"
 BUNDLED_RUNS = ("sam-mini-w4a4",)
 FOLDER = Path(__file__).parents[1] / "models"
+
+
+def bundled_models() -> tuple[str, ...]:
+    """Return the names of the float models that come with the package."""
+    folders = sorted(path for path in FOLDER.iterdir() if (path / CONFIG_FILE).is_file())
+    return tuple(path.name for path in folders)
 
 
 def run_folder(source: str | Path) -> Path:

@@ -6,10 +6,16 @@ import re
 from pathlib import Path
 
 from carsam.errors import UserError, few
-from carsam.formats.bundled import BUNDLED_MODEL, BUNDLED_RUNS, is_run, run_folder
+from carsam.formats.bundled import (
+    BUNDLED_MODEL,
+    BUNDLED_RUNS,
+    CONFIG_FILE,
+    bundled_models,
+    is_run,
+    run_folder,
+)
 from carsam.formats.manifest import MANIFEST_FILE, read_json
 
-CONFIG_FILE = "config.json"
 PRETRAINED_FILES = (
     "model.safetensors",
     "model.safetensors.index.json",
@@ -51,8 +57,8 @@ def find_run(source: str | Path) -> Path:
     if is_run(path):
         return path
     _refuse_file_of_run(path)
-    if str(path) == BUNDLED_MODEL and not os.path.exists(path):
-        found = "the bundled float model"
+    if str(path) in bundled_models() and not os.path.exists(path):
+        found = "a bundled float model"
     elif not os.path.exists(path):
         raise missing(source)
     else:
@@ -64,7 +70,7 @@ def find_run(source: str | Path) -> Path:
 
 
 def find_float_model(source: str | Path) -> str | Path:
-    """Return the path of a float model, or its name: `sam-mini` or a Hugging Face id.
+    """Return the path of a float model, or its name: a bundled one or a Hugging Face id.
 
     A folder is one that transformers can load; what a file holds is left to its readers.
 
@@ -82,7 +88,7 @@ def find_float_model(source: str | Path) -> str | Path:
             f"{source} is a run of `carsam quantize`, quantized already; here a float model "
             f"belongs, such as the one it was made from{_origin(run_folder(source))}."
         )
-    if name == BUNDLED_MODEL and (isinstance(source, str) or not path.exists()):
+    if name in bundled_models() and (isinstance(source, str) or not path.exists()):
         return name
     if not os.path.exists(path):
         if _looks_like_id(name):
@@ -125,7 +131,7 @@ def _similar_names(name: str, folder: Path) -> list[str]:
     """Return paths in a folder whose names look like the one given, the most similar first."""
     names = {entry.lower(): str(folder / entry) for entry in _entries(folder)}
     if folder == Path():
-        names |= {name: name for name in (BUNDLED_MODEL, *BUNDLED_RUNS)}
+        names |= {name: name for name in (*bundled_models(), *BUNDLED_RUNS)}
     return [names[near] for near in difflib.get_close_matches(name.lower(), names)]
 
 

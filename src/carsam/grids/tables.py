@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from carsam.grids.base import Grid, pass_straight
-from carsam.grids.fused import ListedRounding, Rounding
+from carsam.grids.fused import ListedRounding
 
 
 class TableGrid(Grid):
@@ -49,7 +49,7 @@ class TableGrid(Grid):
         rounded = table[_nearest(values.detach(), table.detach())]
         return pass_straight(rounded, values, table[0].detach(), table[-1].detach())
 
-    def rounding(self, factor: Tensor) -> Rounding | None:
+    def rounding(self, factor: Tensor) -> ListedRounding:
         """Describe it to the kernels."""
         table = self.table(self.scale * factor)
         listed = table.detach()

@@ -11,7 +11,8 @@ from carsam.errors import UserError
 class Prompts:
     """Prompts for P masks of one image, in pixels of the model's S x S input frame.
 
-    At least one of `points` and `boxes` is given, otherwise a UserError is raised.
+    Where nothing is given, P is 1, and the model says what it sees without being asked. A
+    UserError is raised where one of `points` and `labels` is given without the other.
 
     Args:
         points: (P, N, 2) float32, x then y.
@@ -29,13 +30,10 @@ class Prompts:
         if (self.points is None) != (self.labels is None):
             names = ("labels", "points") if self.points is None else ("points", "labels")
             raise UserError("Found {} without {}; give one label for every point.".format(*names))
-        if self.points is None and self.boxes is None:
-            raise UserError("Found neither points nor a box; give at least one of them.")
 
     def __len__(self) -> int:
-        given = self.points if self.points is not None else self.boxes
-        assert given is not None
-        return len(given)
+        given = (self.points, self.boxes, self.masks)
+        return next((len(field) for field in given if field is not None), 1)
 
     def __getitem__(self, chosen: slice) -> "Prompts":
         """Prompts of some of the masks, to decode in chunks."""

@@ -9,7 +9,8 @@ from carsam.images.given_arrays import finite_numbers, given_array
 from carsam.images.preprocess import Frame
 from carsam.images.prompts import Prompts
 
-POINT_LABELS = {1: "foreground", 0: "background", -1: "not a point"}
+CORNERS = {2: "first corner of a box", 3: "second corner of a box"}
+POINT_LABELS = {1: "foreground", 0: "background", -1: "not a point", **CORNERS}
 
 
 def given_prompts(
@@ -22,7 +23,7 @@ def given_prompts(
     Args:
         boxes: (P, 4), x0 y0 x1 y1 in pixels of the image, or None.
         points: (P, N, 2), x then y, or None.
-        labels: (P, N), of `POINT_LABELS`, or None.
+        labels: (P, N), of `POINT_LABELS`, or None. Corners become `boxes`.
         masks: (P, 1, *mask_size) logits, or None.
         frame: of the image.
         mask_size: height and width of the decoder's masks.
@@ -37,15 +38,51 @@ def given_prompts(
     if points is not None and points.size == 0 and boxes is not None and boxes.size > 0:
         points = None
         labels = None if labels is not None and labels.size == 0 else labels
+    if points is not None:
+        points = _checked_points(points, frame)
+        labels = None if labels is None else _checked_labels(labels, points.shape[:2])
+        points, labels, boxes = without_corners(points, labels, boxes)
     if boxes is not None:
         boxes = frame.map_boxes(_checked_boxes(boxes, frame))
     if points is not None:
-        points = frame.map_points(_checked_points(points, frame))
-        labels = None if labels is None else _checked_labels(labels, points.shape[:2])
+        points = frame.map_points(points)
     if masks is not None:
         masks = _checked_masks(masks, mask_size)
     _check_counts(boxes=boxes, points=points, masks=masks)
     return Prompts(points, labels, boxes, masks)
+
+
+def without_corners(
+    points: np.ndarray, labels: np.ndarray | None, boxes: np.ndarray | None
+) -> tuple[np.ndarray | None, np.ndarray | None, np.ndarray | None]:
+    """Return points (P, N, 2) that are no corners of a box, their labels, and the boxes (P, 4).
+
+    The exported ONNX models of segment-anything take a box as two points, labelled 2 and 3. The
+    rest is None where all points are corners.
+
+    Raises:
+        UserError: a prompt has other than one corner of each kind, or a box beside them.
+    """
+    corners = np.isin(labels, list(CORNERS)) if labels is not None else None
+    if labels is None or corners is None or not corners.any():
+        return points, labels, boxes
+    if boxes is not None:
+        raise UserError(
+            "Found labels 2 and 3, the corners of a box, beside a box; give one of the two."
+        )
+    for label, meaning in CORNERS.items():
+        counts = (labels == label).sum(axis=1)
+        if (wrong := counts[counts != 1]).size:
+            raise UserError(
+                f"Found a prompt with {wrong[0]} points of label {label} ({meaning}); expected "
+                "one of label 2 and one of label 3 in every prompt, or none at all."
+            )
+    boxes = np.concatenate([points[labels == label] for label in CORNERS], axis=1)
+    count, rest = len(points), points.shape[1] - len(CORNERS)
+    if rest == 0:
+        return None, None, boxes
+    others = points[~corners].reshape(count, rest, 2)
+    return others, labels[~corners].reshape(count, rest), boxes
 
 
 def one_box(box: Any) -> np.ndarray | None:

@@ -11,14 +11,23 @@ from PIL import Image
 
 from carsam.engines.base import Embedding, Engine
 from carsam.engines.load import load
-from carsam.errors import UserError
+from carsam.errors import NoImageError, UserError
 from carsam.images.decode import EncodedImage
+from carsam.images.given_arrays import given_array
 from carsam.images.preprocess import Frame, normalise_and_pad
 from carsam.images.prompts import Prompts
 from carsam.images.read import ImageSource, read_resized
 from carsam.images.remarks import Tell
 from carsam.predict.embeddings import EmbeddingCache
-from carsam.predict.given_prompts import given_prompts, one_box, one_mask, points_of_one
+from carsam.predict.given_prompts import (
+    given_prompts,
+    one_box,
+    one_mask,
+    points_of_one,
+)
+from carsam.predict.sam import Sam, given_embedding, only_part
+from carsam.predict.tensors import to_tensor
+from carsam.predict.torch_half import TorchHalf
 from carsam.predict.upscale import upscale_masks
 
 Prediction = tuple[np.ndarray, np.ndarray, np.ndarray]
@@ -28,7 +37,7 @@ FILES = str | os.PathLike | EncodedImage | Image.Image
 """Images that say themselves which channel is which."""
 
 
-class SamPredictor:
+class SamPredictor(TorchHalf):
     """Predicts masks with the names, argument order and shapes of segment-anything's SamPredictor.
 
     It holds one image, so that threads must not share it: `predict` would answer for the image that
@@ -36,16 +45,28 @@ class SamPredictor:
     threads may share: `engine = carsam.load(run)`, then `SamPredictor(engine)` in each.
 
     Args:
-        model: an engine, a model with an `engine()` method, or what `carsam.engines.load` takes,
-            such as a run folder.
+        sam_model: an engine, a model with an `engine()` method such as `carsam.Sam`, or what
+            `carsam.engines.load` takes, such as a run folder.
         cache: embeddings on disk, or their folder: an image that was set before, in this process
             or another, is not encoded again.
+
+    Attributes:
+        model: the model with the names of segment-anything's `Sam`.
+        is_image_set: whether there is an image to work on.
+        input_size: height and width of the image within the model's input. It follows from
+            `original_size`; one that is assigned must agree.
     """
 
-    def __init__(self, model: Any, cache: EmbeddingCache | str | Path | None = None) -> None:
-        self.engine = engine_of(model)
+    _embedding: Embedding | None
+    _original_size: tuple[int, int] | None
+    _input_size: tuple[int, int] | None
+
+    def __init__(self, sam_model: Any, cache: EmbeddingCache | str | Path | None = None) -> None:
+        self.engine = engine_of(sam_model)
+        self._in_tensors = isinstance(sam_model, Sam)
+        self.model = sam_model if isinstance(sam_model, Sam) else Sam(self.engine)
         self._cache = EmbeddingCache(cache) if isinstance(cache, str | Path) else cache
-        self._image: tuple[Embedding, Frame] | None = None
+        self.reset_image()
 
     def set_image(
         self,
@@ -74,12 +95,21 @@ class SamPredictor:
         rgb, size = read_resized(image, framing, warn=warn, max_megapixels=max_megapixels)
         if image_format == "BGR" and not isinstance(image, FILES):
             rgb = rgb[..., ::-1]
-        pixels = normalise_and_pad(rgb, framing.side)
+        self.set_pixels(normalise_and_pad(rgb, framing.side), size)
+
+    def set_pixels(self, pixels: np.ndarray, original_size: tuple[int, int]) -> None:
+        """Compute the embedding of an image as the model takes it.
+
+        Args:
+            pixels: (3, S, S) float32, resized, normalised and padded.
+            original_size: height and width of the image before.
+        """
         if self._cache is None:
-            embedding = self.engine.encode(pixels)
+            self._embedding = self.engine.encode(pixels)
         else:
-            embedding = self._cache.encode(self.engine, pixels)
-        self._image = embedding, Frame(size, framing)
+            self._embedding = self._cache.encode(self.engine, pixels)
+        self._original_size = original_size
+        self.is_image_set = True
 
     def predict(
         self,
@@ -92,9 +122,12 @@ class SamPredictor:
     ) -> Prediction:
         """Predict the masks of one prompt; coordinates are pixels of the image as it was given.
 
+        Where nothing is given, or only a mask, they are the masks that the model proposes then.
+
         Args:
             point_coords: (N, 2), x then y.
-            point_labels: (N,), 1 foreground, 0 background, -1 not a point.
+            point_labels: (N,), 1 foreground, 0 background, -1 not a point; 2 and 3 are the first
+                and the second corner of a box, as in segment-anything's exported models.
             box: (4,) or (1, 4), x0 y0 x1 y1; it may reach beyond the image.
             mask_input: (1, 4h, 4w) low-resolution logits of an earlier prediction.
             multimask_output: three candidate masks instead of one.
@@ -105,11 +138,18 @@ class SamPredictor:
             (C, 4h, 4w), float32; C is 3 with `multimask_output`, else 1.
 
         Raises:
-            UserError: if no image is set, or a prompt is missing, not finite or of a wrong shape.
+            UserError: if no image is set, or a prompt is empty, not finite or of a wrong shape.
         """
+        boxes, points = one_box(box), points_of_one(point_coords, "points")
+        given = any(part is not None for part in (box, point_coords))
+        if given and boxes is None and points is None and mask_input is None:
+            raise UserError(
+                "Found neither points nor a box in what is given for them, which is empty; leave "
+                "both out to ask for masks without a prompt."
+            )
         masks, ious, low_res = self.predict_batch(
-            boxes=one_box(box),
-            point_coords=points_of_one(point_coords, "points"),
+            boxes=boxes,
+            point_coords=points,
             point_labels=points_of_one(point_labels, "labels"),
             mask_inputs=one_mask(mask_input),
             multimask_output=multimask_output,
@@ -127,12 +167,12 @@ class SamPredictor:
         return_logits: bool = False,
         chunk: int = 16,
     ) -> Prediction:
-        """Predict the masks of P prompts on the image; P may be 0.
+        """Predict the masks of P prompts on the image; P may be 0, and is 1 if nothing is given.
 
         Args:
             boxes: (P, 4), x0 y0 x1 y1 in pixels of the image.
             point_coords: (P, N, 2), x then y; label -1 fills up prompts with fewer points.
-            point_labels: (P, N), 1 foreground, 0 background, -1 not a point.
+            point_labels: (P, N), as of `predict`.
             mask_inputs: (P, 1, 4h, 4w) low-resolution logits of earlier predictions.
             multimask_output: three candidate masks instead of one.
             return_logits: logits instead of bool masks.
@@ -144,7 +184,7 @@ class SamPredictor:
         Raises:
             UserError: as `predict`.
         """
-        size = _mask_size(self.features)
+        size = _mask_size(self.embedding)
         prompts = given_prompts(boxes, point_coords, point_labels, mask_inputs, self.frame, size)
         return self.predict_prompts(prompts, multimask_output, return_logits, chunk)
 
@@ -173,23 +213,40 @@ class SamPredictor:
             )
         return upscale_masks(low_res, frame, return_logits), ious, low_res
 
-    def get_image_embedding(self) -> np.ndarray:
-        """Return the image embedding (1, C, h, w) float32."""
-        return self.features[0][None]
+    def get_image_embedding(self) -> Any:
+        """Return the image embedding (1, C, h, w) float32; a tensor where the model is a `Sam`."""
+        if self._in_tensors:
+            return to_tensor(self.embedding[0][None], self.device)
+        return np.ascontiguousarray(self.embedding[0])[None]
 
     def reset_image(self) -> None:
         """Forget the image."""
-        self._image = None
+        self.is_image_set = False
+        self._embedding = self._original_size = self._input_size = None
 
     @property
-    def is_image_set(self) -> bool:
-        """Whether `predict` has an image to work on."""
-        return self._image is not None
-
-    @property
-    def features(self) -> Embedding:
-        """All that the engine computed of the image; its first array is the embedding (C, h, w)."""
+    def embedding(self) -> Embedding:
+        """All that the engine computed of the image, as it takes it again."""
         return self._require_image()[0]
+
+    @property
+    def features(self) -> Any:
+        """What `predict` reads of the image. To be kept and assigned again, with `original_size`.
+
+        All that the engine computed of it; the first array is the embedding (C, h, w). Where the
+        model is a `Sam`, as in segment-anything, the embedding as a tensor (1, C, h, w).
+        """
+        if self._in_tensors:
+            return to_tensor(only_part(self.embedding)[None], self.device)
+        return self.embedding
+
+    @features.setter
+    def features(self, kept: Any) -> None:
+        if isinstance(kept, tuple):
+            self._embedding = tuple(given_array(p, "features", np.float32) for p in kept)
+        else:
+            self._embedding = None if kept is None else (given_embedding(kept),)
+        self.is_image_set = kept is not None
 
     @property
     def frame(self) -> Frame:
@@ -201,15 +258,38 @@ class SamPredictor:
         """Height and width of the image."""
         return self.frame.original_size
 
+    @original_size.setter
+    def original_size(self, size: Any) -> None:
+        self._original_size = None if size is None else _size(size)
+
     @property
     def input_size(self) -> tuple[int, int]:
-        """Height and width of the image within the model's input."""
         return self.frame.input_size
 
+    @input_size.setter
+    def input_size(self, size: Any) -> None:
+        self._input_size = None if size is None else _size(size)
+
     def _require_image(self) -> tuple[Embedding, Frame]:
-        if self._image is None:
-            raise UserError("No image is set; call set_image(image) first.")
-        return self._image
+        if not self.is_image_set or self._embedding is None:
+            raise NoImageError("No image is set; call set_image(image) first.")
+        if self._original_size is None:
+            raise NoImageError("Features are set without original_size; assign it too.")
+        frame = Frame(self._original_size, self.engine.framing)
+        if self._input_size not in (None, frame.input_size):
+            raise UserError(
+                f"Found input_size {self._input_size} and original_size {self._original_size}; "
+                f"this model resizes such an image to {frame.input_size}."
+            )
+        return self._embedding, frame
+
+
+def _size(size: Any) -> tuple[int, int]:
+    """Return height and width as a client gives them."""
+    numbers = given_array(size, "sizes")
+    if numbers.shape != (2,) or not (numbers >= 1).all() or (numbers % 1).any():
+        raise UserError(f"Found size {size}; expected height and width in pixels.")
+    return int(numbers[0]), int(numbers[1])
 
 
 def _mask_size(embedding: Embedding) -> tuple[int, int]:

@@ -22,7 +22,7 @@ class SAM2ImagePredictor:
     """Predicts masks as `sam2.sam2_image_predictor.SAM2ImagePredictor` does, numpy in and out.
 
     It works with every family. As there, masks are float32, 0 or 1. Where Meta goes on without a
-    word, bad input is refused, and so is a mask without points or a box.
+    word, bad input is refused. Without points and boxes the model sees a point that is none.
 
     Args:
         sam_model: what `SamPredictor` takes.

@@ -1,5 +1,8 @@
 """From the decoder's masks to masks of the image, as SAM's and SAM 2's `postprocess_masks`."""
 
+from collections.abc import Iterator
+from functools import lru_cache
+
 import numpy as np
 
 from carsam.images.preprocess import Frame
@@ -10,40 +13,51 @@ from carsam.runtime.kernels import weighted_rows
 def upscale_masks(low_res: np.ndarray, frame: Frame, return_logits: bool = True) -> np.ndarray:
     """Bring mask logits (..., 4h, 4w) to the original size.
 
-    SAM interpolates to S x S, cuts the padding off and interpolates to the original size; SAM 2,
-    whose frame has no padding, interpolates once. All of it is linear and separable: a row of the
-    result is a weighted sum of two to four neighbouring rows, and so is a column. Rows are made in
-    strips, so that besides the result little is in memory.
-
     Returns:
         (..., H, W) float32 logits, or with `return_logits=False` bool, true where logits > 0.
     """
-    height, width = frame.original_size
     leading = low_res.shape[:-2]
-    sources, weights = _axis_taps(_interpolations(frame, low_res.shape, 0))
-    columns = _axis_taps(_interpolations(frame, low_res.shape, 1))
-    masks = np.empty((*leading, height, width), np.float32 if return_logits else np.bool_)
+    kind = np.float32 if return_logits else np.bool_
+    masks = np.empty((*leading, *frame.original_size), kind)
     for index in np.ndindex(*leading):
-        wide = np.ascontiguousarray(weighted_rows(low_res[index].T, *columns).T)  # (4h, W)
-        for part in strips(height, width):
-            logits = weighted_rows(wide, sources[part], weights[part])
+        for part, logits in upscaled_strips(low_res[index], frame):
             masks[index][part] = logits if return_logits else logits > 0
     return masks
+
+
+def upscaled_strips(low_res: np.ndarray, frame: Frame) -> Iterator[tuple[slice, np.ndarray]]:
+    """Yield rows of the original size and their logits (rows, W) float32, strip by strip.
+
+    SAM interpolates to S x S, cuts the padding off and interpolates to the original size; SAM 2,
+    whose frame has no padding, interpolates once. All of it is linear and separable: a row of the
+    result is a weighted sum of two to four neighbouring rows, and so is a column. Rows are made in
+    strips, so that little is in memory.
+
+    Args:
+        low_res: logits (4h, 4w) of one mask.
+        frame: of the image.
+    """
+    sources, weights = _axis_taps(_interpolations(frame, low_res.shape, 0))
+    columns = _axis_taps(_interpolations(frame, low_res.shape, 1))
+    wide = np.ascontiguousarray(weighted_rows(low_res.T, *columns).T)  # (4h, W)
+    for part in strips(*frame.original_size):
+        yield part, weighted_rows(wide, sources[part], weights[part])
 
 
 Interpolation = tuple[int, int, int]
 """Pixels before, pixels after, and how many of the latter are kept."""
 
 
-def _interpolations(frame: Frame, low: tuple[int, ...], axis: int) -> list[Interpolation]:
+def _interpolations(frame: Frame, low: tuple[int, ...], axis: int) -> tuple[Interpolation, ...]:
     """Return what happens to the rows (axis 0) or columns (axis 1) of masks of shape `low`."""
-    original, cropped, pixels = frame.original_size[axis], frame.input_size[axis], low[axis - 2]
+    original, cropped, pixels = frame.original_size[axis], frame.input_size[axis], low[axis]
     if frame.framing.stretched:
-        return [(pixels, original, original)]
-    return [(pixels, frame.framing.side, cropped), (cropped, original, original)]
+        return ((pixels, original, original),)
+    return ((pixels, frame.framing.side, cropped), (cropped, original, original))
 
 
-def _axis_taps(interpolations: list[Interpolation]) -> tuple[np.ndarray, np.ndarray]:
+@lru_cache(maxsize=8)  # all masks of an image have the same
+def _axis_taps(interpolations: tuple[Interpolation, ...]) -> tuple[np.ndarray, np.ndarray]:
     """Return the sources of all interpolations together, and their weights.
 
     Both are (pixels at the end, taps), int32 and float32.

@@ -89,8 +89,15 @@ class PromptEncoder:
     pads_boxes: bool
 
     def __call__(self, prompts: Prompts) -> tuple[np.ndarray, np.ndarray]:
-        """Return tokens (P, T, C) and dense embedding, (P, h * w, C) or (C,) without masks."""
-        tokens = []
+        """Return tokens (P, T, C) and dense embedding, (P, h * w, C) or (C,) without masks.
+
+        Without points and boxes T is 0 for SAM. SAM 2 reads a point that is none then.
+        """
+        count = len(prompts)
+        tokens = [np.empty((count, 0, len(self.no_mask)), np.float32)]
+        if prompts.points is None and prompts.boxes is None and self.pads_boxes:
+            none = np.full((count, 1), PADDING_LABEL)
+            tokens.append(self._embed_points(np.zeros((count, 1, 2)), none, padded=True))
         if prompts.points is not None and prompts.labels is not None:
             padded = prompts.boxes is None
             tokens.append(self._embed_points(prompts.points, prompts.labels, padded))

@@ -1,11 +1,10 @@
 """The two products of attention with quantized operands, and how models are given them."""
 
+from collections.abc import Callable
 from typing import Any, cast
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.autograd.function import once_differentiable
 from transformers import AttentionInterface
 
 from carsam.grids.base import UniformGrid
@@ -14,6 +13,7 @@ from carsam.grids.row_maximum import RowMaximumGrid
 from carsam.grids.tables import Log1pGrid, LogGrid, TableGrid, TwinUniformGrid
 from carsam.simulation import integer_attention, on_kernels, products
 from carsam.simulation.integer_attention import OperandGrids
+from carsam.simulation.relative_position import RelativePosition
 
 OPERANDS = ("query", "key", "probabilities", "value")
 INTERFACE = "carsam"
@@ -46,7 +46,7 @@ class AttentionProduct(nn.Module):
         key: Tensor,
         value: Tensor,
         scaling: float,
-        relative_position: "RelativePosition | None" = None,
+        relative_position: RelativePosition | None = None,
     ) -> Tensor:
         """Return the attended values (batch, heads, queries, d).
 
@@ -61,19 +61,16 @@ class AttentionProduct(nn.Module):
         query = self.quantizers["query"](query)
         key = self.quantizers["key"](key)
         value = self.quantizers["value"](value)
-        batch, heads, queries, keys = (*query.shape[:3], key.shape[2])
-        batch = max(batch, len(key))
-        if batch * heads * queries * keys <= SCORES_AT_ONCE:
+        parts = parts_at_once(query, key)
+        if len(parts) == 1:
             return self._attend(query, key, value, scaling, relative_position)
+        batch = max(len(query), len(key))
         query, key, value = (t.expand(batch, -1, -1, -1) for t in (query, key, value))
         attended = query.new_empty(query.shape)
-        heads_at_once = max(1, SCORES_AT_ONCE // (queries * keys))
-        for image in range(batch):  # the scores of all heads at once may not fit the memory
-            for head in range(0, heads, heads_at_once):
-                part = (slice(image, image + 1), slice(head, head + heads_at_once))
-                attended[part] = self._attend(
-                    query[part], key[part], value[part], scaling, relative_position
-                )
+        for part in parts:
+            attended[part] = self._attend(
+                query[part], key[part], value[part], scaling, relative_position
+            )
         return attended
 
     def multiplies_integers(self) -> bool:
@@ -88,19 +85,45 @@ class AttentionProduct(nn.Module):
         key: Tensor,
         value: Tensor,
         scaling: float,
-        relative_position: "RelativePosition | None",
+        relative_position: RelativePosition | None,
     ) -> Tensor:
-        scores = products.matmul(query * scaling, key.transpose(-2, -1))
-        if relative_position is not None:
-            scores = relative_position.add_(scores, query)
+        scores = scores_of(query, key, scaling, relative_position)
         quantizer = self.quantizers["probabilities"]
         if is_relative(quantizer):
             parts = quantizer(torch.exp(scores - scores.amax(-1, keepdim=True)))
             return products.matmul(parts, value) / parts.sum(-1, keepdim=True)
-        return products.matmul(quantizer(_softmax(scores)), value)
+        return products.matmul(quantizer(softmax(scores)), value)
 
 
-def _softmax(scores: Tensor) -> Tensor:
+def parts_at_once(query: Tensor, key: Tensor) -> list[tuple[slice, slice]]:
+    """Return the images and heads whose scores are computed at once; all may not fit the memory."""
+    batch, heads, queries, keys = max(len(query), len(key)), *query.shape[1:3], key.shape[2]
+    if batch * heads * queries * keys <= SCORES_AT_ONCE:
+        return [(slice(None), slice(None))]
+    at_once = max(1, SCORES_AT_ONCE // (queries * keys))
+    return [
+        (slice(image, image + 1), slice(head, head + at_once))
+        for image in range(batch)
+        for head in range(0, heads, at_once)
+    ]
+
+
+def scores_of(
+    query: Tensor,
+    key: Tensor,
+    scaling: float,
+    relative_position: RelativePosition | None = None,
+    rows: Tensor | None = None,
+) -> Tensor:
+    """Return the scores (batch, heads, queries, keys), or those of some rows of the queries."""
+    some = query if rows is None else query[:, :, rows]
+    scores = products.matmul(some * scaling, key.transpose(-2, -1))
+    if relative_position is not None:
+        scores = relative_position.add_(scores, query, rows)
+    return scores
+
+
+def softmax(scores: Tensor) -> Tensor:
     """Return the softmax over the keys; over a few, torch is five times as fast across rows."""
     if scores.shape[-1] >= FEW_KEYS:
         return torch.softmax(scores, dim=-1)
@@ -112,63 +135,21 @@ def is_relative(quantizer: nn.Module) -> bool:
     return getattr(quantizer, "relative_to_maximum", False)
 
 
-def rounded_probabilities(quantizer: nn.Module, probabilities: Tensor) -> Tensor:
-    """Return what the values are multiplied by in the end, for probabilities (..., keys)."""
-    if isinstance(quantizer, TableGrid) and on_kernels.usable(probabilities):
-        return on_kernels.nearest(probabilities, quantizer)
+def rounding_of_probabilities(quantizer: nn.Module) -> Callable[[Tensor], Tensor]:
+    """Return what makes of probabilities (..., keys) what the values are multiplied by in the end.
+
+    It gives a tensor of its own.
+    """
+    if isinstance(quantizer, TableGrid):
+        return on_kernels.nearest(quantizer)
     if not is_relative(quantizer):
-        return cast(Tensor, quantizer(probabilities))
-    parts = quantizer(probabilities / probabilities.amax(-1, keepdim=True))
-    return cast(Tensor, parts / parts.sum(-1, keepdim=True))
+        return quantizer
 
+    def relative(probabilities: Tensor) -> Tensor:
+        parts = quantizer(probabilities / probabilities.amax(-1, keepdim=True))
+        return cast(Tensor, parts / parts.sum(-1, keepdim=True))
 
-class RelativePosition:
-    """Decomposed relative positions of one attention over a height x width grid of tokens.
-
-    Args:
-        table_height, table_width: (2 * height - 1, d) and (2 * width - 1, d).
-    """
-
-    def __init__(self, table_height: Tensor, table_width: Tensor, height: int, width: int) -> None:
-        self.height, self.width = height, width
-        self.tables = table_height, table_width
-        self.rows = _relative_table(table_height, height)  # (height, height, d)
-        self.columns = _relative_table(table_width, width)  # (width, width, d)
-
-    @property
-    def square(self) -> bool:
-        """Whether the grid is a square that the tables are made for."""
-        sizes = {(len(table) + 1) // 2 for table in self.tables}
-        return sizes == {self.height} == {self.width}
-
-    def add_(self, scores: Tensor, query: Tensor) -> Tensor:
-        """Add the bias to scores (batch, heads, queries, keys), in place."""
-        batch, heads, _, d = query.shape
-        height, width = self.height, self.width
-        query = query.reshape(batch * heads, height, width, d)
-        by_row = torch.einsum("bhwc,hkc->bhwk", query, self.rows)
-        by_column = torch.einsum("bhwc,wkc->bhwk", query, self.columns)
-        return cast(Tensor, _WithPositions.apply(scores, by_row, by_column))
-
-
-class _WithPositions(torch.autograd.Function):
-    """Scores (batch, heads, queries, keys) plus those of keys' rows and columns, in place.
-
-    As operations of autograd on a view, the sums would copy all scores five times.
-    """
-
-    @staticmethod
-    def forward(ctx: Any, scores: Tensor, by_row: Tensor, by_column: Tensor) -> Tensor:
-        ctx.mark_dirty(scores)
-        ctx.shape = *by_row.shape, by_column.shape[-1]
-        scores.view(ctx.shape).add_(by_row[..., None]).add_(by_column[:, :, :, None])
-        return scores
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, ...]:
-        pairs = gradient.reshape(ctx.shape)
-        return gradient, pairs.sum(-1), pairs.sum(-2)
+    return relative
 
 
 class QuantizedVisionAttention(nn.Module):
@@ -245,14 +226,6 @@ def _attend_integers(
             grids.position_unit,
         )
     return integer_attention.attend(query, key, value, scaling, grids, positions).view(shape)
-
-
-def _relative_table(table: Tensor, size: int) -> Tensor:
-    """Return (size, size, d): the table's row for every query and key coordinate."""
-    if len(table) != 2 * size - 1:
-        table = F.interpolate(table.T[None], size=2 * size - 1, mode="linear")[0].T
-    coordinates = torch.arange(size, device=table.device)
-    return table[coordinates[:, None] - coordinates[None, :] + size - 1]
 
 
 AttentionInterface.register(INTERFACE, quantized_attention)

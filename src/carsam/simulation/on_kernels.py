@@ -6,7 +6,7 @@ order shows, stays with torch, as everything does with gradients, on other devic
 extension is not built.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Any, cast
@@ -68,10 +68,14 @@ def gelu(values: Tensor) -> Tensor:
     return torch.from_numpy(rows).view(values.shape)
 
 
-def nearest(values: Tensor, grid: TableGrid) -> Tensor:
-    """Return the listed values of a grid that are nearest to values."""
-    rows = kernels.round_to_table(_rows(values), _runtime_grid(grid))
-    return torch.from_numpy(rows).view(values.shape)
+def nearest(grid: TableGrid) -> Callable[[Tensor], Tensor]:
+    """Return the function that rounds values to the nearest that a grid lists."""
+    rounding = grid.rounding(torch.ones_like(grid.scale))
+
+    def rounded(values: Tensor) -> Tensor:
+        return rounding(values, None) if usable(values) else cast(Tensor, grid(values))
+
+    return rounded
 
 
 def linear(

@@ -117,7 +117,7 @@ class SAM2VideoPredictor:
         _check_frame(inference_state, frame_idx)
         prompts = _prompts(inference_state, points, labels, box, normalize_coords)
         if not clear_old_points:
-            if box is not None:
+            if prompts.boxes is not None:
                 raise UserError(
                     "Found a box with clear_old_points=False; expected it before all points, as "
                     "the decoder was trained. Give box and points together."
@@ -232,6 +232,8 @@ def _prompts(session: Session, points: Any, labels: Any, box: Any, in_pixels: bo
     scale = np.ones(2) if in_pixels else np.array([width, height], np.float64)
     corners = one_box(box)
     places = points_of_one(points, "points")
+    if corners is None and places is None and labels is None:
+        raise UserError("Found neither points nor a box; give at least one of them.")
     return given_prompts(
         None if corners is None else corners * np.tile(scale, 2),
         None if places is None else finite_numbers(places, "points") * scale,

@@ -2,7 +2,9 @@
 
 import multiprocessing
 import signal
+import traceback
 from collections.abc import Sequence
+from contextlib import suppress
 from multiprocessing.connection import Connection, wait
 
 from carsam.annotation.annotator import Annotator
@@ -23,7 +25,8 @@ class ProcessWorker:
 
     def give(self, shard: Shard) -> None:
         """Begin a shard."""
-        self.connection.send(shard)
+        with suppress(BrokenPipeError, ConnectionResetError):  # `wait` tells that it is dead
+            self.connection.send(shard)
 
     def end(self) -> None:
         """End the process, whatever it is at."""
@@ -69,8 +72,9 @@ class ProcessWorkers:
             event: Event = worker.connection.recv()
         except (EOFError, ConnectionResetError):
             worker.process.join()
-            self._workers.remove(worker)
-            return Died(_reason(worker.process.exitcode))
+            event = Died(_reason(worker.process.exitcode))
+        if isinstance(event, Died):
+            self.dismiss(worker)
         return event
 
 
@@ -86,6 +90,9 @@ def _work(job: Job, connection: Connection) -> None:
         connection.send(Refused(str(error)))
     except (EOFError, BrokenPipeError, ConnectionResetError):
         pass  # whoever started this process is gone
+    except Exception as error:  # one shard that cannot be made must not stop the others
+        traceback.print_exc()
+        connection.send(Died(f"{type(error).__name__}: {error}"))
 
 
 def _reason(code: int | None) -> str:

@@ -1,5 +1,6 @@
 """Workers that are actors of Ray, on this machine or on those of a cluster."""
 
+import logging
 import os
 from collections.abc import Sequence
 from typing import Any
@@ -42,7 +43,7 @@ class RayWorkers:
         if self._started:
             own: dict[str, Any] = {"address": "local", "num_cpus": count * job.threads}
             there = {} if ADDRESS in os.environ else {**own, "include_dashboard": False}
-            ray.init(log_to_driver=False, logging_level="warning", **there)
+            ray.init(log_to_driver=False, logging_level=logging.WARNING, **there)
         # Ray starts an actor that died no more: its shard is given to another one by whoever asks.
         self._actor = ray.remote(num_cpus=job.threads, max_restarts=0)(_Actor)
         self._job = ray.put(job)

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from carsam.families.base import Stage, State
 from carsam.families.sam.modules import SamMaskDecoder
+from carsam.images.clicks import are_clicks
 
 PROMPTS = ("points", "labels", "boxes", "masks")
 
@@ -21,8 +22,7 @@ def start_tokens(model: Any, state: State, output_tokens: Tensor) -> State:
     Args:
         output_tokens: the decoder's own (T, C).
     """
-    prompts = {f"input_{name}": state[name] for name in PROMPTS if name in state}
-    sparse, dense = model.get_prompt_embeddings(**prompts)
+    sparse, dense = _prompt_embeddings(model, state)
     tokens = torch.cat([output_tokens.expand(*sparse.shape[:2], -1, -1), sparse], dim=2)
     positions = model.get_image_wide_positional_embeddings()
     return {
@@ -31,6 +31,22 @@ def start_tokens(model: Any, state: State, output_tokens: Tensor) -> State:
         "image": _as_tokens(state["hidden"] + dense),
         "image_positions": _as_tokens(positions),
     }
+
+
+def _prompt_embeddings(model: Any, state: State) -> tuple[Tensor, Tensor]:
+    """Return the sparse embeddings (1, P, N, C) and the dense ones (1, C, h, w) of the prompts."""
+    if "prompts" not in state:
+        given = {f"input_{name}": state[name] for name in PROMPTS if name in state}
+        embeddings: tuple[Tensor, Tensor] = model.get_prompt_embeddings(**given)
+        return embeddings
+    rows = state["prompts"]
+    boxes, dense = model.get_prompt_embeddings(input_boxes=rows)
+    # A click gets as many tokens as a box, the last ones being no points: one is added anyway.
+    points = rows.new_zeros(*rows.shape[:2], boxes.shape[2] - 1, 2)
+    labels = points.new_full(points.shape[:3], -1, dtype=torch.int64)
+    points[:, :, 0], labels[:, :, 0] = rows[..., :2], 1
+    clicks, _ = model.get_prompt_embeddings(input_points=points, input_labels=labels)
+    return torch.where(are_clicks(rows)[..., None, None], clicks, boxes), dense
 
 
 def image_of_tokens(model: Any, state: State) -> Tensor:

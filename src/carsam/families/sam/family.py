@@ -66,9 +66,9 @@ class SamFamily:
         decoder: SamMaskDecoder = model.mask_decoder
         return torch.cat([decoder.iou_token.weight, decoder.mask_tokens.weight])
 
-    def start(self, pixels: Tensor, boxes: Tensor | None = None, **prompts: Tensor) -> State:
+    def start(self, pixels: Tensor, prompts: Tensor | None = None, **others: Tensor) -> State:
         """Return the state before the first stage."""
-        given = prompts if boxes is None else {"boxes": boxes, **prompts}
+        given = others if prompts is None else {"prompts": prompts, **others}
         return {"hidden": pixels, **given}
 
     def encode(self, model: Any, pixels: Tensor) -> tuple[Tensor, ...]:

@@ -65,9 +65,9 @@ class Sam2Family:
             mask_prompt_stage(),
         )
 
-    def start(self, pixels: Tensor, boxes: Tensor | None = None, **prompts: Tensor) -> State:
+    def start(self, pixels: Tensor, prompts: Tensor | None = None, **others: Tensor) -> State:
         """Return the state before the first stage."""
-        given = prompts if boxes is None else {"boxes": boxes, **prompts}
+        given = others if prompts is None else {"prompts": prompts, **others}
         return {"hidden": pixels, **given}
 
     def encode(self, model: Any, pixels: Tensor) -> tuple[Tensor, ...]:
@@ -119,12 +119,17 @@ def decode_tokens(
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Decode prompts on an embedding that holds a memory, or what stands for none.
 
+    Without points and boxes SAM 2 is asked with a point that is none.
+
     Returns:
         Mask logits (1, P, M, 4h, 4w), predicted IoUs (1, P, M), the masks' tokens (1, P, M, C) and
         the logits of an object being there (1, P, 1).
     """
     image, s1, s0 = embedding
     given = {f"input_{name}": None for name in ("points", "labels", "boxes", "masks")}
+    if not {"input_points", "input_boxes"} & prompts.keys():
+        prompts["input_points"] = image.new_zeros(1, 1, 1, 2)
+        prompts["input_labels"] = -torch.ones(1, 1, 1, dtype=torch.int64, device=image.device)
     sparse, dense = model.prompt_encoder(**{**given, **prompts})
     decoder: Sam2MaskDecoder = model.mask_decoder
     return decoder(

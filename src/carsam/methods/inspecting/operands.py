@@ -1,12 +1,10 @@
 """See what flows through a unit while it runs: in float, or as it is quantized so far."""
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
-import torch
 from torch import Tensor, nn
-from torch.overrides import TorchFunctionMode
 
 from carsam.families.base import Site, State
 from carsam.grids.observers import Observer
@@ -73,37 +71,30 @@ def run(unit: Unit, states: Iterable[State]) -> None:
         unit.plan.run(unit.model, state)
 
 
-def run_products(
-    unit: Unit,
-    states: Sequence[State],
-    site: Site,
-    consume: Callable[[Tensor, Tensor], None],
-) -> None:
-    """Run a unit and show an attention's second product.
-
-    Args:
-        consume: takes probabilities (batch, heads, queries, keys) and values (batch or 1, heads,
-            keys, d) as they enter the product, possibly in several pieces per image.
-    """
-    latest: list[Tensor] = []
-
-    class Products(TorchFunctionMode):
-        def __torch_function__(
-            self, func: Callable, types: Any, args: Any = (), kwargs: Any = None
-        ) -> Any:
-            if func is torch.matmul and latest and args[0] is latest[0]:
-                consume(*args)
-            return func(*args, **(kwargs or {}))
-
-    def remember(probabilities: Tensor) -> None:
-        latest[:] = [probabilities]
-
-    with listening(unit, {(site, "probabilities"): remember}), Products():
-        run(unit, states)
-
-
 class _Reached(Exception):
-    """The run has reached the slot."""
+    """The run has come as far as it is to go."""
+
+
+def product_inputs(unit: Unit, site: Site, state: State) -> tuple[Any, ...]:
+    """Run a unit up to an attention's product, and return what enters that.
+
+    Query, key and value (batch or 1, heads, tokens, d), the scaling, and the relative positions, if
+    there are any.
+    """
+    entered: list[Any] = []
+
+    def reached(_: nn.Module, arguments: tuple[Any, ...]) -> None:
+        entered.extend(arguments)
+        raise _Reached
+
+    handle = slots.multiplier(unit.model, site).register_forward_pre_hook(reached)
+    try:
+        unit.plan.run(unit.model, state)
+    except _Reached:
+        return tuple(entered)
+    finally:
+        handle.remove()
+    raise RuntimeError(f"{site.path} was not reached when its unit ran.")
 
 
 def value_at(unit: Unit, key: Key, state: State) -> Tensor:

@@ -1,11 +1,14 @@
 """The equations of a compensated attention, summed up over its samples."""
 
+from itertools import chain
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from carsam.methods.steps.mac.compensated_attention import BIAS_COLUMN, CompensatedAttention
 from carsam.methods.steps.mac.equations import MatrixEquation, RidgeEquation
+from carsam.methods.steps.mac.samples import Inputs
 
 TINY = torch.finfo(torch.float64).tiny
 OTHER = {"query": "key", "key": "query"}
@@ -23,16 +26,17 @@ def score_equation(
         weighted: weigh the squared error of a score by (A (1 - A))^2, softmax's derivative, as the
             product of a weight per query and one per key.
     """
-    other, equations = OTHER[operand], []
-    for exact, actual in attention:
-        left = attention.project(operand, exact, attention.first.weights)
-        right = attention.project(other, exact, attention.first.weights)
-        left_now = attention.project(operand, actual, attention.first.rounded)
-        right_now = attention.quantized(other, actual)
+    first, other = attention.first.exact, OTHER[operand]
+    equations = []
+    for exact, actual in chain.from_iterable(attention):
+        left = first.operand(operand, exact)
+        right = first.operand(other, exact)
+        left_now = attention.first.rounded.operand(operand, actual)
+        right_now = attention.now.quantized(other, actual)
         rows = actual[operand].double()
         own = others = None
         if weighted:
-            own, others = score_weights(attention.probabilities(exact), operand)
+            own, others = score_weights(first.probabilities(exact), operand)
         if centre and operand == "key":  # a key's bias shifts all scores of a query alike
             rows = _centred(rows[:, None], own)[:, 0]
             left, left_now = _centred(left, own), _centred(left_now, own)
@@ -55,24 +59,30 @@ def value_equation(attention: CompensatedAttention) -> RidgeEquation:
     Ridge regression per head: min ||A V - A^ (V + Y D)||^2 + penalty ||D||^2, where rounded
     rows of A^ need not sum to 1: the bias column is their sums.
     """
-    grams, right_sides = [], []
-    for exact, actual in attention:
-        target = attention.probabilities(exact).double()
-        target = target @ attention.project("value", exact, attention.first.weights).double()
-        values = attention.project("value", actual, attention.first.rounded).double()
-        quantized = attention.quantized_probabilities(actual).double()
-        error = target - quantized @ values  # (batch, h, queries, d)
-        rows = with_bias(attention, "value", actual["value"].double())
-        if quantized.shape[3] <= quantized.shape[2]:  # few keys: A^ Y would be large
-            rows = rows[:, None]
-            grams.append((rows.mT @ (quantized.mT @ quantized) @ rows).sum(0))
-            right_sides.append((rows.mT @ (quantized.mT @ error)).sum(0))
-        else:
-            attended = quantized.flatten(1, 2) @ rows  # all heads at once
-            attended = attended.view(*quantized.shape[:3], -1)  # (batch, h, queries, n)
-            grams.append((attended.mT @ attended).sum(0))
-            right_sides.append((attended.mT @ error).sum(0))
-    return RidgeEquation(torch.stack(grams), torch.stack(right_sides))
+    parts = [[_value_statistics(attention, *part) for part in image] for image in attention]
+    sums = [[sum(each) for each in zip(*image, strict=True)] for image in parts]
+    return RidgeEquation(*(torch.stack(each) for each in zip(*sums, strict=True)))
+
+
+def _value_statistics(
+    attention: CompensatedAttention, exact: Inputs, actual: Inputs
+) -> tuple[Tensor, Tensor]:
+    """Return gram and right side (h, n, n), (h, n, d) of some boxes."""
+    first = attention.first
+    target = (
+        first.exact.probabilities(exact).double() @ first.exact.operand("value", exact).double()
+    )
+    values = first.rounded.operand("value", actual).double()
+    quantized = attention.now.quantized_probabilities(actual).double()
+    error = target - quantized @ values  # (batch, h, queries, d)
+    rows = with_bias(attention, "value", actual["value"].double())
+    if quantized.shape[3] <= quantized.shape[2]:  # few keys: A^ Y would be large
+        rows = rows[:, None]
+        gram = rows.mT @ (quantized.mT @ quantized) @ rows
+        return gram.sum(0), (rows.mT @ (quantized.mT @ error)).sum(0)
+    attended = quantized.flatten(1, 2) @ rows  # all heads at once
+    attended = attended.view(*quantized.shape[:3], -1)  # (batch, h, queries, n)
+    return (attended.mT @ attended).sum(0), (attended.mT @ error).sum(0)
 
 
 def score_weights(probabilities: Tensor, operand: str) -> tuple[Tensor, Tensor]:
@@ -95,7 +105,7 @@ def score_weights(probabilities: Tensor, operand: str) -> tuple[Tensor, Tensor]:
 
 def with_bias(attention: CompensatedAttention, operand: str, rows: Tensor) -> Tensor:
     """Return the inputs with the bias's column, if there is a bias to change."""
-    if attention.first.weights[operand][1] is None:
+    if attention.first.exact.weights[operand][1] is None:
         return rows
     return F.pad(rows, (0, 1), value=BIAS_COLUMN)
 

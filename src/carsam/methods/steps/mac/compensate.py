@@ -16,7 +16,7 @@ from carsam.methods.base import Unit, UnitStep
 from carsam.methods.order import ALL, Outcome
 from carsam.methods.steps.mac.attention_equations import score_equation, value_equation
 from carsam.methods.steps.mac.compensated_attention import CompensatedAttention
-from carsam.methods.steps.mac.equations import SOLVERS, cross_validated, solve_exact, solve_ridge
+from carsam.methods.steps.mac.solvers import SOLVERS, cross_validated, solve_exact, solve_ridge
 from carsam.simulation import slots
 
 ROUGH = 1e-3  # residual of solutions that are only compared
@@ -51,7 +51,7 @@ class Compensate(UnitStep):
             change is then accepted by the error that all of it makes together.
         sweeps: how often the query and key projections are gone through.
         memory: gigabytes of inputs that are remembered, in memory or on the temporary disk; beyond
-            it they are computed again.
+            it they are computed again. What leaves the float attention is kept besides.
     """
 
     projections: str = "qkv"
@@ -112,7 +112,7 @@ class Compensate(UnitStep):
                 )
                 for note in self._compensate_(attention):
                     unit.notes.append({"step": "compensate", "site": site.path, **note})
-                attention.forget_inputs()
+                attention.forget()
                 compensated.append(attention)
         for attention in compensated:  # only now: all of them read the unit while it is float
             attention.write_(unit)
@@ -132,7 +132,7 @@ class Compensate(UnitStep):
         self, attention: CompensatedAttention, operand: str, equation: Any, solver: Any
     ) -> dict[str, Any]:
         """Try changes of ever stronger penalty until one stays; return the last one's note."""
-        columns = attention.first.weights[operand][0].shape[1]  # channels, without the bias
+        columns = attention.first.exact.weights[operand][0].shape[1]  # channels, without the bias
         strengths = [self.strength * 10**power for power in range(self.strengths)]
         # A rough solution is enough to choose among powers of ten, and takes a third of the time.
         rough = partial(solver, tolerance=ROUGH) if solver is solve_exact else solver

@@ -1,44 +1,24 @@
 """One attention while its projections are being compensated (MAC)."""
 
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
-from carsam.families.base import Site
+from carsam.families.base import Site, State
 from carsam.grids.base import Grid
 from carsam.grids.observers import Observer, Statistics
 from carsam.methods.base import Unit
 from carsam.methods.steps.mac.later_grids import LaterGrids
-from carsam.methods.steps.mac.samples import AttentionSamples, Inputs
+from carsam.methods.steps.mac.samples import AttentionSamples, Inputs, boxes_at_once, by_boxes
+from carsam.methods.steps.mac.versions import Projections, Version
 from carsam.simulation import slots
-from carsam.simulation.attention import OPERANDS, rounded_probabilities
+from carsam.simulation.attention import OPERANDS
 from carsam.simulation.stored import as_stored
 
 BIAS_COLUMN = 10.0  # beside the inputs, in place of 1: penalises a bias 100 times less
-
-Weights = Mapping[str, tuple[Tensor, Tensor | None]]
-"""Weight (h * d, channels) and bias (h * d) of each projection, by the operand it makes."""
-
-
-@dataclass(frozen=True)
-class Version:
-    """Weights of the projections, and what they make of the operands.
-
-    Args:
-        weights: of the three projections, in float.
-        rounded: the same as they are met in the quantized attention.
-        grids: of the four operands.
-        statistics: of the operands that the change of a weight changed.
-    """
-
-    weights: Weights
-    rounded: Weights
-    grids: Mapping[str, Grid]
-    statistics: Mapping[str, Statistics]
 
 
 class CompensatedAttention:
@@ -57,6 +37,7 @@ class CompensatedAttention:
     Attributes:
         first: the version at first.
         now: the one with the changes accepted so far.
+        targets: A V of each image, as state entry `attended`.
     """
 
     def __init__(
@@ -73,6 +54,7 @@ class CompensatedAttention:
         weights = {
             operand: (module.layer.weight, module.layer.bias) for operand, module in layers.items()
         }
+        projections = Projections(weights, self._samples.heads, self._samples.scaling)
         self._first_statistics = {o: unit.statistics[site.path, o] for o in OPERANDS}
         assert site.attention is not None
         wanted = {each.path: (each, bits) for each, bits in unit.sites}
@@ -88,33 +70,19 @@ class CompensatedAttention:
                         layer, "input", unit.statistics[path, "input"], layer_bits.activations
                     )
         grids = {o: self._grid(o, self._first_statistics[o]) for o in layers}
-        self.first = self.now = self._with_probability_grid(weights, grids, {})
+        self.first = self.now = self._with_probability_grid(projections, grids, {})
+        self.targets: Sequence[State] = unit.keep(self._attended_in_float())
+        self._energy = sum(_energy(target["attended"]) for target in self.targets)
+        self._error_now: float | None = None
 
-    def __iter__(self) -> Iterator[tuple[Inputs, Inputs]]:
-        """Yield the projections' inputs for each image, in float and in the quantized attention."""
-        if not self.asymmetric:
-            yield from ((inputs, inputs) for inputs in self._samples)
-            return
-        for exact, path in zip(self._samples, self._path, strict=True):
-            rounded = {operand: grid(path[operand]) for operand, grid in self._input_grids.items()}
-            yield exact, {**path, **rounded}
+    def __iter__(self) -> Iterator[Iterator[tuple[Inputs, Inputs]]]:
+        """Yield for each image the projections' inputs, in float and in the quantized attention.
 
-    def project(self, operand: str, inputs: Inputs, weights: Weights) -> Tensor:
-        """Return (batch, h, tokens, d)."""
-        projected = F.linear(inputs[operand], *weights[operand])
-        return projected.unflatten(2, (self._samples.heads, -1)).transpose(1, 2)
-
-    def quantized(self, operand: str, inputs: Inputs) -> Tensor:
-        """Return an operand (batch, h, tokens, d) of the present version on its grid."""
-        return self._quantized(operand, inputs, self.now)
-
-    def probabilities(self, inputs: Inputs) -> Tensor:
-        """Return the A (batch, h, queries, keys) of the original weights."""
-        return self._probabilities(inputs, self.first.weights)
-
-    def quantized_probabilities(self, inputs: Inputs) -> Tensor:
-        """Return the A^ of the present version."""
-        return self._quantized_probabilities(inputs, self.now)
+        They come in parts of as many boxes as fit a processor's cache.
+        """
+        for exact, actual in self._images():
+            at_once = boxes_at_once(exact)
+            yield zip(by_boxes(exact, at_once), by_boxes(actual, at_once), strict=True)
 
     def try_(self, operand: str, change: Tensor) -> dict[str, Any]:
         """Apply a change if the error of what leaves the attention falls, on new grids.
@@ -126,14 +94,16 @@ class CompensatedAttention:
             Projection, ||A V - A^ V^||^2 before and after over all samples, relative to
             ||A V||^2 (None for weights beyond what can be stored), and whether the change stays.
         """
-        before = self._error(self.now)
+        if self._error_now is None:
+            self._error_now = self._error(self.now)
+        before = self._error_now
         changed = self._changed(operand, change)
         if not all(bool(part.isfinite().all()) for part in changed if part is not None):
             return {"projection": operand, "before": before, "after": None, "accepted": False}
         tried = self._version(operand, changed)
         after = self._error(tried)
         if after < before:
-            self.now = tried
+            self.now, self._error_now = tried, after
         return {
             "projection": operand,
             "before": before,
@@ -141,88 +111,82 @@ class CompensatedAttention:
             "accepted": after < before,
         }
 
-    def forget_inputs(self) -> None:
-        """Free the inputs' memory, once all projections have been tried."""
+    def forget(self) -> None:
+        """Free the memory of inputs and targets, once all projections have been tried."""
         self._samples.forget()
         self._path.forget()
+        self.targets = ()
 
     @torch.no_grad()
     def write_(self, unit: Unit) -> None:
         """Write the accepted changes into the model, and the unit's statistics."""
         for operand, module in slots.projections(unit.model, self._site).items():
-            weight, bias = self.now.weights[operand]
+            weight, bias = self.now.exact.weights[operand]
             module.layer.weight.copy_(weight)
             if bias is not None and module.layer.bias is not None:
                 module.layer.bias.copy_(bias)
         for operand, statistics in self.now.statistics.items():
             unit.statistics[self._site.path, operand] = statistics
 
+    def _images(self) -> Iterator[tuple[Inputs, Inputs]]:
+        if not self.asymmetric:
+            yield from ((inputs, inputs) for inputs in self._samples)
+            return
+        for exact, path in zip(self._samples, self._path, strict=True):
+            rounded = {operand: grid(path[operand]) for operand, grid in self._input_grids.items()}
+            yield exact, {**path, **rounded}
+
+    def _attended_in_float(self) -> Iterator[State]:
+        for image in self:
+            parts = [self.first.exact.attended(exact) for exact, _ in image]
+            yield {"attended": torch.cat(parts)}
+
     def _version(self, operand: str, changed: tuple[Tensor, Tensor | None]) -> Version:
         """Return the present version with another projection, and the grids that go with it."""
-        weights = {**self.now.weights, operand: changed}
+        weights = {**self.now.exact.weights, operand: changed}
+        exact = replace(self.now.exact, weights=weights)
         statistics = dict(self.now.statistics)
-        statistics[operand] = self._observed(
-            operand, lambda exact, _: self.project(operand, exact, weights)
-        )
+        statistics[operand] = self._observed(operand, lambda i, _: exact.operand(operand, i))
         grids = {**self.now.grids, operand: self._grid(operand, statistics[operand])}
         if operand != "value":
-            version = Version(weights, self._rounded(weights), grids, statistics)
+            version = Version(exact, self._rounded(exact), grids, statistics)
             statistics["probabilities"] = self._observed(
-                "probabilities", lambda _, actual: self._unrounded_probabilities(actual, version)
+                "probabilities", lambda _, actual: version.unrounded_probabilities(actual)
             )
-        return self._with_probability_grid(weights, grids, statistics)
+        return self._with_probability_grid(exact, grids, statistics)
 
     def _with_probability_grid(
-        self, weights: Weights, grids: Mapping[str, Grid], statistics: Mapping[str, Statistics]
+        self, exact: Projections, grids: Mapping[str, Grid], statistics: Mapping[str, Statistics]
     ) -> Version:
         known = statistics.get("probabilities", self._first_statistics["probabilities"])
-        products = (
-            (self._probabilities(exact, weights), self.project("value", exact, weights))
-            for exact, _ in self
-        )
-        grid = self._later.of_probabilities(self._site, known, self._bits, products)
+        images = (inputs for inputs, _ in self._images())
+        grid = self._later.of_probabilities(self._site, known, self._bits, exact, images)
         grids = {**grids, "probabilities": grid}
-        return Version(weights, self._rounded(weights), grids, statistics)
+        return Version(exact, self._rounded(exact), grids, statistics)
 
-    def _rounded(self, weights: Weights) -> Weights:
+    def _rounded(self, exact: Projections) -> Projections:
         if not self.asymmetric:
-            return weights
-        return {
+            return exact
+        weights = {
             operand: (self._later.rounded_weight(weight, self._weight_bits[operand]), bias)
-            for operand, (weight, bias) in weights.items()
+            for operand, (weight, bias) in exact.weights.items()
         }
+        return replace(exact, weights=weights)
 
     def _error(self, version: Version) -> float:
         """Return ||A V - A^ V^||^2 over all samples, relative to ||A V||^2."""
-        error = energy = 0.0
-        for exact, actual in self:
-            target = self.probabilities(exact) @ self.project("value", exact, self.first.weights)
-            rounded = self._quantized("value", actual, version)
-            rounded = self._quantized_probabilities(actual, version) @ rounded
-            error += float((target - rounded).double().square().sum())
-            energy += float(target.double().square().sum())
-        return error / energy if energy > 0 else error
-
-    def _probabilities(self, inputs: Inputs, weights: Weights) -> Tensor:
-        return self._softmax(*(self.project(o, inputs, weights) for o in ("query", "key")))
-
-    def _quantized(self, operand: str, inputs: Inputs, version: Version) -> Tensor:
-        rounded: Tensor = version.grids[operand](self.project(operand, inputs, version.rounded))
-        return rounded
-
-    def _unrounded_probabilities(self, inputs: Inputs, version: Version) -> Tensor:
-        return self._softmax(*(self._quantized(o, inputs, version) for o in ("query", "key")))
-
-    def _quantized_probabilities(self, inputs: Inputs, version: Version) -> Tensor:
-        unrounded = self._unrounded_probabilities(inputs, version)
-        return rounded_probabilities(version.grids["probabilities"], unrounded)
-
-    def _softmax(self, query: Tensor, key: Tensor) -> Tensor:
-        return torch.softmax(query @ key.mT * self._samples.scaling, dim=-1)
+        error = 0.0
+        for image, target in zip(self, self.targets, strict=True):
+            done = 0
+            for _, actual in image:
+                attended = version.attended(actual)
+                error += _energy(target["attended"][done : done + len(attended)] - attended)
+                done += len(attended)
+        return error / self._energy if self._energy > 0 else error
 
     def _changed(self, operand: str, change: Tensor) -> tuple[Tensor, Tensor | None]:
         """Return the original weight and bias with a change (h, columns, d)."""
-        weight, bias = self.first.weights[operand]
+        weight, bias = self.first.exact.weights[operand]
         channels = weight.shape[1]
         rows = change.transpose(1, 2).flatten(0, 1)  # (h * d, columns)
         weight = (weight + rows[:, :channels]).float()
@@ -232,18 +196,23 @@ class CompensatedAttention:
             bias = as_stored(bias + BIAS_COLUMN * rows[:, channels])
         return weight, bias
 
-    def _observed(self, operand: str, values: Any) -> Statistics:
+    def _observed(self, operand: str, values: Callable[[Inputs, Inputs], Tensor]) -> Statistics:
         """Return an operand's statistics.
 
         Args:
-            values: function of an image's two inputs.
+            values: function of inputs, in float and in the quantized attention.
         """
         counts = self._later.ranges.reads_histogram(self._site, operand)
         observer = Observer(self._site.path, operand, counts)
-        for inputs in self:
-            observer(values(*inputs))
+        for image in self:
+            for part in image:
+                observer(values(*part))
             observer.end_image()
         return observer.statistics
 
     def _grid(self, operand: str, statistics: Statistics) -> Grid:
         return self._later.of_operand(self._site, operand, statistics, self._bits)
+
+
+def _energy(values: Tensor) -> float:
+    return float(values.double().square().sum())

@@ -12,6 +12,8 @@ from carsam.families.base import Site
 from carsam.grids.base import Grid, UniformGrid
 from carsam.grids.observers import Statistics
 from carsam.methods.base import Unit
+from carsam.methods.steps.mac.samples import Inputs
+from carsam.methods.steps.mac.versions import Projections
 from carsam.methods.steps.ranges.round_to_nearest import RoundToNearest
 from carsam.methods.steps.softmax.searched_softmax import SearchedSoftmax
 
@@ -67,18 +69,21 @@ class LaterGrids:
         site: Site,
         statistics: Statistics,
         bits: int,
-        products: Iterable[tuple[Tensor, Tensor]],
+        projections: Projections,
+        images: Iterable[Inputs],
     ) -> Grid:
         """Return the grid of probabilities, found as the later step finds it.
 
         Args:
-            products: float probabilities (batch, heads, queries, keys) and values (batch or 1,
-                heads, keys, d), image by image.
+            projections: of the attention.
+            images: what enters them.
         """
         if self.softmax is None:
             return self.of_operand(site, "probabilities", statistics, bits)
         grids = [grid for grid, _ in self.softmax.candidates(statistics, bits, self.device)]
         search = self.softmax.search(grids, self.seed)
-        for probabilities, values in islice(products, self.softmax.images or None):
-            search.add(probabilities, values)
+        for inputs in islice(images, self.softmax.images or None):
+            rows = search.draw(inputs["query"].shape[1], self.device)
+            values = projections.operand("value", inputs)
+            search.add(projections.probabilities(inputs, rows), values)
         return grids[search.best]

@@ -6,16 +6,19 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 import torch
+from torch import Tensor
 
 from carsam.families.base import SiteType
 from carsam.grids.base import Grid
 from carsam.grids.observers import Statistics
 from carsam.methods.base import Unit, UnitStep
-from carsam.methods.inspecting.operands import in_float, run_products
+from carsam.methods.inspecting.operands import in_float, product_inputs
 from carsam.methods.order import Outcome
 from carsam.methods.parameters import Count, CountFromZero, Positive
 from carsam.methods.steps.softmax.grid_search import ProbabilitySearch
 from carsam.simulation import slots
+from carsam.simulation.attention import parts_at_once, scores_of, softmax
+from carsam.simulation.relative_position import RelativePosition
 
 Candidate = tuple[Grid, dict[str, float]]
 """A grid, and the parameters that tell it from the other candidates, for the notes."""
@@ -65,7 +68,24 @@ class SearchedSoftmax(UnitStep):
             candidates = self.candidates(statistics, bits.activations, device)
             search = self.search([grid for grid, _ in candidates], unit.seed)
             with in_float(unit):
-                run_products(unit, unit.inputs[: self.images or None], site, search.add)
+                for state in unit.inputs[: self.images or None]:
+                    _compare(search, *product_inputs(unit, site, state))
             grid, parameters = candidates[search.best]
             slots.set_quantizer_(unit.model, site, "probabilities", grid)
             unit.notes.append({"step": self.name, "site": site.path, **parameters})
+
+
+def _compare(
+    search: ProbabilitySearch,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    scaling: float,
+    position: RelativePosition | None = None,
+) -> None:
+    """Compare on some rows of each part of an attention's scores that is computed at once."""
+    batch = max(len(query), len(key))
+    for part in parts_at_once(query, key):
+        q, k, v = (t.expand(batch, -1, -1, -1)[part] for t in (query, key, value))
+        rows = search.draw(query.shape[2], query.device)
+        search.add(softmax(scores_of(q, k, scaling, position, rows)), v)

@@ -12,6 +12,7 @@ from torch import Tensor
 from carsam.errors import UserError
 from carsam.families.base import Site, Stage, State, sites_of_stages, split_after_encoder
 from carsam.formats.journal import Item
+from carsam.images.clicks import are_clicks, new_clicks
 from carsam.images.moved_boxes import moved_boxes
 from carsam.methods.base import WholeModel, WholeModelStep
 from carsam.methods.cost import CostedByStep
@@ -26,7 +27,7 @@ from carsam.simulation.products import check_gradients, gradients_in
 from carsam.simulation.trainable import trainable_scales
 
 MOST_JUDGED = 4
-"""Boxes of an image on which the loss before and after is found."""
+"""Prompts of an image on which the loss before and after is found."""
 
 
 @dataclass(frozen=True)
@@ -36,8 +37,8 @@ class Polish(CostedByStep, WholeModelStep):
     It trains the scales of activations, the scale and the codes of every row of a weight, and
     what stays float: biases, norms, the decoder's own tokens and its mask head. Nothing of it costs
     anything at run time. The loss is `mask_loss` on the calibration images and their mirror images;
-    no label is used. One step takes one image, with some of its own boxes and some that are moved
-    for this step alone, which the float model answers: the images' own boxes would soon be learned
+    no label is used. One step takes one image, with some of its own boxes and clicks and some that
+    are new in this step alone, which the float model answers: the images' own would soon be learned
     by heart. Of a model with a memory, some steps take a frame in which objects are followed; there
     the loss has the scores of the objects too.
     EfficientQAT (Chen et al., ACL 2025, arXiv 2407.11062) trains scales end to end after its blocks
@@ -52,8 +53,8 @@ class Polish(CostedByStep, WholeModelStep):
             what stays float relative to its mean size.
         rounding_rate: Adam's rate of the weights' codes, in steps of their grids; 0 leaves all
             as they are.
-        boxes: that one step takes.
-        moved: share of them that are moved for the step.
+        prompts: that one step takes.
+        new: share of them that are new in the step, of which as many are clicks as of the image's.
         encoder: train the encoder's blocks as well; otherwise what they return is computed once.
         parameters: train what stays float beside the scales.
         gradients: `float32`, or `bfloat16` for those of products (`simulation.products`), which
@@ -63,8 +64,8 @@ class Polish(CostedByStep, WholeModelStep):
     steps: Count = 800
     rate: Positive = 3e-3
     rounding_rate: NotNegative = 0.01
-    boxes: Count = 4
-    moved: Share = 0.5
+    prompts: Count = 6
+    new: Share = 0.5
     encoder: bool = False
     parameters: bool = True
     gradients: str = "auto"
@@ -95,8 +96,8 @@ class Polish(CostedByStep, WholeModelStep):
         first = self.kept_after(whole.stages)
         trained = whole.stages[len(first) :]
         starts = whole.keep(run_stages(whole.model, first, state) for state in whole.states)
-        boxes = [state.get("boxes") for state in whole.states]  # a clip has none
-        loss = _Loss(whole.model, trained, starts, boxes, whole.teacher)
+        prompts = [state.get("prompts") for state in whole.states]  # a clip has none
+        loss = _Loss(whole.model, trained, starts, prompts, whole.teacher)
         sites = _sites_of(whole, trained)
         parameters = _float_parameters(whole, trained) if self.parameters else []
         begin = UnitWeights(replace(whole, sites=tuple(s for s in whole.sites if s[0] in sites)))
@@ -121,14 +122,17 @@ class Polish(CostedByStep, WholeModelStep):
             }
         )
 
-    def _boxes(self, own: Tensor, random: np.random.Generator) -> Tensor:
-        """Return the boxes (1, B, 4) of one step, from an image's own (1, P, 4)."""
-        moved = round(self.moved * self.boxes)
-        chosen = random.permutation(own.shape[1])[: self.boxes - moved]
-        boxes = own[0].cpu().numpy()
-        bounds = np.concatenate([boxes[:, :2].min(0), boxes[:, 2:].max(0)])
-        new = moved_boxes(boxes, moved, bounds, random)
-        return torch.cat([own[:, chosen], torch.from_numpy(new)[None].to(own)], dim=1)
+    def _prompts(self, own: Tensor, random: np.random.Generator) -> Tensor:
+        """Return the prompts (1, N, 4) of one step, from an image's own (1, P, 4)."""
+        new = round(self.new * self.prompts)
+        chosen = random.permutation(own.shape[1])[: self.prompts - new]
+        rows = own[0].cpu().numpy()
+        clicked = are_clicks(rows)
+        bounds = np.concatenate([rows[:, :2].min(0), rows[:, 2:].max(0)])
+        clicks = round(new * float(clicked.mean()))
+        boxes = moved_boxes(rows[~clicked], new - clicks, bounds, random)
+        made = np.concatenate([boxes, new_clicks(rows[~clicked], clicks, bounds, random)])
+        return torch.cat([own[:, chosen], torch.from_numpy(made)[None].to(own)], dim=1)
 
     def _train_(
         self,
@@ -183,10 +187,10 @@ class Polish(CostedByStep, WholeModelStep):
         """Take one step of training, on one image."""
         random = training.random
         if not training.order:
-            training.order[:] = random.permutation(len(loss_of.boxes)).tolist()
+            training.order[:] = random.permutation(len(loss_of.prompts)).tolist()
         index = training.order.pop()
-        own = loss_of.boxes[index]
-        loss = loss_of(index, None if own is None else self._boxes(own, random))
+        own = loss_of.prompts[index]
+        loss = loss_of(index, None if own is None else self._prompts(own, random))
         if not bool(torch.isfinite(loss)):
             raise UserError(f"Polish: the masks' loss is {float(loss)} at step {training.done}.")
         training.optimizer.zero_grad(set_to_none=True)
@@ -204,39 +208,40 @@ class _Loss:
         model: the quantized model.
         stages: its stages up to the masks that are trained.
         starts: states before them, one per image.
-        boxes: the images' own, (1, P, 4) each; None for a clip, whose objects are followed.
+        prompts: the images' own, (1, P, 4) each; None for a clip, whose objects are followed.
         teacher: the float model.
     """
 
     model: Any
     stages: tuple[Stage, ...]
     starts: Sequence[State]
-    boxes: list[Tensor | None]
+    prompts: list[Tensor | None]
     teacher: Teacher
 
-    def __call__(self, image: int, boxes: Tensor | None) -> Tensor:
-        """Return the loss on boxes (1, P, 4) of an image, or on the objects of a clip."""
+    def __call__(self, image: int, prompts: Tensor | None) -> Tensor:
+        """Return the loss on prompts (1, P, 4) of an image, or on the objects of a clip."""
         start = self.starts[image]
-        expected = self.teacher.answer(image, boxes)
-        if boxes is None:
+        expected = self.teacher.answer(image, prompts)
+        if prompts is None:
             outputs = run_stages(self.model, self.stages, start)
             return mask_loss(outputs, expected) + score_loss(outputs, expected)
-        return mask_loss(run_stages(self.model, self.stages, {**start, "boxes": boxes}), expected)
+        outputs = run_stages(self.model, self.stages, {**start, "prompts": prompts})
+        return mask_loss(outputs, expected)
 
     def mean(self) -> float:
-        """Return the mean over all images, on a few of their own boxes."""
+        """Return the mean over all images, on a few of their own prompts."""
         with torch.no_grad():
             losses = [
-                float(self(image, None if boxes is None else _few(boxes)))
-                for image, boxes in enumerate(self.boxes)
+                float(self(image, None if prompts is None else _few(prompts)))
+                for image, prompts in enumerate(self.prompts)
             ]
         return sum(losses) / len(losses)
 
 
-def _few(boxes: Tensor) -> Tensor:
-    """Return at most MOST_JUDGED of boxes (1, P, 4), evenly spread."""
-    judged = min(boxes.shape[1], MOST_JUDGED)
-    return boxes[:, [place * boxes.shape[1] // judged for place in range(judged)]]
+def _few(prompts: Tensor) -> Tensor:
+    """Return at most MOST_JUDGED of prompts (1, P, 4), evenly spread."""
+    judged = min(prompts.shape[1], MOST_JUDGED)
+    return prompts[:, [place * prompts.shape[1] // judged for place in range(judged)]]
 
 
 def _sites_of(whole: WholeModel, stages: tuple[Stage, ...]) -> list[Site]:

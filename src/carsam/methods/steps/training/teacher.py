@@ -35,17 +35,17 @@ class Teacher:
         self._embeddings: dict[int, State] = {}
         self._followed: dict[int, State] = {}
 
-    def answer(self, image: int, boxes: Tensor | None) -> State:
-        """Return `masks` (P, M, 4h, 4w) and `ious` (P, M) of boxes (1, P, 4) in an image.
+    def answer(self, image: int, prompts: Tensor | None) -> State:
+        """Return `masks` (P, M, 4h, 4w) and `ious` (P, M) of prompts (1, P, 4) in an image.
 
-        Without boxes the image is a clip's, whose objects are always the same; what is found of
+        Without prompts the image is a clip's, whose objects are always the same; what is found of
         them, their `scores` (P, 1) too, is remembered.
         """
-        if boxes is None:
+        if prompts is None:
             if image not in self._followed:
                 self._followed[image] = self._answer(image, {})
             return self._followed[image]
-        return self._answer(image, {"boxes": boxes})
+        return self._answer(image, {"prompts": prompts})
 
     def _answer(self, image: int, prompts: State) -> State:
         with torch.enable_grad():  # nothing requires gradients; without them norms are reproduced
