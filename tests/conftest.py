@@ -1,5 +1,6 @@
 """Fixtures shared by all tests; heavy packages are imported inside the fixtures that need them."""
 
+import functools
 import importlib
 import os
 import sys
@@ -88,6 +89,14 @@ def tiny_sam_hq(tiny_sam, randomise_):
     model = SamHQModel(SamHQConfig(**config)).eval()
     randomise_(model)
     return model
+
+
+@pytest.fixture
+def quantized_pair(tiny_sam) -> Callable:
+    """Function that quantizes `tiny_sam`; see `tiny_runs.quantized_pair`."""
+    from tiny_runs import quantized_pair
+
+    return functools.partial(quantized_pair, tiny_sam)
 
 
 @pytest.fixture

@@ -76,6 +76,8 @@ def test_a_package_imports_only_packages_before_it(name):
 
 @pytest.mark.parametrize("name", WITHOUT_TORCH)
 def test_no_module_of_it_imports_torch(name):
+    if name == "export.onnx":
+        pytest.importorskip("onnx")
     folder = ROOT / name.replace(".", "/")
     paths = [folder.with_suffix(".py")] if not folder.is_dir() else folder.rglob("*.py")
     parts = [("carsam", *path.relative_to(ROOT).with_suffix("").parts) for path in paths]

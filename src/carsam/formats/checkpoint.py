@@ -127,11 +127,17 @@ def update_manifest(folder: str | Path, changes: Mapping[str, Any]) -> None:
     write_whole(path, _json(manifest), "Make room, or copy the model to another folder.")
 
 
-def check_output_folder(folder: Path, force: bool) -> None:
+def check_output_folder(
+    folder: Path, force: bool, marker: str = MANIFEST_FILE, what: str = "a carsam checkpoint"
+) -> None:
     """Refuse an existing output folder, before hours of work rather than after them.
 
-    With `force` a checkpoint, or an empty folder, may be replaced, and nothing else: a mistyped
-    `--out` must not delete photos.
+    With `force` a folder that holds the `marker`, or an empty one, may be replaced, and nothing
+    else: a mistyped `--out` must not delete photos.
+
+    Args:
+        marker: the file that tells what the folder is.
+        what: that is, for messages.
 
     Raises:
         UserError: the folder exists or could not be made.
@@ -141,12 +147,10 @@ def check_output_folder(folder: Path, force: bool) -> None:
         return
     if not force:
         raise UserError(f"{folder} exists already. Choose another folder, or pass --force.")
-    replaceable = folder.is_dir() and (
-        (folder / MANIFEST_FILE).exists() or not any(folder.iterdir())
-    )
+    replaceable = folder.is_dir() and ((folder / marker).exists() or not any(folder.iterdir()))
     if not replaceable:
         raise UserError(
-            f"{folder} exists and is not a carsam checkpoint, so --force does not replace it. "
+            f"{folder} exists and is not {what}, so --force does not replace it. "
             "Choose another folder."
         )
 
