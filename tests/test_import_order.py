@@ -26,6 +26,7 @@ ORDER = (
     "engines",
     "predict",
     "export",
+    "hugging_face",
     "video",
     "evaluation",
     "annotation",
@@ -33,6 +34,7 @@ ORDER = (
     "comparison",
     "diagnosis",
     "benchmark",
+    "report",
     "quickstart",
     "cli",
 )

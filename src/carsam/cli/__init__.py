@@ -22,6 +22,7 @@ from carsam.cli import (
     quantize,
     quickstart,
     recipes,
+    report,
     track,
 )
 from carsam.cli.terminal import Terminal, drop_output, expanded, prepare_streams
@@ -57,9 +58,10 @@ app.command(embed.embed, sort_key=7)
 app.command(info.info, sort_key=8)
 app.command(compare.compare, sort_key=9)
 app.command(doctor.doctor, sort_key=10)
-app.command(recipes.recipes, sort_key=11)
-app.command(bench.bench, sort_key=12)
-app.command(export.export, sort_key=13)
+app.command(report.report, sort_key=11)
+app.command(recipes.recipes, sort_key=12)
+app.command(bench.bench, sort_key=13)
+app.command(export.export, sort_key=14)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

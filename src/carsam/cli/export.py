@@ -16,6 +16,7 @@ def export(
     /,
     *,
     onnx: Path | None = None,
+    hf: Path | None = None,
     exact: Annotated[bool, Parameter(negative="")] = False,
     images: Path | None = None,
     count: int = 4,
@@ -28,6 +29,8 @@ def export(
         run: folder of the quantized model, or sam-mini-w4a4 (bundled).
         onnx: folder that gets encoder and decoder for ONNX Runtime, which samexporter, labelme,
             AnyLabeling and X-AnyLabeling load (needs the extra `onnx`).
+        hf: folder that `from_pretrained` of transformers loads after `import carsam.hugging_face`
+            (needs the extra `quantize`).
         exact: with --onnx, compute every number as carsam does, to the bit; takes longer to run.
         images: with --onnx, photos to compare with carsam on; drawn scenes unless given.
         count: with --onnx, how many of them.
@@ -35,11 +38,21 @@ def export(
     """
     options = common or Common()
     options.prepare()
-    if onnx is None:
-        raise UserError("Found nothing to write; give --onnx DIR.")
+    if onnx is None and hf is None:
+        raise UserError("Found nothing to write; give --onnx DIR or --hf DIR.")
+    if hf is not None:
+        _to_hugging_face(run, hf, force)
     with options.progress() as progress:
         if onnx is not None:
             _to_onnx(run, onnx, exact, images, count, force, progress)
+
+
+def _to_hugging_face(run: Path, folder: Path, force: bool) -> None:
+    require("quantize", "torch", "transformers")
+    from carsam.hugging_face import export
+
+    export(run, folder, force)
+    print(f"{folder}: from_pretrained loads it after `import carsam.hugging_face`.")
 
 
 def _to_onnx(
