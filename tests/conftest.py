@@ -1,5 +1,6 @@
 """Fixtures shared by all tests; heavy packages are imported inside the fixtures that need them."""
 
+import functools
 import importlib
 import os
 import sys
@@ -75,6 +76,27 @@ def tiny_sam(randomise_):
     model = SamModel(config).eval()
     randomise_(model)
     return model
+
+
+@pytest.fixture
+def tiny_sam_hq(tiny_sam, randomise_):
+    """A random SamHQModel of the same sizes as `tiny_sam`."""
+    from transformers import SamHQConfig, SamHQModel
+
+    parts = ("vision_config", "prompt_encoder_config", "mask_decoder_config")
+    config = {part: getattr(tiny_sam.config, part).to_dict() for part in parts}
+    config["mask_decoder_config"]["vit_dim"] = 32
+    model = SamHQModel(SamHQConfig(**config)).eval()
+    randomise_(model)
+    return model
+
+
+@pytest.fixture
+def quantized_pair(tiny_sam) -> Callable:
+    """Function that quantizes `tiny_sam`; see `tiny_runs.quantized_pair`."""
+    from tiny_runs import quantized_pair
+
+    return functools.partial(quantized_pair, tiny_sam)
 
 
 @pytest.fixture

@@ -8,6 +8,7 @@ from carsam.errors import MissingExtraError
 EXTRAS = {
     "quantize": ("torch", "transformers", "faster_coco_eval", "matplotlib"),
     "video": ("av",),
+    "onnx": ("onnx", "onnxruntime"),
     "annotate": ("pyarrow", "fsspec", "s3fs"),
     "ray": ("ray",),
     "serve": ("starlette", "uvicorn"),

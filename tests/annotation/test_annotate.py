@@ -13,7 +13,8 @@ from PIL import Image
 from carsam.annotation.annotate import parse_shard
 from carsam.cli import main
 from carsam.errors import UserError
-from carsam.images.run_lengths import decode
+from carsam.images.run_lengths import RunLengths
+from carsam.predict.everything.generator import SamAutomaticMaskGenerator
 from carsam.predict.predictor import SamPredictor
 
 
@@ -59,7 +60,7 @@ def assert_masks(annotations, expected):
     assert sorted(each["prompt_id"] for each in annotations) == sorted(expected)
     for each in annotations:
         mask, iou = expected[each["prompt_id"]]
-        assert (decode(each["segmentation"]) == mask).all()
+        assert (RunLengths.of_compressed(each["segmentation"]).mask() == mask).all()
         assert each["score"] == pytest.approx(iou, abs=1e-6)
     assert len({each["id"] for each in annotations}) == len(annotations)
 
@@ -191,6 +192,10 @@ def test_a_deep_image_is_told(annotated, scenes, tmp_path):
         ({"shard": (3, 2)}, "Shard 3/2 is none"),
         ({"output": "xml"}, "Unknown format 'xml'"),
         ({"workers": "gnomes"}, "Unknown workers 'gnomes'; expected one of processes, ray"),
+        ({"prompts": "guesses"}, "Unknown prompts 'guesses'; expected one of boxes, everything"),
+        ({"points": 5}, "--points belongs to --prompts everything"),
+        ({"prompts": "everything", "boxes": "a.json"}, "--boxes belongs to --prompts boxes"),
+        ({"prompts": "everything", "points": 0}, "points is 0, expected 1 or more"),
         ({"boxes": "nowhere.json"}, r"Cannot read nowhere\.json"),
         ({"engine": "float"}, "is a run of `carsam quantize`, quantized already"),
     ],
@@ -198,6 +203,28 @@ def test_a_deep_image_is_told(annotated, scenes, tmp_path):
 def test_wrong_arguments_are_refused(annotated, options, message):
     with pytest.raises(UserError, match=message):
         annotated(**options)
+
+
+def test_everything_needs_no_boxes(annotated, scenes, tmp_path):
+    """The masks are those of the generator; an image without one is an error that says why."""
+    (tmp_path / "photos").mkdir()
+    shutil.copy(scenes / "images" / "scene_000001.png", tmp_path / "photos" / "a.png")
+    Image.new("RGB", (40, 30)).save(tmp_path / "photos" / "b.png")
+    summary = annotated(tmp_path / "photos", prompts="everything", points=4)
+    generator = SamAutomaticMaskGenerator(
+        "sam-mini-w4a4", 4, pred_iou_thresh=None, stability_score_thresh=None
+    )
+    (document,) = shards(tmp_path / "out")
+    for image, name in ((1, "a.png"), (2, "b.png")):
+        expected, _ = generator.find(tmp_path / "photos" / name, warn=lambda _: None)
+        found = [each for each in document["annotations"] if each["image_id"] == image]
+        assert [each["segmentation"] for each in found] == [e.mask.compressed() for e in expected]
+        assert [each["stability_score"] for each in found] == [e.stability_score for e in expected]
+    assert (summary.images, summary.masks) == (2, len(document["annotations"]))
+    without = {1, 2} - {each["image_id"] for each in document["annotations"]}
+    assert without < {1, 2}
+    assert [each["image_id"] for each in document["errors"]] == sorted(without)
+    assert all("Found no mask: of 48 candidates" in each["error"] for each in document["errors"])
 
 
 def test_images_without_boxes_are_refused(annotated, scenes, tmp_path):

@@ -13,7 +13,7 @@ from carsam.annotation.outputs.base import About
 from carsam.annotation.outputs.coco import results
 from carsam.annotation.outputs.label_studio import packed
 from carsam.errors import UserError
-from carsam.images.run_lengths import encode
+from carsam.images.run_lengths import RunLengths
 
 ABOUT = About({3: "cat", 4: "dog"}, {"model": "run"}, first_id=50)
 
@@ -25,8 +25,8 @@ def found():
     mask[1:5, 2:8] = True
     mask[2, 4] = False
     masks = [
-        MaskRecord(1, 3, encode(mask), 0.75, 11),
-        MaskRecord(1, None, encode(~mask), 0.5, detection_score=0.25),
+        MaskRecord(1, 3, RunLengths.of_mask(mask), 0.75, 11),
+        MaskRecord(1, None, RunLengths.of_mask(~mask), 0.5, detection_score=0.25),
     ]
     errors = [
         ErrorRecord(2, "b.png", "It lies outside.", 12),
@@ -52,7 +52,7 @@ def test_coco_has_all_that_readers_ask_for(found):
         "bbox": [2, 1, 6, 4],
         "area": 23,
         "iscrowd": 0,
-        "segmentation": found.masks[0].rle,
+        "segmentation": found.masks[0].mask.compressed(),
         "score": 0.75,
         "prompt_id": 11,
     }
@@ -66,7 +66,7 @@ def test_polygons_are_the_masks(found):
     document = json.loads(OUTPUTS["coco-polygons"].content(found, ABOUT))
     for annotation, mask in zip(document["annotations"], found.masks, strict=True):
         drawn = coco_mask.merge(coco_mask.frPyObjects(annotation["segmentation"], 6, 9))
-        assert drawn["counts"].decode() == mask.rle["counts"]
+        assert drawn["counts"].decode() == mask.mask.compressed()["counts"]
 
 
 def test_results_have_no_boxes(found):
@@ -80,8 +80,7 @@ def test_tables_have_a_row_for_everything(found):
     rows = table.to_pylist()
     assert [(row["image_id"], row["counts"], row["error"]) for row in rows] == [
         ("2", None, None),
-        ("1", found.masks[0].rle["counts"], None),
-        ("1", found.masks[1].rle["counts"], None),
+        *(("1", mask.mask.compressed()["counts"], None) for mask in found.masks),
         ("2", None, "It lies outside."),
         (None, None, "No picture."),
     ]
@@ -134,7 +133,7 @@ def unpacked(values):
 def test_packed_masks_hold_their_pixels(side):
     mask = np.random.default_rng(0).random((side, side + 3)) < 0.5
     mask[: side // 2] = True  # a run longer than 2**16 values for the largest side
-    pixels = unpacked(packed(encode(mask))).reshape(side, side + 3, 4)
+    pixels = unpacked(packed(RunLengths.of_mask(mask))).reshape(side, side + 3, 4)
     assert (pixels == 255 * mask[..., None]).all()
 
 

@@ -10,7 +10,7 @@ import pytest
 
 from carsam.cli import main
 from carsam.evaluation.coco import METRICS
-from carsam.images.run_lengths import decode
+from carsam.images.run_lengths import RunLengths
 
 FORMS = ("predictions", "instances", "polygons", "label-studio")
 
@@ -34,7 +34,9 @@ def masks_of(folder):
     """Image id -> its masks (H, W), in order."""
     masks = {}
     for annotation in read(folder, "instances")["annotations"]:
-        masks.setdefault(annotation["image_id"], []).append(decode(annotation["segmentation"]))
+        masks.setdefault(annotation["image_id"], []).append(
+            RunLengths.of_compressed(annotation["segmentation"]).mask()
+        )
     return masks
 
 

@@ -32,7 +32,7 @@ def engine(tiny_sam2_video):
 @pytest.fixture
 def stills(engine, image_folder):
     sample = sample_images(image_folder, 4, 0, warn=print)
-    return sample, CalibrationSet(sample, None, 3, 0).states(FAMILY, engine, Silent())
+    return sample, CalibrationSet(sample, None, 3, 0.0, 0).states(FAMILY, engine, Silent())
 
 
 def frames_in(folder, frames=5, objects=1):

@@ -184,13 +184,14 @@ def test_it_is_said_before_the_first_unit(tiny_sam, image_folder):
             heard.append(message)
 
     quantize(tiny_sam, image_folder, "rtn", count=1, projects=True, progress=Ear())
-    assert [line.split(":")[0] for line in heard[-3:]] == ["Projected", "Memory", "Quantizing"]
+    said = [line.split(":")[0] for line in heard[-4:]]
+    assert said == ["Projected", "Memory", "Quantizing", "Scores of masks"]
     settings = ["polish.steps=1"]
     arguments = {"settings": settings, "count": 1, "projects": True, "progress": Ear()}
     quantize(tiny_sam, image_folder, "carsam-plus", **arguments)
-    said = [line.split(":")[0] for line in heard[-4:]]
-    assert said == ["Projected", "Memory", "Quantizing", "Polishing"]
-    assert "for polish. Probed in" in heard[-4]
+    said = [line.split(":")[0] for line in heard[-5:]]
+    assert said == ["Projected", "Memory", "Quantizing", "Polishing", "Scores of masks"]
+    assert "for polish. Probed in" in heard[-5]
 
 
 def test_times_are_written_as_people_say_them():

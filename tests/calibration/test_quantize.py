@@ -49,8 +49,11 @@ def test_weights_and_activations_are_apart(tiny_sam, image_folder):
 
 
 @pytest.mark.parametrize("kind", FLOAT_KINDS)
-def test_every_float_kind_can_be_switched_on(tiny_sam, tiny_sam2, image_folder, photo, kind):
-    source = tiny_sam2 if kind == "decoder.object_score_head" else tiny_sam  # only SAM 2 has it
+def test_every_float_kind_can_be_switched_on(
+    tiny_sam, tiny_sam2, tiny_sam2_video, image_folder, photo, kind
+):
+    owners = {"decoder.object_score_head": tiny_sam2, "memory_encoder.mask_input": tiny_sam2_video}
+    source = owners.get(kind, tiny_sam)
     model = quantize(source, image_folder, "rtn", count=1, rules=[f"{kind}=w4a4"])
     assert kind in bits_by_kind(model)
     assert_strict(model, [photo])

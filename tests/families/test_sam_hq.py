@@ -11,19 +11,6 @@ from carsam.families.meta_weights import meta_names
 from carsam.images.prompts import Prompts
 from carsam.simulation.model import from_checkpoint, prepare
 
-
-@pytest.fixture
-def tiny_sam_hq(tiny_sam, randomise_):
-    from transformers import SamHQConfig, SamHQModel
-
-    parts = ("vision_config", "prompt_encoder_config", "mask_decoder_config")
-    config = {part: getattr(tiny_sam.config, part).to_dict() for part in parts}
-    config["mask_decoder_config"]["vit_dim"] = 32
-    model = SamHQModel(SamHQConfig(**config)).eval()
-    randomise_(model)
-    return model
-
-
 METAS_NAMES = {
     "hq_token": "hf_token",
     "hq_mask_mlp.proj_in": "hf_mlp.layers.0",

@@ -2,27 +2,32 @@
 
 import subprocess
 import sys
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from tiny_runs import (
+    codebook,
+    grouped,
+    log1p,
+    log2,
+    log_uniform,
+    row_maximum,
+    signed_twin,
+    twin,
+    with_grids,
+)
 
 from carsam.engines.base import Engine
 from carsam.engines.native_engine import NativeEngine
 from carsam.errors import UserError
 from carsam.families.base import Site
-from carsam.families.sam.family import SamFamily
 from carsam.formats.checkpoint import Checkpoint
-from carsam.grids import tables
 from carsam.grids.base import Grid
 from carsam.grids.codebook import CodebookGrid
-from carsam.grids.grouped import GroupedUniformGrid
-from carsam.grids.row_maximum import RowMaximumGrid
 from carsam.images.prompts import Prompts
 from carsam.simulation import slots
-from carsam.simulation.model import QuantizedModel
 
 PIXELS = torch.randn(1, 3, 64, 64, generator=torch.Generator().manual_seed(7))
 POINTS = np.array([[[10, 20], [33, 4]], [[50, 60], [1, 2]], [[5, 5], [9, 31]]], np.float32)
@@ -107,51 +112,6 @@ def test_runs_any_mixture_of_float_and_quantized_sites(quantized_pair, seed) -> 
     assert relative_error(found_masks, masks) < TIES
 
 
-def with_grids(pair: Any, replacement: Callable) -> tuple[Any, Checkpoint]:
-    """The pair with other grids where `replacement(site, operand, grid)` returns one."""
-    family = SamFamily()
-    for site in family.sites(pair.model):
-        for operand in slots.operands(site):
-            grid = slots.quantizer(pair.model, site, operand)
-            found = replacement(site, operand, grid) if isinstance(grid, Grid) else None
-            if found is not None:
-                slots.set_quantizer_(pair.model, site, operand, found)
-    return pair.model, QuantizedModel(family, pair.model).to_checkpoint()
-
-
-def row_maximum(bits: int) -> Grid:
-    return RowMaximumGrid.curved(20.0, bits)
-
-
-def log2(bits: int) -> Grid:
-    return tables.LogGrid(torch.tensor([0.9]), 2, bits)
-
-
-def log1p(bits: int) -> Grid:
-    return tables.Log1pGrid(torch.tensor([0.8]), torch.tensor([30.0]), bits)
-
-
-def twin(bits: int) -> Grid:
-    return tables.TwinUniformGrid(torch.tensor([0.6 / 2**bits]), 2, 0, bits)
-
-
-def signed_twin(grid: Grid) -> Grid:
-    return tables.TwinUniformGrid(0.5 * grid.scale, 2, 1, grid.bits)
-
-
-def log_uniform(grid: Grid) -> Grid:
-    extent = grid.scale * grid.levels
-    codes = grid.levels // 4 + 1
-    scale = torch.cat([0.2 * extent, 0.8 * extent / (grid.levels + 1 - codes)])
-    return tables.LogUniformGrid(scale, -grid.zero_point * grid.scale, codes, grid.bits)
-
-
-def grouped(grid: Grid, channels: int) -> Grid:
-    scale = torch.cat([grid.scale, 0.7 * grid.scale, 2 * grid.scale])
-    group = torch.arange(channels) % 5 % 2  # nothing in the third group
-    return GroupedUniformGrid(scale, grid.zero_point.expand(3), group, grid.bits)
-
-
 @pytest.mark.parametrize("bits", [4, 8])
 @pytest.mark.parametrize("make", [row_maximum, log2, log1p, twin])
 def test_other_grids_of_probabilities_equal_the_simulation(quantized_pair, make, bits) -> None:
@@ -177,16 +137,6 @@ def test_other_grids_of_inputs_equal_the_simulation(quantized_pair, make, weight
         return make(grid, channels) if make is grouped else make(grid)
 
     assert_same(*with_grids(pair, replaced))
-
-
-def codebook(grid: Grid, bits: int) -> CodebookGrid:
-    """Of entries that lie the denser, the nearer to the zero point."""
-    zero = int(grid.zero_point)
-    ends = max(zero, 1) ** 0.5, max(255 - zero, 1) ** 0.5
-    roots = torch.linspace(-ends[0], ends[1], 2**bits)
-    entries = (zero + roots.sign() * roots.square()).round().clamp(0, 255)
-    entries[(entries - zero).abs().argmin()] = zero
-    return CodebookGrid(grid.scale, grid.zero_point, entries, bits)
 
 
 ATTENDED = ("query", "key", "value")

@@ -2,7 +2,6 @@
 
 import importlib.metadata
 import re
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,17 +10,12 @@ from PIL import Image
 from carsam.annotation.job import Job
 from carsam.annotation.outputs import find_output
 from carsam.annotation.plan import begin
-from carsam.annotation.prompting.base import Prompting
-from carsam.annotation.prompting.box_table import read_box_table
-from carsam.annotation.prompting.boxes import BoxPrompting
+from carsam.annotation.prompting import Asked, find_prompting
 from carsam.annotation.sources import find_source
 from carsam.annotation.storage import storage
 from carsam.annotation.workers import find_workers
 from carsam.annotation.workers.dispatch import annotate_shards
 from carsam.errors import UserError, few
-from carsam.evaluation.coco_entries import read_entries
-from carsam.evaluation.ids import Id
-from carsam.evaluation.warning_log import WarningLog
 from carsam.progress import Progress, Silent
 from carsam.threads import default_threads
 
@@ -42,7 +36,9 @@ def annotate(
     source: str,
     out: str,
     *,
+    prompts: str = "boxes",
     boxes: str | Path | None = None,
+    points: int | None = None,
     images: str | None = None,
     output: str = "coco",
     shard: tuple[int, int] = (1, 1),
@@ -63,7 +59,9 @@ def annotate(
         model: what `carsam.load` takes.
         source: what `sources.find_source` takes.
         out: folder or url of the shards.
+        prompts: `boxes`, or `everything`; see `prompting.PROMPTINGS`.
         boxes: a COCO json, or a list of detections; a source that is a COCO json is its own.
+        points: for prompts `everything`, along a side of each image; 32 unless given.
         images: folder of the images of a source that is a COCO json.
         output: form of the results; see `outputs.OUTPUTS`.
         shard: i and n: only every n-th shard, beginning with the i-th, so that n machines share
@@ -91,7 +89,8 @@ def annotate(
     folder = storage(out)
     folder.check()
     found = find_source(source, images)
-    prompting = _prompting(source, boxes, progress)
+    asked = Asked(source, None if boxes is None else Path(boxes), points)
+    prompting = find_prompting(prompts, asked, progress)
     parts = found.parts(shard_size, lambda item: prompting.request(item) is not None, progress)
     if not parts:
         raise UserError(
@@ -142,20 +141,6 @@ def parse_shard(text: str) -> tuple[int, int]:
     if match is None or not 1 <= int(match[1]) <= int(match[2]):
         raise UserError(f'Shard "{text}" is not understood; write 1/20 to 20/20 for 20 machines.')
     return int(match[1]), int(match[2])
-
-
-def _prompting(source: str, boxes: str | Path | None, progress: Progress) -> Prompting:
-    is_coco = source.lower().endswith(".json")
-    if boxes is None and not is_coco:
-        raise UserError(
-            f"Found no boxes to prompt with on the images of {source}; give --boxes FILE, a COCO "
-            "json or a list of detections."
-        )
-    table = read_box_table(Path(boxes or source), progress)
-    names: Mapping[Id, str] = {}
-    if is_coco and not table.categories:  # detections have numbers only
-        names = read_entries(source, WarningLog(source)).category_names
-    return BoxPrompting(table, names)
 
 
 def _info(model: str, source: str) -> dict[str, str]:

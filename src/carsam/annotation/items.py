@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from carsam.evaluation.ids import Id
-from carsam.images.run_lengths import Rle
+from carsam.images.run_lengths import RunLengths
 
 NO_PIXEL = "The model's mask has no pixel."
 """Why a prompt has no mask, as readers of COCO's files refuse empty ones."""
@@ -73,18 +73,21 @@ class MaskRecord:
     Args:
         image_id: the image.
         category_id: of the object, or None where nothing says it.
-        rle: the mask.
+        mask: as large as the image.
         score: the model's predicted IoU.
         prompt_id: id of the annotation, or place of the detection, whose box was asked; or None.
         detection_score: the detector's, where one made the box.
+        stability_score: how little the mask depends on the threshold of its logits, where nothing
+            was prompted.
     """
 
     image_id: Id
     category_id: Id | None
-    rle: Rle
+    mask: RunLengths
     score: float
     prompt_id: Id | None = None
     detection_score: float | None = None
+    stability_score: float | None = None
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,6 @@
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 from carsam.annotation.items import NO_PIXEL, Annotations, ErrorRecord, ImageRecord, MaskRecord
 from carsam.annotation.outputs import coco, label_studio
@@ -10,7 +9,7 @@ from carsam.annotation.outputs.base import About
 from carsam.evaluation.result import EvaluationResult
 from carsam.evaluation.stream import Prediction
 from carsam.formats.files import write_whole
-from carsam.images.run_lengths import Rle, area
+from carsam.images.run_lengths import RunLengths
 
 FORMS: dict[str, Callable[[Annotations, About], bytes]] = {
     "instances": coco.rle_content,
@@ -52,7 +51,7 @@ def annotations(result: EvaluationResult) -> Annotations:
         ]
     )
     for mask in map(mask_of, result.predictions):
-        if area(mask.rle):
+        if mask.mask.area:
             found.masks.append(mask)
         else:
             name = names[mask.image_id]
@@ -62,7 +61,7 @@ def annotations(result: EvaluationResult) -> Annotations:
 
 def mask_of(prediction: Prediction) -> MaskRecord:
     """Return a prediction as a record, with the score that ranks it."""
-    counts: Any = prediction.rle["counts"]
-    rle: Rle = {"size": list(prediction.rle["size"]), "counts": counts.decode()}
+    rle = {**prediction.rle, "counts": prediction.rle["counts"].decode()}
+    mask = RunLengths.of_compressed(rle)
     prompt = None if prediction.annotation is None else prediction.annotation.id
-    return MaskRecord(prediction.image_id, prediction.category_id, rle, prediction.score, prompt)
+    return MaskRecord(prediction.image_id, prediction.category_id, mask, prediction.score, prompt)

@@ -217,7 +217,7 @@ def _explain_others(log: UnitLog, progress: Progress) -> None:
 
 def _facts(
     calibration: CalibrationSet,
-    states: Sequence[State],
+    states: Pictures,
     clips: Sequence[State],
     record: Calibration,
 ) -> dict[str, Any]:

@@ -15,12 +15,14 @@ from carsam.cli import (
     doctor,
     embed,
     evaluate,
+    export,
     info,
     masks,
     predict,
     quantize,
     quickstart,
     recipes,
+    report,
     serve,
     track,
 )
@@ -58,8 +60,10 @@ app.command(embed.embed, sort_key=8)
 app.command(info.info, sort_key=9)
 app.command(compare.compare, sort_key=10)
 app.command(doctor.doctor, sort_key=11)
-app.command(recipes.recipes, sort_key=12)
-app.command(bench.bench, sort_key=13)
+app.command(report.report, sort_key=12)
+app.command(recipes.recipes, sort_key=13)
+app.command(bench.bench, sort_key=14)
+app.command(export.export, sort_key=15)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

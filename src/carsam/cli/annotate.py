@@ -13,7 +13,9 @@ def annotate(
     /,
     *,
     out: str,
+    prompts: str = "boxes",
     boxes: Path | None = None,
+    points: int | None = None,
     images: str | None = None,
     format: str = "coco",
     shard: str = "1/1",
@@ -23,7 +25,7 @@ def annotate(
     engine: EngineName = "auto",
     common: Common | None = None,
 ) -> None:
-    """Annotate many images: a mask for every box, one file of results for every few images.
+    """Annotate many images: a mask for every box, or for everything, in files of a few images each.
 
     A file that is there already is not made again, so that the same command goes on where it was
     stopped, and several machines can share the work.
@@ -33,8 +35,10 @@ def annotate(
         source: folder of images, COCO json, parquet files or tar files of WebDataset; also a url
             of fsspec, such as s3://bucket/folder.
         out: folder of the results, or a url.
+        prompts: boxes, or everything, which needs none.
         boxes: COCO json, or a detector's list of image_id, bbox, category_id and score; a COCO json
             as the source has its own.
+        points: for `--prompts everything`, points along a side of each image; 32 unless given.
         images: folder of the images of a COCO json; that of the json unless given.
         format: coco (run lengths), coco-polygons, label-studio or parquet.
         shard: i/n lets this machine make every n-th file, beginning with the i-th.
@@ -53,7 +57,9 @@ def annotate(
             model,
             source,
             out,
+            prompts=prompts,
             boxes=boxes,
+            points=points,
             images=images,
             output=format,
             shard=place,

@@ -30,6 +30,7 @@ from carsam.formats.manifest import (
 )
 from carsam.formats.model_config import check_model_config
 from carsam.formats.model_paths import find_run
+from carsam.formats.refusal import refusing_tensors
 
 WEIGHTS_FILE = "model.safetensors"
 DTYPES = {"F16": np.float16, "F32": np.float32, "U8": np.uint8}
@@ -69,7 +70,7 @@ def read_checkpoint(source: str | Path) -> Checkpoint:
     _check_weights_file(weights, manifest)
     tensors = MappedTensors(weights)
     _check_tensors(manifest, tensors, weights)
-    _check_values(manifest, tensors, weights)
+    check_values(manifest["sites"], tensors, weights)
     try:
         check_model_config(manifest["model_config"], len(tensors))
     except ValueError as error:
@@ -84,12 +85,14 @@ def write_checkpoint(
     manifest: Mapping[str, Any],
     tensors: Mapping[str, np.ndarray],
     force: bool = False,
+    beside: Mapping[str, bytes] | None = None,
 ) -> None:
     """Write a checkpoint folder, whole or not at all.
 
     Args:
         manifest: all keys of `carsam.json` except `format`, `version` and `weights_file`.
         force: replace an existing checkpoint; until the new one is complete the old one stays.
+        beside: other files of the folder, by name.
 
     Raises:
         UserError: the folder exists and `force` is not set, another process is writing it, the disk
@@ -101,6 +104,8 @@ def write_checkpoint(
             check_output_folder(folder, force)
             with whole_folder(folder) as partial:
                 _write_files(partial, manifest, tensors)
+                for name, content in (beside or {}).items():
+                    (partial / name).write_bytes(content)
     except (OSError, SafetensorError) as error:
         if is_disk_full(error):
             size = sum(tensor.nbytes for tensor in tensors.values())
@@ -122,11 +127,17 @@ def update_manifest(folder: str | Path, changes: Mapping[str, Any]) -> None:
     write_whole(path, _json(manifest), "Make room, or copy the model to another folder.")
 
 
-def check_output_folder(folder: Path, force: bool) -> None:
+def check_output_folder(
+    folder: Path, force: bool, marker: str = MANIFEST_FILE, what: str = "a carsam checkpoint"
+) -> None:
     """Refuse an existing output folder, before hours of work rather than after them.
 
-    With `force` a checkpoint, or an empty folder, may be replaced, and nothing else: a mistyped
-    `--out` must not delete photos.
+    With `force` a folder that holds the `marker`, or an empty one, may be replaced, and nothing
+    else: a mistyped `--out` must not delete photos.
+
+    Args:
+        marker: the file that tells what the folder is.
+        what: that is, for messages.
 
     Raises:
         UserError: the folder exists or could not be made.
@@ -136,12 +147,10 @@ def check_output_folder(folder: Path, force: bool) -> None:
         return
     if not force:
         raise UserError(f"{folder} exists already. Choose another folder, or pass --force.")
-    replaceable = folder.is_dir() and (
-        (folder / MANIFEST_FILE).exists() or not any(folder.iterdir())
-    )
+    replaceable = folder.is_dir() and ((folder / marker).exists() or not any(folder.iterdir()))
     if not replaceable:
         raise UserError(
-            f"{folder} exists and is not a carsam checkpoint, so --force does not replace it. "
+            f"{folder} exists and is not {what}, so --force does not replace it. "
             "Choose another folder."
         )
 
@@ -197,7 +206,8 @@ def _write_files(
     folder: Path, manifest: Mapping[str, Any], tensors: Mapping[str, np.ndarray]
 ) -> None:
     path = folder / WEIGHTS_FILE
-    save_file({name: np.ascontiguousarray(tensor) for name, tensor in tensors.items()}, path)
+    kept = {**tensors, **refusing_tensors(manifest["sites"])}
+    save_file({name: np.ascontiguousarray(tensor) for name, tensor in kept.items()}, path)
     path.chmod(0o644)  # safetensors writes files that others cannot read
     weights = {"bytes": path.stat().st_size, "sha256": file_sha256(path)}
     full = {"format": FORMAT, "version": VERSION, **manifest, "weights_file": weights}
@@ -241,12 +251,22 @@ def _check_tensors(manifest: Mapping[str, Any], tensors: MappedTensors, path: Pa
             )
 
 
-def _check_values(manifest: Mapping[str, Any], tensors: MappedTensors, path: Path) -> None:
-    """Refuse numbers that no grid has; a comparison with NaN is false."""
+def check_values(
+    sites: Mapping[str, Any], tensors: Mapping[str, np.ndarray], path: str | Path
+) -> None:
+    """Refuse numbers that no grid has; a comparison with NaN is false.
+
+    Args:
+        sites: the manifest's.
+        path: named in the error.
+
+    Raises:
+        UserError: a number is NaN, infinite, or not of its grid.
+    """
     for name, tensor in tensors.items():
         if tensor.dtype != np.uint8 and not np.isfinite(tensor).all():
             raise UserError(f"{path} is damaged: {name} holds NaN or infinity.")
-    for site_path, site in manifest["sites"].items():
+    for site_path, site in sites.items():
         for name, grid in grids_of(site_path, site):
             if not (tensors[f"{name}_scale"] > 0).all():
                 raise UserError(f"{path} is damaged: {name}_scale is not positive.")
@@ -262,7 +282,9 @@ def _check_values(manifest: Mapping[str, Any], tensors: MappedTensors, path: Pat
                     )
 
 
-def _check_entries(entries: np.ndarray, zero_point: np.ndarray, name: str, path: Path) -> None:
+def _check_entries(
+    entries: np.ndarray, zero_point: np.ndarray, name: str, path: str | Path
+) -> None:
     if (entries[1:] < entries[:-1]).any() or zero_point not in entries:
         raise UserError(
             f"{path} is damaged: {name}_entries are {entries.tolist()}; expected them to ascend, "

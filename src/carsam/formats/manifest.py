@@ -59,8 +59,7 @@ def read_manifest(path: Path) -> dict[str, Any]:
     try:
         _check_types(manifest, KEYS, "the manifest")
         _check_types(manifest["weights_file"], {"bytes": int, "sha256": str}, "weights_file")
-        for site_path, site in manifest["sites"].items():
-            _check_site(site_path, site)
+        check_sites(manifest["sites"])
     except ValueError as error:
         raise UserError(f"{path} is damaged: {error}.") from error
     return manifest
@@ -76,6 +75,16 @@ def read_json(content: bytes) -> Any:
         return json.loads(content, object_pairs_hook=_unique)
     except RecursionError:
         raise ValueError("it is nested too deeply") from None
+
+
+def check_sites(sites: Mapping[str, Any]) -> None:
+    """Check the type of everything that readers of sites rely on.
+
+    Raises:
+        ValueError: says what is wrong at which site.
+    """
+    for path, site in sites.items():
+        _check_site(path, site)
 
 
 def _check_site(path: str, site: Any) -> None:

@@ -82,12 +82,16 @@ class Encoder:
 
         In memory it stays token by token, as the decoder reads it.
         """
-        squares = patches(pixels.transpose(1, 2, 0), self.patch_size)
-        hidden = self.patch_embedding(squares, residual=self.positions)
+        hidden = self.embed(pixels)
         for block in self.blocks:
             hidden = block(hidden)
         embedding = self.neck(hidden, self.size)
         return embedding.T.reshape(-1, self.size, self.size)
+
+    def embed(self, pixels: np.ndarray) -> np.ndarray:
+        """Map pixels (3, S, S) float32 to the tokens (size * size, channels) of the first block."""
+        squares = patches(pixels.transpose(1, 2, 0), self.patch_size)
+        return self.patch_embedding(squares, residual=self.positions)
 
 
 def read_encoder(weights: Weights, config: Mapping[str, Any]) -> Encoder:

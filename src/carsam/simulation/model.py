@@ -142,12 +142,36 @@ def from_checkpoint(checkpoint: Checkpoint) -> QuantizedModel:
     Raises:
         UserError: the family or a grid is not known, or a tensor is missing.
     """
-    manifest, tensors = checkpoint.manifest, checkpoint.tensors
+    manifest = checkpoint.manifest
     family, module = build_model(manifest["family"], manifest["model_config"])
+    fill_(family, module, manifest["sites"], checkpoint.tensors)
+    provenance = {
+        key: value
+        for key, value in manifest.items()
+        if key not in ("format", "version", "family", "model_config", "sites", "weights_file")
+    }
+    return QuantizedModel(family, module.eval(), provenance)
+
+
+def fill_(
+    family: Family,
+    module: Any,
+    descriptions: Mapping[str, Mapping[str, Any]],
+    tensors: Mapping[str, np.ndarray],
+) -> None:
+    """Wrap a model of transformers and give it the grids and the numbers of a checkpoint.
+
+    Args:
+        module: as it was built; whatever values it holds are replaced.
+        descriptions: the manifest's sites.
+
+    Raises:
+        UserError: a site is not the model's, a grid is not known, or a tensor is missing.
+    """
     wrap_(family, module)
     sites = {site.path: site for site in family.sites(module)}
     parameters: dict[str, Tensor] = {}
-    for path, description in manifest["sites"].items():
+    for path, description in descriptions.items():
         if path not in sites:
             raise UserError(f"The checkpoint has a site {path} that its model lacks.")
         if description["weight"] is not None:
@@ -159,12 +183,6 @@ def from_checkpoint(checkpoint: Checkpoint) -> QuantizedModel:
         if name not in parameters:
             parameters[name] = _float_parameter(tensors, name)
     _assign_(module, tuple(sites.values()), parameters)
-    provenance = {
-        key: value
-        for key, value in manifest.items()
-        if key not in ("format", "version", "family", "model_config", "sites", "weights_file")
-    }
-    return QuantizedModel(family, module.eval(), provenance)
 
 
 def load_simulated(folder: str | Path) -> QuantizedModel:

@@ -9,7 +9,7 @@ from pycocotools import mask as coco_mask
 from scipy.ndimage import label
 
 from carsam.images import strips
-from carsam.predict.everything.run_lengths import RunLengths
+from carsam.images.run_lengths import RunLengths
 from carsam.predict.everything.small_regions import without_small_regions
 
 MASKS = arrays(bool, st.tuples(st.integers(1, 12), st.integers(1, 12)))

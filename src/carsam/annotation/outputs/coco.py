@@ -9,7 +9,7 @@ from carsam.annotation.items import Annotations, MaskRecord
 from carsam.annotation.outputs.base import About
 from carsam.evaluation.ids import Id
 from carsam.images.polygons import polygons
-from carsam.images.run_lengths import Rle, area, box, decode
+from carsam.images.run_lengths import RunLengths
 
 NO_CATEGORY = 1
 """Category of masks of which nothing says what they show."""
@@ -26,7 +26,7 @@ def results(masks: Iterable[MaskRecord]) -> list[dict[str, Any]]:
         {
             "image_id": mask.image_id,
             "category_id": category_of(mask),
-            "segmentation": mask.rle,
+            "segmentation": mask.mask.compressed(),
             "score": mask.score,
         }
         for mask in masks
@@ -34,12 +34,12 @@ def results(masks: Iterable[MaskRecord]) -> list[dict[str, Any]]:
 
 
 def instances(
-    found: Annotations, about: About, shape: Callable[[Rle], Any] = lambda rle: rle
+    found: Annotations, about: About, shape: Callable[[RunLengths], Any] = RunLengths.compressed
 ) -> dict[str, Any]:
     """Return images, masks and categories as a COCO instances json.
 
-    Each annotation also has `score`, and where there was a prompt `prompt_id`. What has no mask
-    stands in `errors`.
+    Each annotation also has `score` and what is known of its origin. What has no mask stands in
+    `errors`.
 
     Args:
         shape: turns a mask into the value of `segmentation`.
@@ -52,10 +52,10 @@ def instances(
                 "id": number,
                 "image_id": mask.image_id,
                 "category_id": category_of(mask),
-                "bbox": box(mask.rle),
-                "area": area(mask.rle),
+                "bbox": bbox(mask),
+                "area": mask.mask.area,
                 "iscrowd": 0,
-                "segmentation": shape(mask.rle),
+                "segmentation": shape(mask.mask),
                 "score": mask.score,
                 **_origin(mask),
             }
@@ -73,7 +73,13 @@ def rle_content(found: Annotations, about: About) -> bytes:
 
 def polygon_content(found: Annotations, about: About) -> bytes:
     """Return an instances json with polygons, which follow the edges of the pixels."""
-    return as_json(instances(found, about, lambda rle: polygons(decode(rle))))
+    return as_json(instances(found, about, lambda mask: polygons(mask.mask())))
+
+
+def bbox(mask: MaskRecord) -> list[int]:
+    """Return x, y, width and height of the box around all pixels of a mask."""
+    left, top, right, bottom = mask.mask.box
+    return [left, top, right + 1 - left, bottom + 1 - top]
 
 
 def category_of(mask: MaskRecord) -> Id:
@@ -102,5 +108,6 @@ def as_json(document: Any) -> bytes:
 
 
 def _origin(mask: MaskRecord) -> dict[str, Any]:
-    pairs = {"prompt_id": mask.prompt_id, "detection_score": mask.detection_score}
-    return {key: value for key, value in pairs.items() if value is not None}
+    keys = ("prompt_id", "detection_score", "stability_score")
+    pairs = ((key, getattr(mask, key)) for key in keys)
+    return {key: value for key, value in pairs if value is not None}

@@ -12,7 +12,7 @@ import numpy as np
 from carsam.annotation.items import Annotations, ImageRecord, MaskRecord
 from carsam.annotation.outputs.base import About
 from carsam.annotation.outputs.coco import as_json, category_name
-from carsam.images.run_lengths import Rle, decode
+from carsam.images.run_lengths import RunLengths
 
 FROM_NAME, TO_NAME = "tag", "image"
 """Names of the brush and of the picture in the labelling configuration."""
@@ -37,9 +37,9 @@ def content(found: Annotations, about: About) -> bytes:
     return as_json(tasks(found, about))
 
 
-def packed(rle: Rle) -> list[int]:
+def packed(mask: RunLengths) -> list[int]:
     """Return a mask as the bytes that Label Studio keeps of one."""
-    rows = np.ravel(decode(rle))
+    rows = np.ravel(mask.mask())
     changes = np.flatnonzero(np.diff(rows)) + 1
     starts = np.concatenate([[0], changes])
     lengths = 4 * np.diff(np.concatenate([starts, [rows.size]]))
@@ -81,5 +81,5 @@ def _region(image: ImageRecord, mask: MaskRecord, about: About, number: int) -> 
         "original_height": image.height,
         "image_rotation": 0,
         "score": mask.score,
-        "value": {"format": "rle", "rle": packed(mask.rle), "brushlabels": [name]},
+        "value": {"format": "rle", "rle": packed(mask.mask), "brushlabels": [name]},
     }

@@ -6,9 +6,8 @@ from typing import Any
 
 from carsam.annotation.items import Annotations
 from carsam.annotation.outputs.base import About
-from carsam.annotation.outputs.coco import category_name, category_of
+from carsam.annotation.outputs.coco import bbox, category_name, category_of
 from carsam.evaluation.ids import Id
-from carsam.images.run_lengths import area, box
 
 
 def content(found: Annotations, about: About) -> bytes:
@@ -22,7 +21,8 @@ def content(found: Annotations, about: About) -> bytes:
     columns |= {name: pa.int32() for name in ("width", "height")}
     columns |= {name: pa.string() for name in ("prompt_id", "category_id", "category")}
     columns |= {name: pa.int32() for name in ("x", "y", "box_width", "box_height")}
-    columns |= {"area": pa.int64(), "score": pa.float32(), "detection_score": pa.float32()}
+    columns |= {"area": pa.int64(), "score": pa.float32()}
+    columns |= {name: pa.float32() for name in ("detection_score", "stability_score")}
     columns |= {"counts": pa.string(), "error": pa.string()}
     info = {"carsam": json.dumps(dict(about.info))}
     table = pa.Table.from_pylist(list(_rows(found, about)), pa.schema(columns, info))
@@ -37,7 +37,7 @@ def _rows(found: Annotations, about: About) -> Iterator[dict[str, Any]]:
     for identity in [image.id for image in found.images if image.id in empty]:
         yield _image(found, identity)
     for mask in found.masks:
-        x, y, width, height = box(mask.rle)
+        x, y, width, height = bbox(mask)
         yield {
             **_image(found, mask.image_id),
             "prompt_id": _text(mask.prompt_id),
@@ -47,10 +47,11 @@ def _rows(found: Annotations, about: About) -> Iterator[dict[str, Any]]:
             "y": y,
             "box_width": width,
             "box_height": height,
-            "area": area(mask.rle),
+            "area": mask.mask.area,
             "score": mask.score,
             "detection_score": mask.detection_score,
-            "counts": mask.rle["counts"],
+            "stability_score": mask.stability_score,
+            "counts": mask.mask.compressed()["counts"],
         }
     for error in found.errors:
         yield {

@@ -14,7 +14,7 @@ from carsam.evaluation.json_reading import Box
 from carsam.images.decode import EncodedImage
 from carsam.images.prompts import Prompts
 from carsam.images.remarks import Tell
-from carsam.images.run_lengths import encode
+from carsam.images.run_lengths import RunLengths
 from carsam.predict.predictor import SamPredictor
 
 BOXES_AT_ONCE = 16
@@ -91,7 +91,7 @@ def _predicted(
         )
     for (prompt, _), mask, iou in zip(prompts, masks[:, 0], ious[:, 0], strict=True):
         if mask.any():
-            origin = prompt.id, prompt.detection_score
-            yield MaskRecord(image_id, prompt.category_id, encode(mask), float(iou), *origin)
+            runs, origin = RunLengths.of_mask(mask), (prompt.id, prompt.detection_score)
+            yield MaskRecord(image_id, prompt.category_id, runs, float(iou), *origin)
         else:
             yield ErrorRecord(image_id, item.name, NO_PIXEL, prompt.id)

@@ -8,8 +8,8 @@ import numpy as np
 from carsam.engines.base import Embedding, Engine
 from carsam.images.preprocess import Frame
 from carsam.images.prompts import Prompts
+from carsam.images.run_lengths import RunLengths
 from carsam.predict.everything.points import CropBox
-from carsam.predict.everything.run_lengths import RunLengths
 from carsam.predict.upscale import upscaled_strips
 
 MASK_THRESHOLD = 0.0

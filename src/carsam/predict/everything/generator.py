@@ -14,10 +14,10 @@ from carsam.formats.mask_thresholds import METAS_THRESHOLDS
 from carsam.images.given_arrays import finite_numbers
 from carsam.images.read import ImageSource, read_image
 from carsam.images.remarks import Tell
+from carsam.images.run_lengths import RunLengths
 from carsam.predict.embeddings import EmbeddingCache
 from carsam.predict.everything.candidates import Candidate, Tally, Thresholds, find_candidates
 from carsam.predict.everything.points import CropBox, crop_boxes, layer_grids
-from carsam.predict.everything.run_lengths import RunLengths
 from carsam.predict.everything.small_regions import without_small_regions
 from carsam.predict.everything.suppression import suppress
 from carsam.predict.predictor import SamPredictor

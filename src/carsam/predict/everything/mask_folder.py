@@ -9,9 +9,9 @@ from carsam.errors import UserError
 from carsam.formats.files import check_writable, write_whole
 from carsam.formats.folders import whole_folder
 from carsam.images.drawing import mask_picture
+from carsam.images.run_lengths import RunLengths
 from carsam.predict.everything.candidates import Candidate
 from carsam.predict.everything.generator import record
-from carsam.predict.everything.run_lengths import RunLengths
 
 SETTINGS_FILE = "carsam-masks.json"
 ADVICE = "Choose another folder, or make room."

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from carsam.predict.everything.run_lengths import RunLengths
+from carsam.images.run_lengths import RunLengths
 
 
 def without_small_regions(mask: RunLengths, min_area: int) -> tuple[RunLengths, bool]:

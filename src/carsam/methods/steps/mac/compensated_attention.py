@@ -32,12 +32,11 @@ class CompensatedAttention:
         bits: of its operands.
         asymmetric: whether the quantized attention is the one of the quantized path, with rounded
             inputs and weights, or one with rounded operands only.
-        gigabytes: memory for remembered inputs.
+        gigabytes: memory for what is remembered.
 
     Attributes:
         first: the version at first.
         now: the one with the changes accepted so far.
-        targets: A V of each image, as state entry `attended`.
     """
 
     def __init__(
@@ -71,8 +70,11 @@ class CompensatedAttention:
                     )
         grids = {o: self._grid(o, self._first_statistics[o]) for o in layers}
         self.first = self.now = self._with_probability_grid(projections, grids, {})
-        self.targets: Sequence[State] = unit.keep(self._attended_in_float())
-        self._energy = sum(_energy(target["attended"]) for target in self.targets)
+        self._kept_targets: Sequence[State] = ()
+        attended = [(each["attended"].nbytes, _energy(each["attended"])) for each in self._targets()]
+        self._energy = sum(energy for _, energy in attended)
+        if self._samples.has_room(sum(size for size, _ in attended)):
+            self._kept_targets = unit.keep(self._targets())
         self._error_now: float | None = None
 
     def __iter__(self) -> Iterator[Iterator[tuple[Inputs, Inputs]]]:
@@ -115,7 +117,7 @@ class CompensatedAttention:
         """Free the memory of inputs and targets, once all projections have been tried."""
         self._samples.forget()
         self._path.forget()
-        self.targets = ()
+        self._kept_targets = ()
 
     @torch.no_grad()
     def write_(self, unit: Unit) -> None:
@@ -136,7 +138,11 @@ class CompensatedAttention:
             rounded = {operand: grid(path[operand]) for operand, grid in self._input_grids.items()}
             yield exact, {**path, **rounded}
 
-    def _attended_in_float(self) -> Iterator[State]:
+    def _targets(self) -> Iterator[State]:
+        """Yield A V of each image, in float, as the state entry `attended`."""
+        if self._kept_targets:
+            yield from self._kept_targets
+            return
         for image in self:
             parts = [self.first.exact.attended(exact) for exact, _ in image]
             yield {"attended": torch.cat(parts)}
@@ -176,7 +182,7 @@ class CompensatedAttention:
     def _error(self, version: Version) -> float:
         """Return ||A V - A^ V^||^2 over all samples, relative to ||A V||^2."""
         error = 0.0
-        for image, target in zip(self, self.targets, strict=True):
+        for image, target in zip(self, self._targets(), strict=True):
             done = 0
             for _, actual in image:
                 attended = version.attended(actual)

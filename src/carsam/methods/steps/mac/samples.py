@@ -27,7 +27,7 @@ class AttentionSamples:
         unit: whose weights are still float.
         site: of the attention.
         states: before the unit, one per image.
-        gigabytes: most of remembered inputs, in memory or on the temporary disk.
+        gigabytes: most that is remembered, in memory or on the temporary disk.
 
     Iterating yields, for each image, (batch, tokens, channels) by operand; a batch of 1 is shared
     by all boxes.
@@ -50,11 +50,16 @@ class AttentionSamples:
                 continue
             inputs = self._run(index)
             size = sum({t.data_ptr(): t.nbytes for t in inputs.values()}.values())
-            self._full = self._full or size > self._room
+            self._full = self._full or not self.has_room(size)
             if not self._full:
-                self._room -= size
                 self._kept.append(self._unit.keep([inputs]))
             yield inputs
+
+    def has_room(self, size: int) -> bool:
+        """Take so many bytes of what may be remembered, if so many are left."""
+        fits = size <= self._room
+        self._room -= size if fits else 0
+        return fits
 
     def forget(self) -> None:
         """Free what is remembered."""

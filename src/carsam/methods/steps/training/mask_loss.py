@@ -3,13 +3,15 @@
 from collections.abc import Sequence
 from typing import Any
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from carsam.families.base import Stage, State
 
 LEAST_AREA = 16.0  # pixels of the low-resolution mask
-SINGLE_MASK_SHARE = 0.5
+SINGLE_MASK_SHARE, CLICKED_SHARE = 0.7, 0.25
+"""How much the first mask counts, the one that answers boxes, and how much where a click asks."""
 IOU_WEIGHT = 5.0
 
 
@@ -26,18 +28,21 @@ def run_stages(model: Any, stages: Sequence[Stage], state: State) -> State:
     return state
 
 
-def mask_loss(outputs: State, targets: State) -> Tensor:
-    """Return the divergence of the masks' probabilities, per pixel of the object, mean over boxes.
+def mask_loss(outputs: State, targets: State, clicked: Tensor | None = None) -> Tensor:
+    """Return the divergence of the masks' probabilities, per pixel of the object, mean over prompts.
 
     Per mask sum over pixels of KL(sigmoid(target) || sigmoid(output)) / max(area, 16) with area the
-    float mask's, so that small objects count as much as large ones; the mask of box prompts counts
-    as much as the others together. The squared error of the predicted IoUs is added five times.
+    float mask's, so that small objects count as much as large ones; `mask_shares` says how much each
+    mask counts. The squared error of the predicted IoUs is added five times.
+
+    Args:
+        clicked: (P,), which prompts are clicks; none unless given.
     """
     expected = targets["masks"].sigmoid()
     entropy = F.binary_cross_entropy_with_logits(targets["masks"], expected, reduction="none")
     crossed = F.binary_cross_entropy_with_logits(outputs["masks"], expected, reduction="none")
-    divergence = ((crossed - entropy).sum((2, 3)) / mask_areas(expected)).mean(0)  # (M,)
-    masks = (divergence * mask_shares(expected)).sum()
+    divergence = (crossed - entropy).sum((2, 3)) / mask_areas(expected)  # (P, M)
+    masks = (divergence * mask_shares(expected, clicked)).sum(1).mean()
     return masks + IOU_WEIGHT * (outputs["ious"] - targets["ious"]).square().mean()
 
 
@@ -53,11 +58,18 @@ def mask_areas(probabilities: Tensor) -> Tensor:
     return probabilities.sum((2, 3)).clamp(min=LEAST_AREA)
 
 
-def mask_shares(masks: Tensor) -> Tensor:
-    """Return how much each of the masks (P, M, h, w) counts, (M,): the first one half."""
-    others = masks.shape[1] - 1
+def mask_shares(masks: Tensor, clicked: Tensor | None = None) -> Tensor:
+    """Return how much each of the masks (P, M, h, w) counts, (P, M), one in all for each prompt.
+
+    Boxes are answered with the first mask, clicks mostly with the best of the others.
+
+    Args:
+        clicked: (P,), which prompts are clicks; none unless given.
+    """
+    count, others = masks.shape[0], masks.shape[1] - 1
     if not others:
-        return masks.new_ones(1)
-    shares = masks.new_full((others + 1,), (1 - SINGLE_MASK_SHARE) / others)
-    shares[0] = SINGLE_MASK_SHARE
-    return shares
+        return masks.new_ones(count, 1)
+    first = masks.new_full((count, 1), SINGLE_MASK_SHARE)
+    if clicked is not None:
+        first[clicked] = CLICKED_SHARE
+    return torch.cat([first, ((1 - first) / others).expand(-1, others)], dim=1)

@@ -226,7 +226,7 @@ class _Loss:
             outputs = run_stages(self.model, self.stages, start)
             return mask_loss(outputs, expected) + score_loss(outputs, expected)
         outputs = run_stages(self.model, self.stages, {**start, "prompts": prompts})
-        return mask_loss(outputs, expected)
+        return mask_loss(outputs, expected, are_clicks(prompts)[0])
 
     def mean(self) -> float:
         """Return the mean over all images, on a few of their own prompts."""

@@ -1,0 +1,39 @@
+#!/bin/sh
+# Installs the programs of others that tests run exports with: osam into .venv, the rest in
+# build/clients, each in a folder of its own and without what only its windows and its own exports
+# need. What is missing is installed where root asks, otherwise named, and its tests skip.
+set -eu
+. "$(dirname "$0")/setup.sh"
+cd "$root"
+clients=$root/build/clients
+pip="$environment/bin/python -m pip install --disable-pip-version-check -q"
+
+package() {
+    folder=$clients/$1
+    if [ ! -e "$folder/$2" ]; then
+        say "Installing $2"
+        { $pip --upgrade --no-deps --target "$folder" "$2" && touch "$folder/$2"; } >&2 ||
+            say "Left out: $2"
+    fi
+}
+
+$pip osam==0.8.1 opencv-python-headless >&2 || say "Left out: osam"
+
+package samexporter samexporter==0.5.0
+package anylabeling anylabeling==0.4.43
+package x-anylabeling x-anylabeling-cvhub==4.2.1
+
+if ! command -v npm >/dev/null && [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; then
+    apt-get -qq update >&2
+    DEBIAN_FRONTEND=noninteractive apt-get -qq install --no-install-recommends nodejs npm >&2 || true
+fi
+web=onnxruntime-web@1.30.0
+if ! command -v npm >/dev/null; then
+    say "Left out: $web needs npm (Debian: nodejs, npm)"
+elif [ ! -e "$clients/onnxruntime-web/$web" ]; then
+    say "Installing $web"
+    {
+        npm install --silent --no-audit --no-fund --ignore-scripts \
+            --prefix "$clients/onnxruntime-web" "$web" && touch "$clients/onnxruntime-web/$web"
+    } >&2 || say "Left out: $web"
+fi

@@ -1,0 +1,1 @@
+"""Quantized models in the forms of other programs."""
