@@ -33,7 +33,7 @@ from PIL import Image
 from provenance import provenance
 
 from carsam import SamPredictor, load
-from carsam.images.run_lengths import encode
+from carsam.images.run_lengths import RunLengths
 
 RESULT = Path(__file__).parent / "results" / "serve_load.json"
 SIZE = 640
@@ -90,7 +90,7 @@ class Client:
         count = 0
         for box, answer in zip(self.boxes, self.answers, strict=True):
             masks, ious, _ = predictor.predict(box=box, multimask_output=False)
-            expected = encode(masks[0]), float(ious[0])
+            expected = RunLengths.of_mask(masks[0]).compressed(), float(ious[0])
             count += (answer["segmentation"], answer["predicted_iou"]) != expected
         return count
 

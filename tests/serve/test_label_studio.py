@@ -13,7 +13,7 @@ from serving import photo_file, serving
 
 import carsam
 from carsam.annotation.outputs.label_studio import packed
-from carsam.images.run_lengths import encode
+from carsam.images.run_lengths import RunLengths
 
 CONFIG = """
 <View>
@@ -99,7 +99,7 @@ def test_a_rectangle_becomes_a_brush_region(server, predictor, address):
     (prediction,) = reply["results"]
     (region,) = prediction["result"]
     masks, ious, _ = predictor.predict(box=[30, 18, 90, 72], multimask_output=False)
-    value = {"format": "rle", "rle": packed(encode(masks[0])), "brushlabels": ["Cat"]}
+    value = {"format": "rle", "rle": packed(RunLengths.of_mask(masks[0])), "brushlabels": ["Cat"]}
     assert region["value"] == value
     assert (region["type"], region["from_name"], region["to_name"]) == (
         "brushlabels",

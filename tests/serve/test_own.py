@@ -12,7 +12,7 @@ from PIL import Image
 from serving import photo_file
 
 import carsam
-from carsam.images.run_lengths import decode, encode
+from carsam.images.run_lengths import RunLengths
 
 BOX = [20.0, 15.0, 75.0, 70.0]
 
@@ -49,10 +49,15 @@ def test_masks_are_those_of_the_predictor(server, key, predictor, prompt):
     )
     assert (reply["height"], reply["width"]) == masks.shape[-2:]
     for found, mask, scores in zip(reply["masks"], masks, ious, strict=True):
-        assert [each["segmentation"] for each in found] == [encode(each) for each in mask]
+        assert [each["segmentation"] for each in found] == [compressed(each) for each in mask]
         np.testing.assert_array_equal([each["predicted_iou"] for each in found], scores)
-        for each in found:
-            assert each["area"] == decode(each["segmentation"]).sum()
+        for each, pixels in zip(found, mask, strict=True):
+            assert each["area"] == pixels.sum()
+            rows, columns = np.nonzero(pixels) if pixels.any() else ([0], [0])
+            x, y, width, height = each["bbox"]
+            assert (x, y) == (np.min(columns), np.min(rows))
+            ends = (np.max(columns) + 1, np.max(rows) + 1) if pixels.any() else (0, 0)
+            assert (x + width, y + height) == ends
 
 
 def test_everything_is_what_the_generator_finds(server, key, engine):
@@ -92,7 +97,7 @@ def test_clients_at_the_same_time_get_the_masks_of_their_own_images(server, engi
     for seed in seeds:
         predictor = carsam.SamPredictor(engine)
         predictor.set_image(Image.open(BytesIO(photo_file(seed))))
-        expected[seed] = encode(predictor.predict(box=BOX, multimask_output=False)[0][0])
+        expected[seed] = compressed(predictor.predict(box=BOX, multimask_output=False)[0][0])
     assert len({rle["counts"] for rle in expected.values()}) == len(expected)
 
     def ask(seed):
@@ -106,6 +111,10 @@ def test_clients_at_the_same_time_get_the_masks_of_their_own_images(server, engi
         found = [*clients.map(ask, wanted)]
     assert found == [expected[seed] for seed in wanted]
     assert computed(server) - before == len(seeds)
+
+
+def compressed(mask) -> dict:
+    return RunLengths.of_mask(mask).compressed()
 
 
 def computed(server) -> int:

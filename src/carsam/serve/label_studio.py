@@ -9,7 +9,7 @@ from typing import Any
 from xml.etree import ElementTree
 
 from carsam.annotation.outputs.label_studio import packed
-from carsam.images.run_lengths import encode
+from carsam.images.run_lengths import RunLengths
 from carsam.serve.asked import Answer, Asked
 from carsam.serve.fields import checked, field, optional, parse
 from carsam.serve.images import from_address
@@ -110,7 +110,7 @@ def _values(found: Found, kind: str) -> list[dict[str, Any]]:
     if not found.mask.any():
         return []
     if kind == "brushlabels":
-        return [{"format": "rle", "rle": packed(encode(found.mask))}]
+        return [{"format": "rle", "rle": packed(RunLengths.of_mask(found.mask))}]
     height, width = found.mask.shape
     return [
         {"closed": True, "points": [[100 * x / width, 100 * y / height] for x, y in outline]}

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from carsam.images.run_lengths import area, box, encode
+from carsam.images.run_lengths import RunLengths
 from carsam.serve.asked import Answer, Asked
 from carsam.serve.embeddings import Encoded
 from carsam.serve.fields import field, known, optional, parse
@@ -89,10 +89,12 @@ def _about(encoded: Encoded) -> dict[str, Any]:
 
 
 def _record(found: Found) -> dict[str, Any]:
-    rle = encode(found.mask)
+    runs = RunLengths.of_mask(found.mask)
+    left, top, right, bottom = runs.box
+    inside = int(runs.area > 0)
     return {
-        "segmentation": rle,
-        "area": area(rle),
-        "bbox": box(rle),
+        "segmentation": runs.compressed(),
+        "area": runs.area,
+        "bbox": [left, top, right - left + inside, bottom - top + inside],
         "predicted_iou": found.predicted_iou,
     }
