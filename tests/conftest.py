@@ -19,6 +19,9 @@ settings.load_profile("carsam")
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # tiny models lose more to threads than they gain
 
+CLIENTS = Path(__file__).parents[1] / "build" / "clients"
+"""What `scripts/clients.sh` installs."""
+
 
 @pytest.fixture
 def limited_files() -> Callable[[int], AbstractContextManager[None]]:
@@ -211,6 +214,19 @@ def segment_anything():
             for name in parts:  # transformers must not believe that torchvision is there
                 del sys.modules[name]
     return importlib.import_module("segment_anything")
+
+
+@pytest.fixture(scope="session")
+def client() -> Callable[[str], Path]:
+    """Function that gives the folder in which a program of others is installed."""
+
+    def folder(name: str) -> Path:
+        found = CLIENTS / name
+        if not found.is_dir():
+            pytest.skip(f"needs {name}: sh scripts/clients.sh")
+        return found
+
+    return folder
 
 
 @pytest.fixture

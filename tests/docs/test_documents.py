@@ -24,7 +24,7 @@ from carsam.methods.registry import (
 ROOT = Path(__file__).parents[2]
 RESULTS = ROOT / "benchmarks" / "results"
 DOCUMENTS = [ROOT / "README.md", ROOT / "training" / "README.md", *(ROOT / "docs").glob("*.md")]
-PLACES = ("benchmarks", "csrc", "docs", "scripts", "src", "tests", "training")
+PLACES = ("benchmarks", "csrc", "docs", "examples", "scripts", "src", "tests", "training")
 SOURCES = [path for place in PLACES for path in (ROOT / place).rglob("*") if path.is_file()]
 CODE = (".py", ".h", ".cpp", ".c", ".sh")
 ALL_STEPS = {**STEPS, **OPENING_STEPS, **CLOSING_STEPS}

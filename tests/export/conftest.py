@@ -1,26 +1,9 @@
 """Exports of tiny models, and what others run them with."""
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
-
-CLIENTS = Path(__file__).parents[2] / "build" / "clients"
-"""What `scripts/clients.sh` installs."""
-
-
-@pytest.fixture(scope="session")
-def client() -> Callable[[str], Path]:
-    """Function that gives the folder in which a program of others is installed."""
-
-    def folder(name: str) -> Path:
-        found = CLIENTS / name
-        if not found.is_dir():
-            pytest.skip(f"needs {name}: sh scripts/clients.sh")
-        return found
-
-    return folder
 
 
 @pytest.fixture(scope="session")

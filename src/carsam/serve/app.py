@@ -28,6 +28,9 @@ ANSWERS: dict[str, Answer] = {**own.ANSWERS, **label_studio.ANSWERS, **x_anylabe
 """What answers a POST to each path."""
 
 
+Endpoint = Callable[[Request], Awaitable[Response]]
+
+
 def make_app(segmenter: Segmenter, settings: Settings) -> Starlette:
     """Return the application that serves a model."""
     megabyte = 1e6
@@ -37,16 +40,17 @@ def make_app(segmenter: Segmenter, settings: Settings) -> Starlette:
     work = Work(settings.workers, settings.queue, settings.timeout)
     metrics = Metrics()
 
-    def quick(find: Callable[..., dict[str, Any]], name: str) -> Callable:
+    def quick(find: Callable[..., dict[str, Any]]) -> Endpoint:
         """Return an endpoint for what needs no body and no computing."""
 
         async def endpoint(request: Request) -> Response:
             return answer(find(Asked(segmenter, settings, b"", False), **request.path_params))
 
-        endpoint.__name__ = name
         return endpoint
 
-    def computed(respond: Answer, name: str) -> Callable:
+    def computed(respond: Answer) -> Endpoint:
+        """Return an endpoint for what is computed in a thread."""
+
         async def endpoint(request: Request) -> Response:
             work.check()
             async with uploads.read(request) as body:
@@ -54,7 +58,6 @@ def make_app(segmenter: Segmenter, settings: Settings) -> Starlette:
                 asked = Asked(segmenter, settings, body, kind == "application/json")
                 return answer(await work.run(partial(respond, asked), _leaving(request)))
 
-        endpoint.__name__ = name
         return endpoint
 
     async def health(request: Request) -> Response:
@@ -80,15 +83,12 @@ def make_app(segmenter: Segmenter, settings: Settings) -> Starlette:
 
     return Starlette(
         routes=[
-            Route("/health", health),
-            Route("/metrics", metrics_text),
-            Route("/api/images/{key}", quick(own.find_image, "find_image")),
-            Route("/v1/models", quick(x_anylabeling.models, "models")),
-            Route("/v1/models/{model}/info", quick(x_anylabeling.model_info, "model_info")),
-            *(
-                Route(path, computed(respond, path), methods=["POST"])
-                for path, respond in ANSWERS.items()
-            ),
+            _route("GET", "/health", health),
+            _route("GET", "/metrics", metrics_text),
+            _route("GET", "/api/images/{key}", quick(own.find_image)),
+            _route("GET", "/v1/models", quick(x_anylabeling.models)),
+            _route("GET", "/v1/models/{model}/info", quick(x_anylabeling.model_info)),
+            *(_route("POST", path, computed(respond)) for path, respond in ANSWERS.items()),
         ],
         middleware=[Middleware(Gate, settings=settings, metrics=metrics)],
         exception_handlers={
@@ -100,6 +100,12 @@ def make_app(segmenter: Segmenter, settings: Settings) -> Starlette:
         },
         lifespan=lifespan,
     )
+
+
+def _route(method: str, path: str, endpoint: Endpoint) -> Route:
+    """Return a route whose endpoint is named by its path, as the counters name it."""
+    endpoint.__name__ = path
+    return Route(path, endpoint, methods=[method])
 
 
 def _leaving(request: Request) -> Callable[[], Awaitable[None]]:

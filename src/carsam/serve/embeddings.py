@@ -67,17 +67,18 @@ class Embeddings:
         with self._stripes[int(key[:8], 16) % STRIPES]:
             encoded = self.get(key)
             if encoded is not None:
-                self.found += 1
+                with self._lock:
+                    self.found += 1
                 return encoded
             encoded = compute(key)
-            self.computed += 1
             self._keep(encoded)
         return encoded
 
     def _keep(self, encoded: Encoded) -> None:
-        if encoded.nbytes > self.capacity:
-            return
         with self._lock:
+            self.computed += 1
+            if encoded.nbytes > self.capacity:
+                return
             self._kept[encoded.key] = encoded
             self.nbytes += encoded.nbytes
             while self.nbytes > self.capacity:

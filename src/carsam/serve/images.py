@@ -9,7 +9,7 @@ import binascii
 import re
 from http.client import HTTPException
 from urllib.error import HTTPError, URLError
-from urllib.parse import quote, urljoin
+from urllib.parse import quote, urljoin, urlsplit
 from urllib.request import (
     HTTPDefaultErrorHandler,
     HTTPErrorProcessor,
@@ -38,7 +38,7 @@ _SIGNATURE = re.compile(b"|".join(SIGNATURES), re.DOTALL)
 DATA_URI = re.compile(r"data:[\w.+-]*/?[\w.+-]*(;[\w.+-]+=[\w.+-]*)*;base64,", re.ASCII)
 
 SAFE = "%/:=&?~#+!$,;'@()*[]"
-"""Stays as it is in a url."""
+"""Stays as it is in a path and a query."""
 
 FETCH_TIMEOUT = 30
 """Seconds without an answer after which fetching ends."""
@@ -87,6 +87,7 @@ def from_address(text: str, settings: Settings) -> bytes:
     allowed = settings.images_from
     try:
         url = urljoin(allowed + "/", text) if allowed is not None else text
+        parts = urlsplit(url)
     except ValueError:
         raise wrong(f"Found {text[:200]!r} for an image, which is no url.") from None
     if allowed is None or origin(url) != allowed:
@@ -97,7 +98,10 @@ def from_address(text: str, settings: Settings) -> bytes:
             + (f"from {allowed} only." if allowed else "from nowhere.")
             + " Start it with --images-from and the address of the program that has them.",
         )
-    return checked_content(_fetched(url, settings))
+    path = quote(parts.path, safe=SAFE) + (
+        f"?{quote(parts.query, safe=SAFE)}" if parts.query else ""
+    )
+    return checked_content(_fetched(allowed + path, settings))
 
 
 HANDLERS = (HTTPHandler, HTTPSHandler, HTTPDefaultErrorHandler, HTTPErrorProcessor)
@@ -112,7 +116,7 @@ def _fetched(url: str, settings: Settings) -> bytes:
     for handler in HANDLERS:
         opener.add_handler(handler())
     try:
-        request = Request(quote(url, safe=SAFE), headers=headers)
+        request = Request(url, headers=headers)
         with opener.open(request, timeout=min(settings.timeout, FETCH_TIMEOUT)) as response:
             content = response.read(largest + 1)
     except HTTPError as error:

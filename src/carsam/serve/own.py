@@ -59,6 +59,9 @@ def everything(asked: Asked) -> dict[str, Any]:
         min_mask_region_area=optional(request, "min_area", int, 0),
         **thresholds,
     )
+    for each in records:
+        if each["stability_score"] != each["stability_score"]:  # JSON has no NaN
+            each["stability_score"] = None
     about = _about(encoded)
     return {**about, "masks": records, "warnings": [*about["warnings"], *said]}
 

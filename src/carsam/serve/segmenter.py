@@ -135,8 +135,8 @@ class Segmenter:
         boxes: list[list[float]],
         points: list[list[float]],
         labels: list[int],
-    ) -> list[Found]:
-        """Return one mask for each box, all with the same points; one for the points without boxes.
+    ) -> Iterator[Found]:
+        """Yield one mask for each box, all with the same points; one for the points without boxes.
 
         A single click can mean a part or the whole: the most confident of three masks answers it.
         """
@@ -149,7 +149,7 @@ class Segmenter:
             [labels] * count if points else None,
             multimask=single,
         )
-        return [max(each, key=lambda one: one.predicted_iou) for each in found]
+        return (max(each, key=lambda one: one.predicted_iou) for each in found)
 
     def everything(
         self, encoded: Encoded, **options: Any

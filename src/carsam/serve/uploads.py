@@ -33,27 +33,27 @@ class Uploads:
             Refused: it is too large, too slow, or there are too many at this time.
             Gone: the client is gone.
         """
-        parts: list[bytes] = []
-        size = 0
+        self._check(_announced(request))
+        body = bytearray()
         try:
-            self._check(_announced(request))
+            await self._receive_(body, request)
+            yield bytes(body)
+        finally:
+            self.nbytes -= len(body)
+
+    async def _receive_(self, body: bytearray, request: Request) -> None:
+        try:
             async with asyncio.timeout(self._timeout):
                 async for part in request.stream():
-                    self._check(size + len(part), size)
-                    size += len(part)
+                    self._check(len(body) + len(part), len(body))
                     self.nbytes += len(part)
-                    parts.append(part)
-            body = b"".join(parts)
-            parts.clear()
-            yield body
+                    body += part
         except TimeoutError:
             raise Refused(
                 408, "slow_upload", f"The request did not arrive within {self._timeout:g} seconds."
             ) from None
         except ClientDisconnect:
             raise Gone from None
-        finally:
-            self.nbytes -= size
 
     def _check(self, size: int, counted: int = 0) -> None:
         """Refuse a body of `size` bytes, of which `counted` are in `nbytes`."""
