@@ -30,6 +30,7 @@ ORDER = (
     "video",
     "evaluation",
     "annotation",
+    "serve",
     "calibration",
     "comparison",
     "diagnosis",
@@ -40,7 +41,7 @@ ORDER = (
 )
 """Each may import those before it; docs/architecture.md says why."""
 
-WITHOUT_TORCH = ("formats", "images", "runtime", "predict", "video", "annotation")
+WITHOUT_TORCH = ("formats", "images", "runtime", "predict", "video", "annotation", "serve")
 WITHOUT_TORCH += ("engines.load", "engines.native_engine", "engines.video", "export.onnx")
 
 

@@ -11,6 +11,7 @@ EXTRAS = {
     "onnx": ("onnx", "onnxruntime"),
     "annotate": ("pyarrow", "fsspec", "s3fs"),
     "ray": ("ray",),
+    "serve": ("starlette", "uvicorn"),
     "bench": ("nncf", "onnx", "onnxruntime", "onnxscript", "openvino"),
 }
 """Extra -> the packages it adds, by import name. pyproject.toml holds the versions."""

@@ -23,6 +23,7 @@ from carsam.cli import (
     quickstart,
     recipes,
     report,
+    serve,
     track,
 )
 from carsam.cli.terminal import Terminal, drop_output, expanded, prepare_streams
@@ -54,14 +55,15 @@ app.command(predict.predict, sort_key=3)
 app.command(masks.masks, sort_key=4)
 app.command(track.track, sort_key=5)
 app.command(annotate.annotate, sort_key=6)
-app.command(embed.embed, sort_key=7)
-app.command(info.info, sort_key=8)
-app.command(compare.compare, sort_key=9)
-app.command(doctor.doctor, sort_key=10)
-app.command(report.report, sort_key=11)
-app.command(recipes.recipes, sort_key=12)
-app.command(bench.bench, sort_key=13)
-app.command(export.export, sort_key=14)
+app.command(serve.serve, sort_key=7)
+app.command(embed.embed, sort_key=8)
+app.command(info.info, sort_key=9)
+app.command(compare.compare, sort_key=10)
+app.command(doctor.doctor, sort_key=11)
+app.command(report.report, sort_key=12)
+app.command(recipes.recipes, sort_key=13)
+app.command(bench.bench, sort_key=14)
+app.command(export.export, sort_key=15)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

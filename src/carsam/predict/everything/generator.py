@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from carsam.engines.base import Embedding
 from carsam.errors import UserError
 from carsam.formats.mask_thresholds import METAS_THRESHOLDS
 from carsam.images.given_arrays import finite_numbers
@@ -141,6 +142,26 @@ class SamAutomaticMaskGenerator:
         found, _ = self.find(image, warn=warn)
         return [record(each, OUTPUT_MODES[self.output_mode]) for each in found]
 
+    def generate_encoded(
+        self, embedding: Embedding, original_size: tuple[int, int], *, warn: Tell = warnings.warn
+    ) -> list[dict[str, Any]]:
+        """Return the records of an image that is encoded already.
+
+        Args:
+            embedding: of a predictor with the same model.
+            original_size: height and width of the image.
+
+        Raises:
+            UserError: `crop_n_layers` is not 0; crops need the image itself.
+        """
+        if self.crop_n_layers:
+            raise UserError(
+                f"Found crop_n_layers {self.crop_n_layers} for an embedding; crops need the image."
+            )
+        self.predictor.features, self.predictor.original_size = embedding, original_size
+        found, _ = self._finished(self._whole, warn)
+        return [record(each, OUTPUT_MODES[self.output_mode]) for each in found]
+
     def find(
         self, image: ImageSource, *, warn: Tell = warnings.warn
     ) -> tuple[list[Candidate], tuple[int, int]]:
@@ -148,9 +169,15 @@ class SamAutomaticMaskGenerator:
 
         Arguments and errors are those of `generate`.
         """
+        return self._finished(lambda tally: self._find(image, tally, warn), warn)
+
+    def _finished(
+        self, find: Callable[[Tally], tuple[list[Candidate], tuple[int, int]]], warn: Tell
+    ) -> tuple[list[Candidate], tuple[int, int]]:
+        """Return what `find` does, cleaned; say why where there is nothing."""
         tally = Tally()
         try:
-            found, size = self._find(image, tally, warn)
+            found, size = find(tally)
         finally:
             self.predictor.reset_image()
         if self.min_mask_region_area:
@@ -164,8 +191,7 @@ class SamAutomaticMaskGenerator:
     ) -> tuple[list[Candidate], tuple[int, int]]:
         if not self.crop_n_layers:  # the image itself is not needed then, only what the model sees
             self.predictor.set_image(image, warn=warn)
-            size = self.predictor.original_size
-            return self._candidates((0, 0, size[1], size[0]), 0, size, tally), size
+            return self._whole(tally)
         pixels = read_image(image, warn=warn)
         size = (pixels.shape[0], pixels.shape[1])
         found: list[Candidate] = []
@@ -178,6 +204,11 @@ class SamAutomaticMaskGenerator:
         scores = 1 / np.array(areas, np.float32)
         kept = suppress(_boxes(found), scores, self.crop_nms_thresh)
         return [found[index] for index in kept], size
+
+    def _whole(self, tally: Tally) -> tuple[list[Candidate], tuple[int, int]]:
+        """Return the masks of the image that is set, and its height and width."""
+        size = self.predictor.original_size
+        return self._candidates((0, 0, size[1], size[0]), 0, size, tally), size
 
     def _candidates(
         self, crop_box: CropBox, layer: int, image_size: tuple[int, int], tally: Tally
