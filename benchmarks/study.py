@@ -112,6 +112,7 @@ def main() -> None:
     options = parser.parse_args()
     results: Results = defaultdict(dict)
     groups: dict[str, list[str]] = {}
+    kinds: dict[str, list[str]] = {}
     for cell in cells_of(options):
         known = finished(cell, options.out)
         result = known or run_cell(cell, options.out)
@@ -121,17 +122,23 @@ def main() -> None:
             continue
         if cell.row is None:
             groups[model] = [a["group"] for a in result["answers"] for _ in a["kinds"]]
+            kinds[model] = [kind for a in result["answers"] for kind in a["kinds"]]
             continue
         results[model, cell.row.name, cell.mode][cell.seed] = result
         if known is None:
             print(f"{cell.name}: {result['seconds']:.0f} s", flush=True)
-            _save(results, groups, options)
-    _save(results, groups, options)
-    print(markdown(document(results, groups)))
+            _save(document(results, groups, kinds), results, groups, options)
+    rows = document(results, groups, kinds)
+    _save(rows, results, groups, options)
+    print(markdown(rows))
 
 
-def _save(results: Results, groups: dict[str, list[str]], options: argparse.Namespace) -> None:
-    rows = document(results, groups)
+def _save(
+    rows: list[dict[str, Any]],
+    results: Results,
+    groups: dict[str, list[str]],
+    options: argparse.Namespace,
+) -> None:
     about = {**provenance("torch", "transformers", "numpy"), "part": options.part}
     about |= {"prompts": {model: len(names) for model, names in groups.items()}}
     table = json.dumps({**about, "rows": rows}, indent=1)

@@ -16,12 +16,15 @@ Results = dict[tuple[str, str, str], dict[int, dict[str, Any]]]
 """Results of cells, by seed, by model, row and mode."""
 
 
-def document(results: Results, groups: dict[str, list[str]]) -> list[dict[str, Any]]:
+def document(
+    results: Results, groups: dict[str, list[str]], kinds: dict[str, list[str]]
+) -> list[dict[str, Any]]:
     """Return a row of the table for every model, row and mode, as json.
 
     Args:
         results: of the cells that are done.
         groups: the group of every prompt, by model.
+        kinds: the kind of every prompt, by model.
     """
     rows = []
     for (model, name, mode), by_seed in results.items():
@@ -31,6 +34,7 @@ def document(results: Results, groups: dict[str, list[str]]) -> list[dict[str, A
         row["baseline"] = first["cell"]["row"]["baseline"]
         row["seeds"] = sorted(by_seed)
         row["seconds"] = float(np.median([result["seconds"] for result in by_seed.values()]))
+        row["mask_iou_by_kind"] = _by_kind(by_seed, kinds[model])
         for measure in MEASURES:
             row[measure] = float(np.mean([result[measure] for result in by_seed.values()]))
             shared = sorted(set(by_seed) & set(baseline))
@@ -39,6 +43,13 @@ def document(results: Results, groups: dict[str, list[str]]) -> list[dict[str, A
                 row[f"{measure}_difference"] = {**asdict(found), **needed(found), "seeds": shared}
         rows.append(row)
     return rows
+
+
+def _by_kind(by_seed: dict[int, dict], kinds: list[str]) -> dict[str, float]:
+    """Return the mean mask IoU of each kind of prompts."""
+    means = np.mean([result["mask_iou"] for result in by_seed.values()], axis=0)
+    of = np.array(kinds)
+    return {kind: float(means[of == kind].mean()) for kind in dict.fromkeys(kinds)}
 
 
 def _paired(
@@ -59,14 +70,17 @@ def needed(found: Paired) -> dict[str, Any]:
 
 def markdown(rows: Sequence[dict[str, Any]]) -> str:
     """Return the table in Markdown, in percent, and below it the seeds that effects need."""
+    kinds = list(dict.fromkeys(kind for row in rows for kind in row["mask_iou_by_kind"]))
     lines = [
-        "| model | row | mode | seeds | mask IoU | against | difference | boundary IoU "
-        "| difference |",
-        "|---|---|---|---|---|---|---|---|---|",
+        f"| model | row | mode | seeds | mask IoU | {' | '.join(kinds)} | against | difference "
+        "| boundary IoU | difference |",
+        "|---|---|---|---|---|---|---|---|---|" + "---|" * len(kinds),
     ]
     for row in rows:
         cells = [row["model"], row["row"], row["mode"], str(len(row["seeds"]))]
-        cells += [f"{100 * row['mask_iou']:.2f}", row["baseline"] or ""]
+        cells.append(f"{100 * row['mask_iou']:.2f}")
+        cells += [f"{100 * row['mask_iou_by_kind'].get(kind, np.nan):.1f}" for kind in kinds]
+        cells.append(row["baseline"] or "")
         cells += [_difference(row, "mask_iou"), f"{100 * row['boundary_iou']:.2f}"]
         cells += [_difference(row, "boundary_iou")]
         lines.append(f"| {' | '.join(cells)} |")

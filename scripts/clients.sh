@@ -1,7 +1,7 @@
 #!/bin/sh
-# Installs the programs of others that tests run exports with: osam into .venv, the rest in
-# build/clients, each in a folder of its own and without what only its windows and its own exports
-# need. What is missing is installed where root asks, otherwise named, and its tests skip.
+# Installs the programs of others that tests run exports and reports with: osam into .venv, node and
+# a browser from Debian, the rest in build/clients, each in a folder of its own and without what only
+# its windows and its own exports need. What is missing is installed where root asks, otherwise named, and its tests skip.
 set -eu
 . "$(dirname "$0")/setup.sh"
 cd "$root"
@@ -23,10 +23,15 @@ package samexporter samexporter==0.5.0
 package anylabeling anylabeling==0.4.43
 package x-anylabeling x-anylabeling-cvhub==4.2.1
 
-if ! command -v npm >/dev/null && [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; then
+debian=
+command -v npm >/dev/null || debian="nodejs npm"
+command -v chromium >/dev/null || debian="$debian chromium"
+if [ -n "$debian" ] && [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; then
     apt-get -qq update >&2
-    DEBIAN_FRONTEND=noninteractive apt-get -qq install --no-install-recommends nodejs npm >&2 || true
+    # shellcheck disable=SC2086  # names of packages
+    DEBIAN_FRONTEND=noninteractive apt-get -qq install --no-install-recommends $debian >&2 || true
 fi
+command -v chromium >/dev/null || say "Left out: chromium, which looks at reports"
 web=onnxruntime-web@1.30.0
 if ! command -v npm >/dev/null; then
     say "Left out: $web needs npm (Debian: nodejs, npm)"

@@ -219,7 +219,12 @@ def test_the_table_pairs_seeds_that_both_have():
             seed: result(list(base[seed] + 0.1 * seed), "none") for seed in (1, 2)
         },
     }
-    none, mac = document(results, {"m": list(groups)})
+    about = {"m": list(groups)}, {"m": ["box", "box", "click"] * 10}
+    none, mac = document(results, *about)
+    clicks = base[:, 2::3].mean()
+    assert none["mask_iou_by_kind"] == pytest.approx(
+        {"box": (3 * base.mean() - clicks) / 2, "click": clicks}
+    )
     assert "mask_iou_difference" not in none
     found = mac["mask_iou_difference"]
     assert found["seeds"] == [1, 2]
@@ -229,7 +234,7 @@ def test_the_table_pairs_seeds_that_both_have():
     text = markdown([none, mac])
     assert "+15.00 [" in text and "| m | MAC | strict | " in text.split("80 %")[1]
     one = {key: {1: cells[1]} for key, cells in results.items()}
-    assert "80 %" not in markdown(document(one, {"m": list(groups)}))
+    assert "80 %" not in markdown(document(one, *about))
 
 
 def test_figures_show_rows_and_units(tmp_path):

@@ -71,9 +71,9 @@ class CompensatedAttention:
         grids = {o: self._grid(o, self._first_statistics[o]) for o in layers}
         self.first = self.now = self._with_probability_grid(projections, grids, {})
         self._kept_targets: Sequence[State] = ()
-        attended = [(each["attended"].nbytes, _energy(each["attended"])) for each in self._targets()]
-        self._energy = sum(energy for _, energy in attended)
-        if self._samples.has_room(sum(size for size, _ in attended)):
+        targets = [(each["attended"].nbytes, _energy(each["attended"])) for each in self._targets()]
+        self._energy = sum(energy for _, energy in targets)
+        if self._samples.has_room(sum(size for size, _ in targets)):
             self._kept_targets = unit.keep(self._targets())
         self._error_now: float | None = None
 

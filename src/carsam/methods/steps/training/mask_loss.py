@@ -29,11 +29,11 @@ def run_stages(model: Any, stages: Sequence[Stage], state: State) -> State:
 
 
 def mask_loss(outputs: State, targets: State, clicked: Tensor | None = None) -> Tensor:
-    """Return the divergence of the masks' probabilities, per pixel of the object, mean over prompts.
+    """Return the divergence of the masks' probabilities, per pixel of the object, mean of prompts.
 
     Per mask sum over pixels of KL(sigmoid(target) || sigmoid(output)) / max(area, 16) with area the
-    float mask's, so that small objects count as much as large ones; `mask_shares` says how much each
-    mask counts. The squared error of the predicted IoUs is added five times.
+    float mask's, so that small objects count as much as large ones; `mask_shares` says how much
+    each mask counts. The squared error of the predicted IoUs is added five times.
 
     Args:
         clicked: (P,), which prompts are clicks; none unless given.
