@@ -5,6 +5,8 @@ placed come in `params.context.result`, coordinates in percent; brush or polygon
 """
 
 import uuid
+from dataclasses import dataclass
+from dataclasses import field as dataclass_field
 from typing import Any
 from xml.etree import ElementTree
 
@@ -64,30 +66,9 @@ def _regions(
     from_name, kind, data = _target(config, to_name)
     address = field(field(task, "data", dict), data, str)
     encoded = asked.segmenter.encode(from_address(address, asked.settings))
+    prompt = _prompt(marks, encoded.size)
+    (found,) = asked.segmenter.best(encoded, prompt.boxes, prompt.points, prompt.labels)
     height, width = encoded.size
-    points, labels, boxes = [], [], []
-    label = None
-    for mark in marks:
-        place = field(mark, "value", dict)
-        x, y = (
-            field(place, name, float) * side / 100 for name, side in (("x", width), ("y", height))
-        )
-        if optional(mark, "image_rotation", float, 0.0):
-            raise wrong("Found a rotated image; expected marks on the image as it is.")
-        what = field(mark, "type", str)
-        if what.startswith("keypoint"):
-            points.append([x, y])
-            labels.append(int(bool(mark.get("is_positive", True))))
-        elif what.startswith("rectangle"):
-            w, h = field(place, "width", float), field(place, "height", float)
-            boxes.append([x, y, x + w * width / 100, y + h * height / 100])
-        else:
-            raise wrong(f"Found a region of type {what[:40]!r}; expected keypoints, rectangles.")
-        named = optional(place, what, list, [])
-        label = checked(named[0], str, "a label") if named else label
-    if len(boxes) > 1:
-        raise wrong(f"Found {len(boxes)} rectangles; expected at most one at a time.")
-    (found,) = asked.segmenter.best(encoded, boxes, points, labels)
     about = {
         "from_name": from_name,
         "to_name": to_name,
@@ -98,11 +79,53 @@ def _regions(
         "score": found.predicted_iou,
         "readonly": False,
     }
-    named = [] if label is None else [label]
     return [
-        {**about, "id": uuid.uuid4().hex[:10], "value": {**value, kind: named}}
+        {**about, "id": uuid.uuid4().hex[:10], "value": {**value, kind: prompt.named}}
         for value in _values(found, kind)
     ]
+
+
+@dataclass(frozen=True)
+class Prompt:
+    """What a person has marked, in pixels of the image.
+
+    Args:
+        boxes: x0 y0 x1 y1, at most one.
+        points, labels: x and y, and 1 for the thing or 0 for what is around it.
+        named: the label that was chosen last, if there is one.
+    """
+
+    boxes: list[list[float]] = dataclass_field(default_factory=list)
+    points: list[list[float]] = dataclass_field(default_factory=list)
+    labels: list[int] = dataclass_field(default_factory=list)
+    named: list[str] = dataclass_field(default_factory=list)
+
+
+def _prompt(marks: list[dict[str, Any]], size: tuple[int, int]) -> Prompt:
+    height, width = size
+    prompt = Prompt()
+    for mark in marks:
+        place = field(mark, "value", dict)
+        x, y = (
+            field(place, name, float) * side / 100 for name, side in (("x", width), ("y", height))
+        )
+        if optional(mark, "image_rotation", float, 0.0):
+            raise wrong("Found a rotated image; expected marks on the image as it is.")
+        what = field(mark, "type", str)
+        if what.startswith("keypoint"):
+            prompt.points.append([x, y])
+            prompt.labels.append(int(bool(mark.get("is_positive", True))))
+        elif what.startswith("rectangle"):
+            w, h = field(place, "width", float), field(place, "height", float)
+            prompt.boxes.append([x, y, x + w * width / 100, y + h * height / 100])
+        else:
+            raise wrong(f"Found a region of type {what[:40]!r}; expected keypoints, rectangles.")
+        prompt.named[:] = [
+            checked(name, str, "a label") for name in optional(place, what, list, [])
+        ] or prompt.named
+    if len(prompt.boxes) > 1:
+        raise wrong(f"Found {len(prompt.boxes)} rectangles; expected at most one at a time.")
+    return prompt
 
 
 def _values(found: Found, kind: str) -> list[dict[str, Any]]:

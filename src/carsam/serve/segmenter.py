@@ -30,7 +30,7 @@ MOST_PROMPTS, MOST_POINTS = 256, 64
 CHUNK = 16
 """Prompts decoded together."""
 
-Mark = tuple[int, int, int] | None
+FileState = tuple[int, int, int] | None
 
 
 @dataclass(frozen=True)
@@ -63,14 +63,14 @@ class Segmenter:
     ) -> None:
         self.name = Path(model).name
         self._folder = run_folder(model) if is_run(model) else None
-        self._marks = self._look()
+        self._files = self._look()
         self.engine: Engine = load(model, engine, device, warn)
         self.embeddings = Embeddings(cache_bytes)
 
     @property
     def replaced(self) -> bool:
         """Whether the run's folder holds other files by now than those that are served."""
-        return self._look() != self._marks
+        return self._look() != self._files
 
     def encode(self, content: bytes) -> Encoded:
         """Return the embedding of an image file, computed if it is not kept.
@@ -169,13 +169,13 @@ class Segmenter:
         predictor.set_image(EncodedImage("of the request", content), warn=said.append)
         return Encoded(key, predictor.embedding, predictor.original_size, tuple(said))
 
-    def _look(self) -> tuple[Mark, ...]:
+    def _look(self) -> tuple[FileState, ...]:
         if self._folder is None:
             return ()
-        return tuple(_mark(self._folder / name) for name in (MANIFEST_FILE, WEIGHTS_FILE))
+        return tuple(_state(self._folder / name) for name in (MANIFEST_FILE, WEIGHTS_FILE))
 
 
-def _mark(path: Path) -> Mark:
+def _state(path: Path) -> FileState:
     """Return what changes when a file is replaced."""
     try:
         found = path.stat()
