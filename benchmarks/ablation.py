@@ -41,7 +41,7 @@ PARTS = {
         ["round-to-nearest.rounds_weights=true"]
     ),
     "plus, with MAC": WITH_MAC,
-    "plus, polished on the images' own boxes": PLUS.with_parameters(["polish.moved=0"]),
+    "plus, polished on the images' own prompts": PLUS.with_parameters(["polish.new=0"]),
     "plus, not polished": without(PLUS, "polish"),
 }
 

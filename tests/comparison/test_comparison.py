@@ -180,7 +180,7 @@ def test_a_setting_reaches_a_step_before_the_first_unit(plan, monkeypatch):
     ],
 )
 def test_a_setting_that_fits_no_recipe_is_refused(plan, tmp_path, setting, said):
-    wrong = replace(plan, recipes=("rtn", "carsam-plus"), settings=("polish.boxes=2", setting))
+    wrong = replace(plan, recipes=("rtn", "carsam-plus"), settings=("polish.prompts=2", setting))
     with pytest.raises(UserError, match=said):
         run_plan(wrong, tmp_path / "cells", Silent())
     assert not list(tmp_path.glob("cells/*"))

@@ -28,7 +28,7 @@ def few_steps(name: str) -> list[str]:
 @pytest.mark.filterwarnings("ignore:.*(reconstruction|Polish) raised")
 def test_a_run_of_it_is_exported(name, tiny_sam, image_folder, photo, tmp_path) -> None:
     quantized = carsam.quantize(
-        tiny_sam, image_folder, name, settings=few_steps(name), count=1, boxes_per_image=2
+        tiny_sam, image_folder, name, settings=few_steps(name), count=1, prompts_per_image=2
     )
     quantized.save(tmp_path / "run")
     checkpoint = read_checkpoint(tmp_path / "run")

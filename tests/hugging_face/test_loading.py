@@ -140,7 +140,9 @@ def test_sam2_of_videos_is_loaded_for_images(tiny_sam2_video, image_folder, tmp_
     export(tmp_path / "run", tmp_path / "exported")
     model = AutoModelForMaskGeneration.from_pretrained(tmp_path / "exported")
     assert type(model) is Sam2Model
-    assert_same(outputs(model, pixels), answers(load(tmp_path / "run", "simulated"), pixels))
+    expected = answers(load(tmp_path / "run", "simulated"), pixels)
+    for one, other in zip(outputs(model, pixels), expected, strict=True):
+        np.testing.assert_allclose(one, other, atol=1e-5)  # whose mask head sums in float64
     with pytest.raises(ValueError, match=r"Sam2VideoModel follows objects.*carsam track"):
         Sam2VideoModel.from_pretrained(tmp_path / "exported")
     with pytest.raises(ValueError, match="stands behind SamModel only; this is a Sam2Model"):

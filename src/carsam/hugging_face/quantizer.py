@@ -18,6 +18,7 @@ from transformers.utils.quantization_config import QuantizationConfigMixin
 
 from carsam.errors import UserError, few
 from carsam.families import family_of
+from carsam.families.sam2_video.sites import ATTENTION, ENCODER, POINTER
 from carsam.formats.checkpoint import Checkpoint, check_values
 from carsam.formats.grid_layouts import site_tensors
 from carsam.formats.manifest import VERSION, check_sites
@@ -110,6 +111,13 @@ class CarsamQuantizer(HfQuantizer):
             )
         family = family_of(model.config.model_type)
         sites = self.quantization_config.sites
+        if family.name == "sam2_video":  # for images, without the memory
+            sites = {
+                path: site
+                for path, site in sites.items()
+                if not path.startswith((ENCODER, ATTENTION, POINTER))
+            }
+            self.quantization_config.sites = sites
         strange = sites.keys() - {site.path for site in family.sites(model)}
         if strange:
             raise UserError(f"The configuration has sites that its model lacks: {few(strange)}.")

@@ -45,7 +45,12 @@ class Sam2VideoFamily(Sam2Family):
     )
 
     def sites(self, model: Any) -> tuple[Site, ...]:
-        """Return every site in the order in which calibration runs them."""
+        """Return every site in the order in which calibration runs them.
+
+        A model that was loaded for images alone, without the memory, has none of the memory's.
+        """
+        if not hasattr(model, "memory_attention"):
+            return super().sites(model)
         return (
             *sam2_sites.encoder_sites(model),
             *encoder_sites(model),
