@@ -95,7 +95,7 @@ def test_what_an_evaluation_found_is_the_verdict(run, tmp_path):
     out = tmp_path / "report.html"
     assert report(run, out, "--evaluation", str(RESULT)) == 0
     text = out.read_text()
-    assert "AP changes by \N{MINUS SIGN}3.4 [\N{MINUS SIGN}4.5, \N{MINUS SIGN}2.4]" in text
+    assert "AP changes by \N{MINUS SIGN}3.4 [\N{MINUS SIGN}4.2, \N{MINUS SIGN}2.7]" in text
     assert read(out)["evaluation"] == json.loads(RESULT.read_text())
 
 
