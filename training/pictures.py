@@ -8,6 +8,8 @@ import numpy as np
 from PIL import Image
 from pycocotools.coco import COCO
 
+from carsam.images.scenes import write_scenes
+
 PIXEL_MEAN = (123.675, 116.28, 103.53)
 PIXEL_STD = (58.395, 57.12, 57.375)
 LONGEST_SIDE = 640  # as in COCO
@@ -114,3 +116,11 @@ def _picture(path: Path, masks: list[np.ndarray], boxes: list | None = None) -> 
         np.asarray(image if image.size == size else image.resize(size, Image.BILINEAR)),
         tuple(objects),
     )
+
+
+def read_scenes(folder: Path, count: int, seed: int) -> list[Picture]:
+    """Return the procedural scenes, drawn into a folder once."""
+    path = folder / "instances.json"
+    if not path.exists():
+        write_scenes(folder, count, seed)
+    return read_coco(path, folder)

@@ -8,6 +8,7 @@ import tarfile
 import numpy as np
 import pytest
 from annotation_files import rows, shards
+from listening import Listener
 from PIL import Image
 
 from carsam.annotation.annotate import parse_shard
@@ -16,26 +17,6 @@ from carsam.errors import UserError
 from carsam.images.run_lengths import RunLengths
 from carsam.predict.everything.generator import SamAutomaticMaskGenerator
 from carsam.predict.predictor import SamPredictor
-
-
-class Listener:
-    """Keeps what an annotation tells its reporter."""
-
-    def __init__(self):
-        self.warnings, self.stages, self.steps = [], [], 0
-
-    def start(self, description, total):
-        self.stages.append((description, total))
-
-    def advance(self, steps=1, note=""):
-        self.steps += steps
-
-    def finish(self): ...
-
-    def warn(self, message):
-        self.warnings.append(message)
-
-    def info(self, message): ...
 
 
 @pytest.fixture(scope="module")

@@ -4,31 +4,12 @@ import warnings
 
 import numpy as np
 import pytest
+from listening import Listener
 from PIL import Image
 
 from carsam.errors import UserError
 from carsam.evaluation.evaluate import evaluate
 from carsam.evaluation.prompts import PROMPT_KINDS
-
-
-class Listener:
-    """Keeps what an evaluation tells its reporter."""
-
-    def __init__(self):
-        self.warnings, self.stages, self.steps = [], [], 0
-
-    def start(self, description, total):
-        self.stages.append((description, total))
-
-    def advance(self, steps=1, note=""):
-        self.steps += steps
-
-    def finish(self): ...
-
-    def warn(self, message):
-        self.warnings.append(message)
-
-    def info(self, message): ...
 
 
 @pytest.fixture

@@ -13,13 +13,12 @@ from pathlib import Path
 from typing import Any, TextIO
 
 import torch
-from pictures import read_coco, read_photographs
+from pictures import read_photographs, read_scenes
 from state import Average, averaged_weights, load_state_, save_state, steps_done
 from torch import nn
 from transformers import Sam2VideoModel
 
 from carsam.families.sam2_mini import sam2_mini_config
-from carsam.images.scenes import write_scenes
 from sam2_mini.distil import Distillation
 from sam2_mini.masks import MaskTraining
 from sam2_mini.part import Part, Pictures
@@ -90,7 +89,10 @@ def train(model: Sam2VideoModel, parts: list[Part], data: Path, out: Path) -> No
         torch.manual_seed(part.recipe.seed)
         part.start_()
         if steps_done(state) < part.recipe.steps:
-            pictures = pictures or Pictures(read_photographs(data), _scenes(out, part.recipe))
+            pictures = pictures or Pictures(
+                read_photographs(data),
+                read_scenes(out / "scenes", part.recipe.scenes, part.recipe.seed),
+            )
             part.read_(pictures)
             _run(part, state, stop)
         if stop.asked:
@@ -152,14 +154,6 @@ def _run(part: Part, state: Path, stop: Stop) -> None:
                 saved = time.monotonic()
             if last:
                 return
-
-
-def _scenes(out: Path, recipe) -> list:
-    """The procedural scenes, drawn once."""
-    path = out / "scenes" / "instances.json"
-    if not path.exists():
-        write_scenes(out / "scenes", recipe.scenes, recipe.seed)
-    return read_coco(path, out / "scenes")
 
 
 def main() -> None:

@@ -12,7 +12,7 @@ import time
 from pathlib import Path
 
 import torch
-from pictures import read_coco, read_photographs
+from pictures import read_photographs, read_scenes
 from recipe import TrainingRecipe
 from samples import StepBatches
 from state import Average, load_state_, save_state
@@ -22,7 +22,6 @@ from transformers import SamModel
 from transformers.models.sam.modeling_sam import SamAttention
 
 from carsam.families.mini import IMAGE_SIZE, sam_mini_config
-from carsam.images.scenes import write_scenes
 from sam_mini.gradients import Gradients
 from sam_mini.recipe import SAM_MINI
 
@@ -51,7 +50,9 @@ def train(data: Path, out: Path, device: torch.device, recipe: TrainingRecipe = 
     optimizers = _optimizers(model, recipe)
     state = out / "state.safetensors"
     first = load_state_(state, model, average, optimizers) if state.exists() else 0
-    batches = StepBatches(recipe, photographs, _scenes(out, recipe))
+    batches = StepBatches(
+        recipe, photographs, read_scenes(out / "scenes", recipe.scenes, recipe.seed)
+    )
     loader = DataLoader(
         Subset(batches, range(first, recipe.steps)),
         batch_size=None,
@@ -147,14 +148,6 @@ def _optimizers(model: SamModel, recipe: TrainingRecipe) -> list[torch.optim.Opt
             fused=True,
         ),
     ]
-
-
-def _scenes(out: Path, recipe: TrainingRecipe) -> list:
-    """The recipe's procedural scenes, drawn once."""
-    path = out / "scenes" / "instances.json"
-    if not path.exists():
-        write_scenes(out / "scenes", recipe.scenes, recipe.seed)
-    return read_coco(path, out / "scenes")
 
 
 def main() -> None:
