@@ -33,6 +33,7 @@ PARTS = {
     "carsam-plus": PLUS,
     "plus, inputs not centred": without(PLUS, "centre-inputs"),
     "plus, attention not balanced": without(PLUS, "balance-attention"),
+    "plus, layers not centred": without(PLUS, "centre-layers"),
     "plus, no codebooks": without(PLUS, "codebooks"),
     "plus, uniform softmax": without(PLUS, "row-maximum-softmax").with_parameters(
         ["round-to-nearest.softmax=true"]

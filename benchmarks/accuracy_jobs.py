@@ -77,7 +77,7 @@ def _measure(job: Job, options: argparse.Namespace) -> dict[str, Any]:
     set_threads(options.threads)
     coco = options.data / "annotations" / "val_dev.json"
     evaluated = options.data / "images_dev"
-    names = evaluated_names(coco)
+    names = evaluated_names(coco, evaluated)
     model = quantize(
         options.model,
         options.data / "images_train",

@@ -96,7 +96,7 @@ def measured() -> Phases:
     phases = Phases()
     phases.measure(quantize, "load_model", "load the model")
     phases.measure(CalibrationSet, "states", "images and boxes")
-    phases.measure(CalibrationSet, "mirrored", "mirror images")
+    phases.measure(CalibrationSet, "views", "other views")
     phases.measure(loop, "run_observed", "units: float outputs and statistics")
     phases.measure(StateCache, "keep", "units: quantized path, float encoder", nested=False)
     phases.measure(polish.Polish, "_train_", "polish: training")

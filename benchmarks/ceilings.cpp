@@ -11,6 +11,11 @@
 #include <thread>
 #include <vector>
 
+#if defined(__linux__)
+#include <sys/syscall.h>
+#include <unistd.h>
+#endif
+
 constexpr long STEPS = 1 << 20;
 constexpr int SUMS = 12;
 
@@ -34,6 +39,37 @@ LOOP(widened_pairs,
      "vpaddd %%ymm2, %%ymm\\r, %%ymm\\r\n")
 LOOP(dots_256, "%{evex%} vpdpbusd %%ymm0, %%ymm1, %%ymm\\r\n")
 LOOP(dots_512, "vpdpbusd %%zmm0, %%zmm1, %%zmm\\r\n")
+
+// Registers 0 to 3 hold sums; all eight have 16 rows of 64 bytes.
+static void tiles() {
+    struct {
+        unsigned char palette = 1, zeros[15] = {};
+        unsigned short bytes[16] = {64, 64, 64, 64, 64, 64, 64, 64};
+        unsigned char rows[16] = {16, 16, 16, 16, 16, 16, 16, 16};
+    } shapes;
+    long steps = STEPS;
+    __asm__ volatile(
+        "ldtilecfg %1\n1:\n"
+        ".rept 3\n"
+        "tdpbusd %%tmm6, %%tmm4, %%tmm0\ntdpbusd %%tmm7, %%tmm4, %%tmm1\n"
+        "tdpbusd %%tmm6, %%tmm5, %%tmm2\ntdpbusd %%tmm7, %%tmm5, %%tmm3\n"
+        ".endr\n"
+        "dec %0\njnz 1b\ntilerelease\n"
+        : "+r"(steps)
+        : "m"(shapes)
+        : "cc");
+}
+
+// Whether the processor has the instruction and Linux lets this process use its registers.
+static bool may_use_tiles() {
+#if defined(__linux__)
+    unsigned eax = 7, ebx, ecx = 0, edx;
+    __asm__("cpuid" : "+a"(eax), "=b"(ebx), "+c"(ecx), "=d"(edx));
+    return (edx >> 25 & 1) && syscall(SYS_arch_prctl, 0x1023, 18) == 0;  // ARCH_REQ_XCOMP_PERM
+#else
+    return false;
+#endif
+}
 
 struct Loop {
     const char* name;
@@ -71,6 +107,7 @@ int main(int count, char** arguments) {
         {"vpmaddubsw+vpaddw", pairs, 32, avx2},
         {"vpdpbusd-256", dots_256, 32, vnni},
         {"vpdpbusd-512", dots_512, 64, vnni},
+        {"tdpbusd", tiles, 16 * 64 * 16, may_use_tiles()},
     };
     for (const Loop& loop : loops) {
         if (!loop.usable) continue;

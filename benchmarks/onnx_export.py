@@ -130,7 +130,7 @@ def measure(arguments: argparse.Namespace, folder: Path) -> dict[str, Any]:
     for name, annotations in images:
         framing = models["native"].framing
         image, size = read_resized(Path(arguments.images) / name, framing)
-        pixels, frame = normalise_and_pad(image, framing.side), Frame(size, framing)
+        pixels, frame = normalise_and_pad(image, framing), Frame(size, framing)
         embeddings = {form: clock(f"{form} encode", models[form].encode, pixels) for form in FORMS}
         for form in same:
             same[form] += np.array_equal(embeddings[form], embeddings["native"])

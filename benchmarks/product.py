@@ -35,8 +35,11 @@ CEILINGS = {
     ("avxvnni", 8): "vpdpbusd-256",
     ("avx512vnni", 4): "vpdpbusd-512",
     ("avx512vnni", 8): "vpdpbusd-512",
+    ("amx", 4): "tdpbusd",
+    ("amx", 8): "tdpbusd",
 }
 """Loop of ceilings.cpp that an instruction set's kernel is built on, by bits."""
+NOT_MEASURED = {"portable", "amx-emulated"}
 
 
 def main() -> None:
@@ -45,7 +48,7 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=15)
     arguments = parser.parse_args()
     kernels.set_threads(arguments.threads)
-    sets = [name for name in _kernels.usable_sets() if name != "portable"]
+    sets = [name for name in _kernels.usable_sets() if name not in NOT_MEASURED]
     cases = list(itertools.product(sets, (4, 8), SHAPES, OUTPUTS))
     work = {(bits, shape): _operands(bits, *shape) for bits in (4, 8) for shape in SHAPES}
     before = _ceilings(arguments.threads)

@@ -2,9 +2,10 @@
 
     python benchmarks/speed_sam.py --runs RUNS --peers PEERS [--threads 2] [--only sam-vit-base,...]
 
-Needs the extras `quantize` and `bench`. Quantized models are made in RUNS and the other runtimes'
-models in PEERS when they are not there yet. Each model's numbers go to
-benchmarks/results/speed_<model>.json and its table to benchmarks/results/speed_<model>.md.
+Needs the extras `quantize` and `bench`. Quantized models, of `carsam-plus` and of `rtn`, are made
+in RUNS and the other runtimes' models in PEERS when they are not there yet; of sam-mini the bundled
+run takes part. Each model's numbers go to benchmarks/results/speed_<model>.json and its table to
+benchmarks/results/speed_<model>.md.
 
 With `--hide-avx512` every process finds a processor that has AVX2 and nothing newer
 (hide_avx512.c; needs a C compiler and a processor with the flag `cpuid_fault`), and the results'
@@ -16,19 +17,21 @@ import os
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable
 from pathlib import Path
 
 RESULTS = Path(__file__).parent / "results"
 CARSAM = "import sys; from carsam.cli import main; sys.argv[0] = 'carsam'; sys.exit(main())"
+BFLOAT16 = "openvino-bf16,openvino-int8-f32"
+"""Where the processor computes in bfloat16, which OpenVINO's int8 model then does as well."""
 EVERYONE = ["--engine", "native,simulated,float,float-eager", "--against", "onnxruntime,openvino"]
+PLUS, RTN, RTN8 = ("carsam-plus", "w4a4"), ("rtn", "w4a4"), ("rtn", "w8a8")
 MODELS = {
-    "sam-vit-base": (["w4a4", "w8a8"], 3, EVERYONE),
-    "sam-mini": (["w4a4", "w8a8"], 3, EVERYONE),
-    "sam-vit-large": (["w4a4"], 1, []),
-    "sam-vit-huge": (["w4a4"], 1, []),
+    "sam-vit-base": ([PLUS, RTN, RTN8], 3, EVERYONE),
+    "sam-mini": ([PLUS, RTN, RTN8], 3, EVERYONE),
+    "sam-vit-large": ([PLUS, RTN], 1, []),
+    "sam-vit-huge": ([PLUS, RTN], 1, []),
 }
-"""Models: bits that the native engine runs, rounds, and the other contenders."""
+"""Models: recipes and bits that the native engine runs, rounds, and the other contenders."""
 
 
 def main() -> None:
@@ -48,45 +51,48 @@ def main() -> None:
 
 
 def _measure(arguments: argparse.Namespace) -> None:
-    bfloat16 = not arguments.hide_avx512 and _has_bfloat16()
+    bfloat16 = not arguments.hide_avx512 and has_bfloat16()
     ending = "_avx2" if arguments.hide_avx512 else ""
     for model in arguments.only.split(","):
-        bits, rounds, others = MODELS[model]
-        runs = [arguments.runs / f"{model}-{width}" for width in bits]
-        for run, width in zip(runs, bits, strict=True):
-            if not run.exists():
-                make = _quantize_mini if model == "sam-mini" else _draw(model)
-                make(width, run)
-        also = [part for run in runs[1:] for part in ("--also", str(run))]
-        bf16 = [f"{name},openvino-bf16" if "openvino" in name else name for name in others]
+        kinds, rounds, others = MODELS[model]
+        runs = [named_run(model, recipe, bits, arguments.runs) for recipe, bits in kinds]
+        also = [part for run in runs[1:] for part in ("--also", run)]
+        bf16 = [f"{name},{BFLOAT16}" if "openvino" in name else name for name in others]
         result = RESULTS / f"speed_{model}{ending}"
-        _carsam(
-            *("bench", str(runs[0]), *also, *(bf16 if bfloat16 else others)),
+        run_carsam(
+            *("bench", runs[0], *also, *(bf16 if bfloat16 else others)),
             *("--peers", str(arguments.peers), "--threads", str(arguments.threads)),
             *("--repeats", str(arguments.rounds or rounds), "--isa", arguments.isa),
             *("--json", f"{result}.json", "--markdown", f"{result}.md"),
         )
 
 
-def _quantize_mini(bits: str, run: Path) -> None:
+def named_run(model: str, recipe: str, bits: str, folder: Path) -> str:
+    """Return a quantized model, which is made if it is not there."""
+    if (model, recipe) == ("sam-mini", "carsam-plus"):
+        return "sam-mini-w4a4"
+    run = folder / f"{model}-{bits}-{recipe}"
+    if not run.exists():
+        if model == "sam-mini":
+            _quantize_mini(recipe, bits, run)
+        else:
+            script = Path(__file__).with_name("random_runs.py")
+            subprocess.run([sys.executable, script, model, bits, run, recipe], check=True)
+    return str(run)
+
+
+def _quantize_mini(recipe: str, bits: str, run: Path) -> None:
     from carsam.images.scenes import write_scenes
 
     with tempfile.TemporaryDirectory() as folder:
         scenes = Path(folder) / "scenes"
         write_scenes(scenes, 1, seed=0, size=512)
-        options = ["--images", str(scenes), "--recipe", "rtn", "--bits", bits, "--count", "1"]
-        _carsam("quantize", "sam-mini", *options, "--out", str(run))
+        options = ["--images", str(scenes), "--recipe", recipe, "--bits", bits, "--count", "1"]
+        run_carsam("quantize", "sam-mini", *options, "--out", str(run))
 
 
-def _draw(model: str) -> Callable[[str, Path], None]:
-    def draw(bits: str, run: Path) -> None:
-        script = Path(__file__).with_name("random_runs.py")
-        subprocess.run([sys.executable, script, model, bits, run], check=True)
-
-    return draw
-
-
-def _carsam(*arguments: str) -> None:
+def run_carsam(*arguments: str) -> None:
+    """Run a command of carsam in a process of its own."""
     subprocess.run([sys.executable, "-c", CARSAM, *arguments], check=True)
 
 
@@ -97,7 +103,7 @@ def _compile_hider(folder: Path) -> Path:
     return library
 
 
-def _has_bfloat16() -> bool:
+def has_bfloat16() -> bool:
     """Whether the processor computes in bfloat16, which OpenVINO then does unless told not to."""
     cpuinfo = Path("/proc/cpuinfo")
     return cpuinfo.exists() and any(

@@ -12,6 +12,7 @@ namespace {
 
 constexpr std::size_t PRODUCTS_AT_ONCE = 1 << 20;  // of a part; fewer are not worth another thread
 constexpr std::size_t OVERHEAD = 1 << 12;          // products that take as long as starting a part
+constexpr std::size_t QUERIES_OF_FEW_KEYS = 64;  // of a part
 constexpr std::size_t PREPARED_BYTES = 8 << 20;    // of keys and values that are prepared at a time
 
 struct HeadLayout {
@@ -39,14 +40,16 @@ struct HeadLayout {
 void run_attention(const Attention& op) {
     const Kernels& set = kernels();
     const bool listed = op.table.values != nullptr;
-    const auto attend = listed ? set.attend_with_table : set.attend;
+    const bool few = !listed && !op.relative_rows && op.keys <= PANEL && op.queries >= PANEL;
+    const auto attend = listed ? set.attend_with_table : few ? set.attend_to_few : set.attend;
+    const std::size_t unit = few ? QUERIES_OF_FEW_KEYS : set.row_unit;
     const HeadLayout layout(op);
     const std::size_t heads = op.groups * op.heads;
     const std::size_t at_once =
         std::max<std::size_t>(1, std::min(heads, PREPARED_BYTES / layout.bytes));
-    const std::size_t blocks = (op.queries + set.query_block - 1) / set.query_block;
+    const std::size_t blocks = (op.queries + unit - 1) / unit;
     const std::size_t prepared = op.padded_keys() * op.padded_head() + OVERHEAD;
-    const std::size_t products = prepared * std::min(op.queries, set.query_block) * 2;
+    const std::size_t products = prepared * std::min(op.queries, unit) * 2;
     auto* memory = scratch_of<std::uint8_t>(Scratch::panels, at_once * layout.bytes);
     for (std::size_t first = 0; first < heads; first += at_once) {
         const std::size_t count = std::min(at_once, heads - first);
@@ -58,9 +61,9 @@ void run_attention(const Attention& op) {
         });
         parallel_for(count * blocks, PRODUCTS_AT_ONCE / products, [&](std::size_t index) {
             const std::size_t head = first + index / blocks;
-            const std::size_t query = index % blocks * set.query_block;
+            const std::size_t query = index % blocks * unit;
             attend(op, layout.at(op, memory + index / blocks * layout.bytes), head / op.heads,
-                   head % op.heads, query, std::min(op.queries, query + set.query_block));
+                   head % op.heads, query, std::min(op.queries, query + unit));
         });
     }
 }

@@ -2,9 +2,7 @@
 
 #include <atomic>
 
-#if defined(__linux__) && defined(__aarch64__)
-#include <sys/auxv.h>
-#endif
+#include "processor.h"
 
 namespace carsam {
 
@@ -12,7 +10,13 @@ extern const Kernels portable_kernels;
 #if defined(CARSAM_X86)
 extern const Kernels avx2_kernels, avxvnni_kernels, avx512vnni_kernels;
 #elif defined(CARSAM_NEON)
-extern const Kernels neon_kernels;
+extern const Kernels i8mm_kernels, neon_kernels;
+#endif
+#if defined(CARSAM_AMX)
+extern const Kernels amx_kernels;
+#endif
+#if defined(CARSAM_EMULATE_AMX)
+extern const Kernels amx_emulated_kernels;
 #endif
 
 namespace {
@@ -22,41 +26,24 @@ struct Set {
     bool usable;
 };
 
-#if defined(CARSAM_X86)
-bool has_avx2() { return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma"); }
-
-bool has_avx_vnni() {
-    unsigned eax = 7, ebx, ecx = 1, edx;
-    __asm__("cpuid" : "+a"(eax), "=b"(ebx), "+c"(ecx), "=d"(edx));
-    return has_avx2() && (eax >> 4 & 1);
-}
-
-bool has_avx512_vnni() {
-    return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
-           __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl") &&
-           __builtin_cpu_supports("avx512vnni");
-}
-#elif defined(CARSAM_NEON)
-bool has_dot_product() {
-#if defined(__linux__)
-    return getauxval(AT_HWCAP) >> 20 & 1;  // HWCAP_ASIMDDP
-#else
-    return true;  // every Apple processor for 64-bit macOS
-#endif
-}
-#endif
-
 // The preferred first.
 const std::vector<Set>& sets() {
     static const std::vector<Set> all = {
+#if defined(CARSAM_AMX)
+        {&amx_kernels, has_amx()},
+#endif
 #if defined(CARSAM_X86)
         {&avx512vnni_kernels, has_avx512_vnni()},
         {&avxvnni_kernels, has_avx_vnni()},
         {&avx2_kernels, has_avx2()},
 #elif defined(CARSAM_NEON)
+        {&i8mm_kernels, has_i8mm()},
         {&neon_kernels, has_dot_product()},
 #endif
         {&portable_kernels, true},
+#if defined(CARSAM_EMULATE_AMX)
+        {&amx_emulated_kernels, true},
+#endif
     };
     return all;
 }

@@ -103,6 +103,7 @@ struct Quantize {
     std::size_t columns;
     const float* addend;  // (addend_rows, columns), repeated to all rows, added first; or null
     std::size_t addend_rows;
+    bool undone;  // the addend is subtracted again
     const float* inverse_scale;
     const float* zero;
     const float* maximum;
@@ -110,18 +111,37 @@ struct Quantize {
     std::uint8_t* output;
 };
 
-// Codes replaced in place by what a table holds for them.
-struct LookUp {
+// What each byte is replaced by.
+struct ByteTable {
     static constexpr int FEW_STEPS = 31;
 
-    std::uint8_t* codes;  // (rows, columns)
-    std::size_t columns;
-    std::size_t stride;
-    const std::uint8_t* table;  // (256)
-    // Where the table changes: `after[i]` is the last code before, `entry[i]` what it holds from the
+    const std::uint8_t* entries;  // (256); null for none
+    // Where the table changes: `after[i]` is the last byte before, `entry[i]` what it holds from the
     // next one on. Only the first few are kept.
     int steps;
     std::uint8_t after[FEW_STEPS], entry[FEW_STEPS];
+};
+
+static inline ByteTable byte_table(const std::uint8_t* entries) {
+    ByteTable table{};
+    table.entries = entries;
+    for (int byte = 0; entries && byte < 255; ++byte) {
+        if (entries[byte] == entries[byte + 1]) continue;
+        if (table.steps < ByteTable::FEW_STEPS) {
+            table.after[table.steps] = static_cast<std::uint8_t>(byte);
+            table.entry[table.steps] = entries[byte + 1];
+        }
+        ++table.steps;
+    }
+    return table;
+}
+
+// Codes replaced in place by what a table holds for them.
+struct LookUp {
+    std::uint8_t* codes;  // (rows, columns)
+    std::size_t columns;
+    std::size_t stride;
+    ByteTable table;
 };
 
 // A grid of 2^bits listed values; the last one is repeated where there are fewer.
@@ -148,6 +168,32 @@ struct WeightedRows {
     float* result;  // (result rows, columns)
 };
 
+// Pairs of neighbouring columns turned; there are 2 * pairs columns for every head.
+struct Rotate {
+    const float* values;  // (rows, columns)
+    std::size_t columns, pairs;
+    const std::int32_t* cells;      // (rows), -1 for a row that is not turned
+    const float *cosines, *sines;   // (cells, pairs)
+    float* result;                  // may be the values
+};
+
+// A convolution of every channel of an image by itself, odd-sided, of stride 1, padded to its size.
+struct Depthwise {
+    const std::uint8_t* codes;  // (height, width, channels)
+    std::size_t height, width, channels, side;
+    std::int32_t zero_point;
+    const std::int32_t* weights;  // (side * side, channels) codes less their zero point
+    const float* scale;           // (channels) grid.scale * weight scale
+    const float* bias;            // or null
+    float* result;                // (height, width, channels)
+};
+
+// Weight panels [columns / 16][depth][16], and the same in parts where the set multiplies these.
+struct FloatPanels {
+    const float* floats;
+    const std::uint16_t* parts;
+};
+
 // Mask upscaling: convolution, norm, GELU, convolution, GELU, product with each mask's kernel.
 struct Upscale {
     const float* image;  // (prompts, size * size, channels)
@@ -163,6 +209,7 @@ struct Upscale {
     // Added to the results of the two convolutions, of every prompt; null without.
     const float* finer;   // (2 size, 2 size, channels1)
     const float* finest;  // (4 size, 4 size, channels2)
+    const std::uint16_t *parts1, *parts2;  // of the panels; null where the set needs none
     float* result;        // (prompts, masks, 4 size, 4 size)
 };
 
@@ -173,11 +220,15 @@ struct Attention {
     Grid query_grid, key_grid, probability_grid, value_grid;
     const std::int32_t *query_rows, *key_rows, *output_rows;  // (groups, queries or keys)
     std::size_t groups, queries, keys, heads, head_dim;
+    // Padded keys whose products with values add up in 32 bits, whatever they are; a multiple of 1024.
+    std::size_t keys_at_once;
     float score_scale;  // query scale * key scale * scaling * log2(e)
     float value_scale;  // probability scale * value scale
-    // Row-maximum grids: the numerator (256) of a probability that is i / 255 of its row's largest.
-    const std::uint8_t* numerators;  // null for other grids
-    ValueTable table;                // of listed probabilities; its values are null for other grids
+    // Row-maximum grids: the numerator of a logit that lies so many steps below the largest of its row,
+    // 255 being any further one. A power of two has 32 steps; scales make logits steps then. Without
+    // entries for other grids.
+    ByteTable numerators;
+    ValueTable table;  // of listed probabilities; its values are null for other grids
     // Decomposed relative positions, null without: tables (head_dim, relative_stride).
     const float *relative_rows, *relative_columns;
     std::size_t relative_stride;
@@ -204,7 +255,7 @@ struct PreparedHead {
 
 struct Kernels {
     const char* name;
-    std::size_t query_block;  // queries that attention treats together
+    std::size_t row_unit;  // rows of whole tiles: queries of a block, and what parts are cut at
     // Unpack the weights of panels [first, last) and find their constants.
     void (*prepare)(const Linear&, std::int8_t* panels, std::size_t first, std::size_t last);
     // Rows [first_row, last_row) of panels [first, last).
@@ -219,13 +270,23 @@ struct Kernels {
     void (*look_up)(const LookUp&, std::size_t first_row, std::size_t last_row);
     void (*round_to_table)(const RoundToTable&, std::size_t first, std::size_t last);
     void (*weighted_rows)(const WeightedRows&, std::size_t first_row, std::size_t last_row);
+    void (*rotate)(const Rotate&, std::size_t first_row, std::size_t last_row);
+    // Lines [first_row, last_row) of the image.
+    void (*depthwise)(const Depthwise&, std::size_t first_row, std::size_t last_row);
+    // Cuts panels of `columns` by `depth` floats into 4 * columns * (depth padded to 32) bytes of parts; null
+    // where floats are multiplied as they are.
+    void (*split_panels)(const float* panels, std::size_t columns, std::size_t depth,
+                         std::uint16_t* parts);
     // Image tokens [first, last) of a prompt.
     void (*upscale)(const Upscale&, std::size_t prompt, std::size_t first, std::size_t last);
     void (*prepare_head)(const Attention&, const PreparedHead&, std::size_t group,
                          std::size_t head);
     void (*attend)(const Attention&, const PreparedHead&, std::size_t group, std::size_t head,
                    std::size_t first_query, std::size_t last_query);
-    // The same two for listed probabilities; the first is called after `prepare_head`.
+    // The same for at most 16 keys without positions.
+    void (*attend_to_few)(const Attention&, const PreparedHead&, std::size_t group, std::size_t head,
+                          std::size_t first_query, std::size_t last_query);
+    // The first two for listed probabilities; the first is called after `prepare_head`.
     void (*prepare_value_rows)(const Attention&, const PreparedHead&, std::size_t group,
                                std::size_t head);
     void (*attend_with_table)(const Attention&, const PreparedHead&, std::size_t group,

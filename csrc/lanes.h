@@ -21,7 +21,7 @@ namespace CARSAM_NAMESPACE {
 
 constexpr int LANES = 16;
 
-#if defined(__GNUC__)
+#if CARSAM_VECTORS
 #if defined(__AVX512F__)
 #define CARSAM_WIDTH 16
 #elif defined(__AVX__)
@@ -221,6 +221,18 @@ static CARSAM_INLINE Floats multiply_add(const Floats& left, const Floats& right
     return result;
 }
 
+// left / right, to its last bit or nearly so.
+static CARSAM_INLINE Floats quotient(const Floats& left, const Floats& right) {
+#if defined(__AVX512F__)  // the instruction takes as long as ten others
+    const __m512 divisor = (__m512)right.part[0], about = _mm512_rcp14_ps(divisor);
+    const __m512 error = _mm512_fnmadd_ps(divisor, about, _mm512_set1_ps(1.0f));
+    const __m512 inverse = _mm512_fmadd_ps(about, error, about);
+    return {{(FloatVector)_mm512_mul_ps((__m512)left.part[0], inverse)}};
+#else
+    return left / right;
+#endif
+}
+
 static CARSAM_INLINE Floats to_floats(const Ints& value) {
     Floats result;
     CARSAM_PARTS(result.part[i] = CARSAM_CONVERT(value.part[i], FloatVector))
@@ -247,12 +259,35 @@ static CARSAM_INLINE Ints round_to_ints(const Floats& value) {
     return result;
 }
 
-// value * 2^exponent, `exponent` being a number plus ROUNDING; the result must be a normal number.
-static CARSAM_INLINE Floats scale_by_power(const Floats& value, const Floats& exponent) {
+// The nearest integers, half to even, of magnitudes below 2^22; and themselves plus ROUNDING.
+struct Rounded {
+    Floats whole, shifted;
+};
+
+static CARSAM_INLINE Rounded rounded(const Floats& value) {
+    Rounded result;
+#if defined(__AVX512F__)
+    result.whole.part[0] = (FloatVector)_mm512_roundscale_ps((__m512)value.part[0], 0);
+    result.shifted = result.whole;  // not used
+#else
+    result.shifted = value + broadcast(ROUNDING);
+    result.whole = result.shifted - broadcast(ROUNDING);
+#endif
+    return result;
+}
+
+// value * 2^exponent; the result must be a normal number.
+static CARSAM_INLINE Floats scale_by_power(const Floats& value, const Rounded& exponent) {
     Floats result;
-    CARSAM_PARTS(result.part[i] = CARSAM_BITS(CARSAM_BITS(value.part[i], IntVector) +
-                                                  (CARSAM_BITS(exponent.part[i], IntVector) << 23),
-                                              FloatVector))
+#if defined(__AVX512F__)
+    result.part[0] = (FloatVector)_mm512_scalef_ps((__m512)value.part[0],
+                                                   (__m512)exponent.whole.part[0]);
+#else
+    CARSAM_PARTS(result.part[i] = CARSAM_BITS(
+                     CARSAM_BITS(value.part[i], IntVector) +
+                         (CARSAM_BITS(exponent.shifted.part[i], IntVector) << 23),
+                     FloatVector))
+#endif
     return result;
 }
 
@@ -272,6 +307,68 @@ static CARSAM_INLINE void store_bytes(std::uint8_t* target, const Ints& value) {
     std::int32_t lanes[LANES];
     std::memcpy(lanes, &value, sizeof lanes);
     for (int i = 0; i < LANES; ++i) target[i] = static_cast<std::uint8_t>(lanes[i]);
+#endif
+}
+
+// The nearest integers, half to even, held to 16 bits. Magnitudes must be below 2^31.
+static CARSAM_INLINE void store_shorts(std::int16_t* target, const Floats& value) {
+#if defined(__AVX512F__)
+    const __m256i shorts = _mm512_cvtsepi32_epi16(_mm512_cvtps_epi32((__m512)value.part[0]));
+    _mm256_storeu_si256(reinterpret_cast<__m256i*>(target), shorts);
+#elif defined(__AVX2__)
+    const __m256i shorts = _mm256_packs_epi32(_mm256_cvtps_epi32((__m256)value.part[0]),
+                                              _mm256_cvtps_epi32((__m256)value.part[1]));
+    _mm256_storeu_si256(reinterpret_cast<__m256i*>(target),
+                        _mm256_permute4x64_epi64(shorts, 0xD8));  // 0-3 8-11 4-7 12-15 before
+#else
+    const Floats held = minimum(maximum(value, broadcast(-32768.0f)), broadcast(32767.0f));
+    std::int32_t lanes[LANES];
+    store(lanes, round_to_ints(held));
+    for (int i = 0; i < LANES; ++i) {
+        target[i] = static_cast<std::int16_t>(lanes[i] - ROUNDING_BITS);
+    }
+#endif
+}
+
+// The nearest numbers of 8 significant bits (bfloat16); halfway, those of larger magnitude.
+static CARSAM_INLINE Floats nearest_bfloat(const Floats& value) {
+    Floats result;
+    CARSAM_PARTS(result.part[i] = CARSAM_BITS(
+                     (CARSAM_BITS(value.part[i], IntVector) + 0x8000) & -0x10000, FloatVector))
+    return result;
+}
+
+// Lanes must hold bfloat16 numbers.
+static CARSAM_INLINE void store_bfloats(std::uint16_t* target, const Floats& value) {
+#if defined(__AVX512F__)
+    const __m512i upper = _mm512_srli_epi32((__m512i)value.part[0], 16);
+    _mm256_storeu_si256(reinterpret_cast<__m256i*>(target), _mm512_cvtepi32_epi16(upper));
+#else
+    float lanes[LANES];
+    store(lanes, value);
+    for (int i = 0; i < LANES; ++i) {
+        std::uint32_t bits;
+        std::memcpy(&bits, lanes + i, sizeof bits);
+        target[i] = static_cast<std::uint16_t>(bits >> 16);
+    }
+#endif
+}
+
+// How far below `highest` 16 numbers lie, at most 255, as bytes.
+static CARSAM_INLINE void store_depths(std::uint8_t* target, const std::int16_t* numbers,
+                                       std::int16_t highest) {
+#if defined(__AVX2__)
+    const __m256i number = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(numbers));
+    const __m256i depth = _mm256_min_epu16(_mm256_sub_epi16(_mm256_set1_epi16(highest), number),
+                                           _mm256_set1_epi16(255));
+    _mm_storeu_si128(reinterpret_cast<__m128i*>(target),
+                     _mm_packus_epi16(_mm256_castsi256_si128(depth),
+                                      _mm256_extracti128_si256(depth, 1)));
+#else
+    for (int i = 0; i < LANES; ++i) {
+        const auto depth = static_cast<std::uint16_t>(highest - numbers[i]);
+        target[i] = static_cast<std::uint8_t>(depth < 255 ? depth : 255);
+    }
 #endif
 }
 

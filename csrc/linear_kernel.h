@@ -12,11 +12,11 @@ using carsam::Grid;
 using carsam::Linear;
 using carsam::PackedRows;
 
-// Four codes, one per byte, minus 2^(bits - 1).
-static CARSAM_INLINE std::uint32_t signed_codes(std::uint32_t codes, int bits) {
-    if (bits == 8) return codes ^ 0x80808080u;
-    const std::uint32_t offset = (1u << (bits - 1)) * 0x01010101u;
-    return ((codes | 0x80808080u) - offset) ^ 0x80808080u;
+// Codes, one per byte, minus 2^(bits - 1).
+template <class Bytes> static CARSAM_INLINE Bytes signed_codes(Bytes codes, int bits) {
+    constexpr Bytes ones = static_cast<Bytes>(0x0101010101010101u), high = ones << 7;
+    if (bits == 8) return codes ^ high;
+    return ((codes | high) - (ones << (bits - 1))) ^ high;
 }
 
 // Four codes from bit `4 * step * bits` of a row, one per byte, minus 2^(bits - 1).
@@ -34,12 +34,14 @@ static CARSAM_INLINE std::uint32_t unpack_step(const std::uint8_t* row, std::siz
     return signed_codes(codes, bits);
 }
 
-static CARSAM_INLINE std::uint32_t unpack_step_4bit(const std::uint8_t* row, std::size_t step) {
-    std::uint16_t pair;
-    std::memcpy(&pair, row + 2 * step, sizeof pair);
-    std::uint32_t codes = pair;
-    codes = (codes | codes << 8) & 0x00FF00FFu;
-    codes = (codes | codes << 4) & 0x0F0F0F0Fu;
+// Two steps of 4-bit codes, the first one in the lower half.
+static CARSAM_INLINE std::uint64_t unpack_two_steps(const std::uint8_t* row, std::size_t step) {
+    std::uint32_t packed;
+    std::memcpy(&packed, row + 2 * step, sizeof packed);
+    std::uint64_t codes = packed;
+    codes = (codes | codes << 16) & 0x0000FFFF0000FFFFu;
+    codes = (codes | codes << 8) & 0x00FF00FF00FF00FFu;
+    codes = (codes | codes << 4) & 0x0F0F0F0F0F0F0F0Fu;
     return signed_codes(codes, 4);
 }
 
@@ -56,10 +58,14 @@ static void unpack_panel(const PackedRows& weight, std::size_t first_row, std::i
             continue;
         }
         const std::uint8_t* row = weight.data + (first_row + lane) * weight.stride;
-        for (std::size_t step = 0; step < whole; ++step) {
-            const std::uint32_t codes = weight.bits == 4
-                                            ? unpack_step_4bit(row, step)
-                                            : unpack_step(row, weight.stride, step, weight.bits);
+        std::size_t step = 0;
+        for (; weight.bits == 4 && step + 2 <= whole; step += 2) {
+            const std::uint64_t codes = unpack_two_steps(row, step), second = codes >> 32;
+            std::memcpy(target + step * PANEL * STEP, &codes, STEP);
+            std::memcpy(target + (step + 1) * PANEL * STEP, &second, STEP);
+        }
+        for (; step < whole; ++step) {
+            const std::uint32_t codes = unpack_step(row, weight.stride, step, weight.bits);
             std::memcpy(target + step * PANEL * STEP, &codes, STEP);
         }
         if (whole < steps) {

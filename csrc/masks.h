@@ -6,7 +6,7 @@
 
 namespace CARSAM_NAMESPACE {
 
-#if defined(__GNUC__)
+#if CARSAM_VECTORS
 typedef std::uint32_t WordVector __attribute__((vector_size(4 * CARSAM_WIDTH)));
 #define CARSAM_WHERE(condition) (IntVector)(condition)
 #else

@@ -53,13 +53,63 @@ template <class Rows> static std::size_t stride_of(const Rows& rows) {
     return static_cast<std::size_t>(rows.stride(0));
 }
 
+// The norm of (rows, columns) `values`, which may be its result, and codes of it: (what is added first or
+// None, whether it is subtracted again, grid, table or None, codes) each.
+static NormOnGrids read_norm_on_grids(const float* values, std::size_t rows, std::size_t columns,
+                                      const FloatVector& weight, const FloatVector& bias,
+                                      float epsilon, float* result,
+                                      const std::vector<nb::tuple>& outputs) {
+    require(weight.shape(0) == columns && bias.shape(0) == columns,
+            "a weight and a bias for every column");
+    NormOnGrids op{};
+    op.norm.values = values;
+    op.norm.columns = columns;
+    op.norm.weight = weight.data();
+    op.norm.bias = bias.data();
+    op.norm.epsilon = epsilon;
+    op.norm.result = result;
+    for (const nb::tuple& output : outputs) {
+        require(output.size() == 5, "what is added, whether it is undone, a grid, a table and codes");
+        const auto addend = nb::cast<std::optional<FloatMatrix>>(output[0], false);
+        const auto table = nb::cast<std::optional<In<std::uint8_t, 1>>>(output[3], false);
+        const auto codes = nb::cast<Out<std::uint8_t>>(output[4], false);
+        require_repeated(addend, rows, columns);
+        require_count(table, 256, "a table of 256 bytes");
+        require_shape(codes, rows, columns, "codes of the values' shape");
+        Quantize quantize{};
+        quantize.values = result;
+        quantize.columns = columns;
+        quantize.addend = pointer(addend);
+        quantize.addend_rows = addend ? addend->shape(0) : 1;
+        quantize.undone = nb::cast<bool>(output[1]);
+        quantize.grid = read_grid(nb::cast<nb::tuple>(output[2]));
+        quantize.output = codes.data();
+        op.codes.push_back(quantize);
+        if (table) op.tables.push_back({codes.data(), columns, columns, byte_table(table->data())});
+    }
+    return op;
+}
+
+static void norm_on_grids(const FloatMatrix& values, const FloatVector& weight,
+                          const FloatVector& bias, float epsilon, Out<float> result,
+                          const std::vector<nb::tuple>& outputs) {
+    const std::size_t rows = values.shape(0), columns = values.shape(1);
+    require_shape(result, rows, columns, "a result of the values' shape");
+    const NormOnGrids op = read_norm_on_grids(values.data(), rows, columns, weight, bias, epsilon,
+                                              result.data(), outputs);
+    if (!columns) return;
+    nb::gil_scoped_release release;
+    run_norm_on_grids(op, rows);
+}
+
 static void linear(const Rows& codes, const nb::tuple& grid, const In<std::uint8_t, 2>& packed,
                    int bits, const FloatVector& scale, const In<std::int32_t, 1>& weight_zero,
                    const std::optional<FloatVector>& bias, int activation,
                    const std::optional<FloatMatrix>& residual, const Values& values,
                    const Codes& output, const std::optional<FloatVector>& output_inverse_scale,
                    const std::optional<FloatVector>& output_zero,
-                   const std::optional<FloatVector>& output_maximum) {
+                   const std::optional<FloatVector>& output_maximum,
+                   const std::optional<nb::tuple>& norm) {
     const std::size_t outputs = packed.shape(0), columns = codes.shape(1);
     const std::size_t padded = rounded_up(outputs, PANEL);
     require(bits >= 1 && bits <= 8, "1 to 8 bits");
@@ -98,8 +148,16 @@ static void linear(const Rows& codes, const nb::tuple& grid, const In<std::uint8
     op.output_inverse_scale = pointer(output_inverse_scale);
     op.output_zero = pointer(output_zero);
     op.output_maximum = pointer(output_maximum);
+    std::optional<NormOnGrids> then;
+    if (norm) {
+        require(norm->size() == 4 && values, "weight, bias, epsilon and outputs of a norm of values");
+        then = read_norm_on_grids(
+            op.values, op.rows, outputs, nb::cast<FloatVector>((*norm)[0], false),
+            nb::cast<FloatVector>((*norm)[1], false), nb::cast<float>((*norm)[2]), op.values,
+            nb::cast<std::vector<nb::tuple>>((*norm)[3]));
+    }
     nb::gil_scoped_release release;
-    run_linear(op);
+    run_linear(op, then ? &*then : nullptr);
 }
 
 template <class Number>
@@ -156,7 +214,7 @@ static void activate(const FloatMatrix& values, const std::optional<FloatVector>
 }
 
 static void quantize(const FloatMatrix& values, const std::optional<FloatMatrix>& addend,
-                     const std::optional<nb::tuple>& grid,
+                     bool undone, const std::optional<nb::tuple>& grid,
                      const std::optional<FloatVector>& inverse_scale,
                      const std::optional<FloatVector>& zero,
                      const std::optional<FloatVector>& maximum, Out<std::uint8_t> output) {
@@ -172,6 +230,7 @@ static void quantize(const FloatMatrix& values, const std::optional<FloatMatrix>
     op.columns = values.shape(1);
     op.addend = pointer(addend);
     op.addend_rows = addend ? addend->shape(0) : 1;
+    op.undone = undone;
     if (grid) op.grid = read_grid(*grid);
     op.inverse_scale = pointer(inverse_scale);
     op.zero = pointer(zero);
@@ -189,7 +248,7 @@ static void look_up(nb::ndarray<std::uint8_t, nb::ndim<2>, nb::device::cpu> code
     op.codes = codes.data();
     op.columns = codes.shape(1);
     op.stride = stride_of(codes);
-    op.table = table.data();
+    op.table = byte_table(table.data());
     const std::size_t rows = codes.shape(0);
     nb::gil_scoped_release release;
     run_look_up(op, rows);
@@ -226,6 +285,44 @@ static void weighted_rows(const FloatMatrix& values, const Indices& rows,
     run_weighted_rows(op, rows.shape(0));
 }
 
+static void rotate(const FloatMatrix& values, const In<std::int32_t, 1>& cells,
+                   const FloatMatrix& cosines, const FloatMatrix& sines, Out<float> result) {
+    const std::size_t rows = values.shape(0), columns = values.shape(1), pairs = cosines.shape(1);
+    require(pairs && columns % (2 * pairs) == 0, "columns in whole heads of twice as many pairs");
+    require_shape(sines, cosines.shape(0), pairs, "a sine for every cosine");
+    require(cells.shape(0) == rows, "a cell for every row");
+    require_shape(result, rows, columns, "a result of the values' shape");
+    require_indices(cells, -1, cosines.shape(0));
+    const Rotate op{values.data(),  columns,      pairs,        cells.data(),
+                    cosines.data(), sines.data(), result.data()};
+    nb::gil_scoped_release release;
+    run_rotate(op, rows);
+}
+
+static void depthwise(const In<std::uint8_t, 3>& codes, int zero_point,
+                      const In<std::int32_t, 2>& weights, const FloatVector& scale,
+                      const std::optional<FloatVector>& bias, Out<float, 3> result) {
+    const std::size_t channels = codes.shape(2), taps = weights.shape(0);
+    std::size_t side = 1;
+    while (side * side < taps) side += 2;
+    require(side * side == taps && side <= 15, "the taps of an odd side up to 15");
+    require(zero_point >= 0 && zero_point <= 255, "a zero point among the codes");
+    require(weights.shape(1) == channels && scale.shape(0) == channels,
+            "weights and a scale for every channel");
+    for (std::size_t i = 0; i < weights.size(); ++i) {
+        require(weights.data()[i] >= -255 && weights.data()[i] <= 255, "weights of 8 bits");
+    }
+    require_count(bias, channels, "a bias for every channel");
+    require(result.shape(0) == codes.shape(0) && result.shape(1) == codes.shape(1) &&
+                result.shape(2) == channels,
+            "a result of the image's shape");
+    if (!codes.size()) return;
+    const Depthwise op{codes.data(), codes.shape(0), codes.shape(1), channels,      side,
+                       zero_point,   weights.data(), scale.data(),   pointer(bias), result.data()};
+    nb::gil_scoped_release release;
+    run_depthwise(op);
+}
+
 static void attention(const Rows& query, const Rows& key, const Rows& value,
                       const nb::tuple& grids, const Indices& query_rows, const Indices& key_rows,
                       const Indices& output_rows, std::size_t heads, const nb::tuple& scales,
@@ -255,6 +352,7 @@ static void attention(const Rows& query, const Rows& key, const Rows& value,
         require(query_rows.data()[i] < 0 || output_rows.data()[i] >= 0, "a place per query");
     }
     require_count(numerators, 256, "256 numerators");
+    require(!numerators || numerators->data()[255] == 0, "0 for what lies farthest below");
     require(relative_rows.has_value() == relative_columns.has_value(),
             "relative positions of rows and columns");
     require(relative_rows || lines == 1, "one line without relative positions");
@@ -293,16 +391,20 @@ static void attention(const Rows& query, const Rows& key, const Rows& value,
     op.score_scale = nb::cast<float>(scales[0]);
     op.value_scale = nb::cast<float>(scales[1]);
     op.relative_scale = nb::cast<float>(scales[2]);
-    op.numerators = pointer(numerators);
+    op.numerators = byte_table(pointer(numerators));
     op.table = read_table(table);
     require(!numerators || op.probability_grid.maximum == 255, "numerators with a grid of 8 bits");
     require(!(numerators || table) || op.probability_grid.zero_point == 0,
             "no zero point of listed probabilities");
     require_sum(op.head_dim, op.query_grid.maximum, op.key_grid.maximum,
                 "as many channels of a head as 32-bit sums hold");
-    // Of listed probabilities the values of each are summed apart, without a factor.
-    require_sum(keys, table ? 1 : op.probability_grid.maximum, op.value_grid.maximum,
+    // Of listed probabilities the values of each are summed apart, without a factor. The products of
+    // others are added up in parts, which leaves sums of codes alone, unless they have a zero point.
+    const int most = table ? 1 : op.probability_grid.maximum;
+    require_sum(keys, op.probability_grid.zero_point ? most : 1, op.value_grid.maximum,
                 "as many keys as 32-bit sums hold");
+    require_sum(keys, most, 1, "as many keys as 32-bit sums hold");
+    op.keys_at_once = LARGEST_SUM / (std::size_t(most) * op.value_grid.maximum) / 1024 * 1024;
     op.relative_rows = pointer(relative_rows);
     op.relative_columns = pointer(relative_columns);
     op.relative_stride = relative_rows ? relative_rows->shape(1) : 0;
@@ -386,7 +488,7 @@ NB_MODULE(_kernels, module) {
                nb::arg("bias").noconvert().none(), nb::arg("activation"), nb::arg("residual").noconvert().none(),
                nb::arg("values").noconvert().none(), nb::arg("output").noconvert().none(),
                nb::arg("output_inverse_scale").noconvert().none(), nb::arg("output_zero").noconvert().none(),
-               nb::arg("output_maximum").noconvert().none());
+               nb::arg("output_maximum").noconvert().none(), nb::arg("norm").none());
     module.def("float_product", &float_product<float>, nb::arg("values").noconvert(), nb::arg("weight").noconvert(),
                nb::arg("result").noconvert());
     module.def("float_product", &float_product<double>, nb::arg("values").noconvert(), nb::arg("weight").noconvert(),
@@ -396,14 +498,21 @@ NB_MODULE(_kernels, module) {
                nb::arg("grid").none());
     module.def("activate", &activate, nb::arg("values").noconvert(), nb::arg("bias").noconvert().none(), nb::arg("activation"),
                nb::arg("residual").noconvert().none(), nb::arg("result").noconvert());
-    module.def("quantize", &quantize, nb::arg("values").noconvert(), nb::arg("addend").noconvert().none(), nb::arg("grid").none(),
+    module.def("quantize", &quantize, nb::arg("values").noconvert(), nb::arg("addend").noconvert().none(), nb::arg("undone"), nb::arg("grid").none(),
                nb::arg("inverse_scale").noconvert().none(), nb::arg("zero").noconvert().none(), nb::arg("maximum").noconvert().none(),
                nb::arg("output").noconvert());
+    module.def("norm_on_grids", &norm_on_grids, nb::arg("values").noconvert(), nb::arg("weight").noconvert(),
+               nb::arg("bias").noconvert(), nb::arg("epsilon"), nb::arg("result").noconvert(), nb::arg("outputs"));
     module.def("look_up", &look_up, nb::arg("codes").noconvert(), nb::arg("table").noconvert());
     module.def("round_to_table", &round_to_table, nb::arg("numbers").noconvert(), nb::arg("table"),
                nb::arg("result").noconvert());
     module.def("weighted_rows", &weighted_rows, nb::arg("values").noconvert(), nb::arg("rows").noconvert(),
                nb::arg("weights").noconvert(), nb::arg("result").noconvert());
+    module.def("rotate", &rotate, nb::arg("values").noconvert(), nb::arg("cells").noconvert(),
+               nb::arg("cosines").noconvert(), nb::arg("sines").noconvert(), nb::arg("result").noconvert());
+    module.def("depthwise", &depthwise, nb::arg("codes").noconvert(), nb::arg("zero_point"),
+               nb::arg("weights").noconvert(), nb::arg("scale").noconvert(), nb::arg("bias").noconvert().none(),
+               nb::arg("result").noconvert());
     module.def("attention", &attention, nb::arg("query").noconvert(), nb::arg("key").noconvert(), nb::arg("value").noconvert(),
                nb::arg("grids"), nb::arg("query_rows").noconvert(), nb::arg("key_rows").noconvert(),
                nb::arg("output_rows").noconvert(), nb::arg("heads"), nb::arg("scales"),

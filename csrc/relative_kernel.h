@@ -2,21 +2,27 @@
 // carsam/runtime/reference_attention.py.
 #pragma once
 
-#include "functions.h"
+#include "look_up_kernel.h"
 
 namespace CARSAM_NAMESPACE {
 
-// The numerators of one query: 2^(logit - highest) times `factor`, rounded to a byte, then the
-// numerator of that byte.
-static void find_numerators(const float* logits, std::size_t keys, float highest, float factor,
-                            const std::uint8_t* numerators, std::uint8_t* result) {
-    const Floats factors = broadcast(factor), limit = broadcast(255.0f);
-    for (std::size_t place = 0; place < keys; place += LANES) {
-        const Floats power = exp2(load(logits + place) - broadcast(highest));
-        const Ints bytes = round_to_ints(minimum(power * factors, limit));
-        store_bytes(result + place, bytes - broadcast(ROUNDING_BITS));
+// The highest logit of a query in steps, from the highest in every lane.
+static CARSAM_INLINE std::int16_t highest_step(const Floats& lanes) {
+    const float highest = fold_maximum(lanes);
+    const float held = highest < -32768.0f ? -32768.0f : highest > 32767.0f ? 32767.0f : highest;
+    const float shifted = held + ROUNDING;
+    std::int32_t bits;
+    std::memcpy(&bits, &shifted, sizeof bits);
+    return static_cast<std::int16_t>(bits - ROUNDING_BITS);
+}
+
+// Looks up the numerators of rows of depths.
+static void find_numerators(const ByteTable& numerators, std::uint8_t* depths, std::size_t rows,
+                            std::size_t stride, std::size_t keys) {
+    if (stride == keys) return look_up_bytes(numerators, depths, rows * keys);
+    for (std::size_t row = 0; row < rows; ++row) {
+        look_up_bytes(numerators, depths + row * stride, keys);
     }
-    for (std::size_t place = 0; place < keys; ++place) result[place] = numerators[result[place]];
 }
 
 }  // namespace CARSAM_NAMESPACE

@@ -79,16 +79,46 @@ static void activate(const carsam::Activate& op, std::size_t first_row, std::siz
     CARSAM_WITH_ACTIVATION(op.activation, activate_with, op, first_row, last_row)
 }
 
+// Codes of whole lanes of a row on a single grid; returns the column of what is left. Everything is in
+// locals: the compiler must assume that a store of bytes changes anything else.
+template <bool ADDED, bool UNDONE>
+static CARSAM_INLINE std::size_t quantize_lanes(const float* values, const float* addend,
+                                                std::size_t columns, const GridLanes& grid,
+                                                std::uint8_t* output) {
+    std::size_t column = 0;
+    for (; column + LANES <= columns; column += LANES) {
+        Floats value = load(values + column);
+        if (ADDED) {
+            const Floats added = load(addend + column);
+            value = value + added;
+            if (UNDONE) value = value - added;
+        }
+        store_bytes(output + column, codes_on_grid(value, grid));
+    }
+    return column;
+}
+
 static void quantize(const carsam::Quantize& op, std::size_t first_row, std::size_t last_row) {
     const GridLanes grid = grid_lanes(op.grid);
+    const std::size_t columns = op.columns;
     for (std::size_t row = first_row; row < last_row; ++row) {
-        const float* addend =
-            op.addend ? op.addend + row % op.addend_rows * op.columns : nullptr;
-        for (std::size_t column = 0; column < op.columns; column += LANES) {
-            const std::size_t left = op.columns - column, width = left < LANES ? left : LANES;
-            const std::size_t position = row * op.columns + column;
-            Floats value = load_some(op.values + position, width);
-            if (addend) value = value + load_some(addend + column, width);
+        const float* values = op.values + row * columns;
+        const float* addend = op.addend ? op.addend + row % op.addend_rows * columns : nullptr;
+        std::uint8_t* output = op.output + row * columns;
+        std::size_t column = 0;
+        if (!op.inverse_scale) {
+            column = !addend ? quantize_lanes<false, false>(values, addend, columns, grid, output)
+                     : op.undone ? quantize_lanes<true, true>(values, addend, columns, grid, output)
+                                 : quantize_lanes<true, false>(values, addend, columns, grid, output);
+        }
+        for (; column < columns; column += LANES) {
+            const std::size_t left = columns - column, width = left < LANES ? left : LANES;
+            Floats value = load_some(values + column, width);
+            if (addend) {
+                const Floats added = load_some(addend + column, width);
+                value = value + added;
+                if (op.undone) value = value - added;
+            }
             const Ints codes =
                 op.inverse_scale
                     ? codes_on_grid(value,
@@ -96,7 +126,7 @@ static void quantize(const carsam::Quantize& op, std::size_t first_row, std::siz
                                                load_some(op.zero + column, width),
                                                load_some(op.maximum + column, width)))
                     : codes_on_grid(value, grid);
-            store_bytes_some(op.output + position, codes, width);
+            store_bytes_some(output + column, codes, width);
         }
     }
 }

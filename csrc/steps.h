@@ -8,10 +8,11 @@
 
 namespace CARSAM_NAMESPACE {
 
-// All steps below `count`, or the `count` steps in `list`: others are known to add nothing.
+// All steps below `count`, or the `count` steps in `list`, of `all`: others are known to add nothing.
 struct Steps {
     std::size_t count;
     const std::uint32_t* list = nullptr;
+    std::size_t all = 0;
 };
 
 template <bool LISTED>

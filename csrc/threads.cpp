@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <atomic>
+#include <chrono>
 #include <condition_variable>
 #include <exception>
 #include <mutex>
@@ -12,11 +13,25 @@
 #if defined(__unix__) || defined(__APPLE__)
 #include <pthread.h>
 #endif
+#if defined(__x86_64__) || defined(_M_X64)
+#include <immintrin.h>
+#endif
 
 namespace carsam {
 namespace {
 
-constexpr int SPINS = 2000;  // looks for the next job before a thread sleeps; some microseconds
+// How long a thread looks for the next job before it sleeps: decoding a box is a hundred jobs with
+// some microseconds of Python between them, and waking a thread takes longer than most of the jobs.
+constexpr std::chrono::microseconds AWAKE{100};
+constexpr int LOOKS = 64;  // between two looks at the clock
+
+void relax() {
+#if defined(__x86_64__) || defined(_M_X64)
+    _mm_pause();
+#elif defined(__aarch64__)
+    __asm__ volatile("yield");
+#endif
+}
 
 class Pool {
   public:
@@ -66,9 +81,7 @@ class Pool {
     void work() {
         std::size_t seen = 0;
         for (;;) {
-            for (int spin = 0; spin < SPINS && job_.load(std::memory_order_acquire) == seen;) {
-                ++spin;
-            }
+            look_for_job(seen);
             {
                 std::unique_lock<std::mutex> lock(mutex_);
                 wake_.wait(lock, [&] { return job_.load() != seen; });
@@ -80,6 +93,17 @@ class Pool {
             do_parts();
             busy_.fetch_sub(1, std::memory_order_release);
         }
+    }
+
+    // Returns when there is a job after `seen`, or none has come for a while.
+    void look_for_job(std::size_t seen) const {
+        const auto end = std::chrono::steady_clock::now() + AWAKE;
+        do {
+            for (int look = 0; look < LOOKS; ++look) {
+                if (job_.load(std::memory_order_acquire) != seen) return;
+                relax();
+            }
+        } while (std::chrono::steady_clock::now() < end);
     }
 
     void do_parts() {

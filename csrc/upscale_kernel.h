@@ -2,65 +2,15 @@
 // between are never stored for the whole image. See upscaled_masks in carsam/runtime/reference.py.
 #pragma once
 
+#include "float_panels.h"
 #include "rows_kernel.h"
 
 namespace CARSAM_NAMESPACE {
 
 using carsam::Upscale;
 
-constexpr std::size_t UPSCALE_TOKENS = 24;  // treated together; a multiple of most TILE_ROWS
-
-// ROWS rows of `depth` numbers times PANELS panels [depth][16], plus bias.
-template <int ROWS, int PANELS>
-static inline void float_tile(const float* values, std::size_t depth, const float* panels,
-                              const float* bias, float* result, std::size_t stride) {
-    Floats sums[ROWS][PANELS];
-#pragma GCC unroll 16
-    for (int row = 0; row < ROWS; ++row) {
-#pragma GCC unroll 2
-        for (int panel = 0; panel < PANELS; ++panel) sums[row][panel] = load(bias + panel * PANEL);
-    }
-    for (std::size_t k = 0; k < depth; ++k) {
-        Floats weights[PANELS];
-#pragma GCC unroll 2
-        for (int panel = 0; panel < PANELS; ++panel) {
-            weights[panel] = load(panels + (panel * depth + k) * PANEL);
-        }
-#pragma GCC unroll 16
-        for (int row = 0; row < ROWS; ++row) {
-            const Floats value = broadcast(values[row * depth + k]);
-#pragma GCC unroll 2
-            for (int panel = 0; panel < PANELS; ++panel) {
-                sums[row][panel] = multiply_add(value, weights[panel], sums[row][panel]);
-            }
-        }
-    }
-#pragma GCC unroll 16
-    for (int row = 0; row < ROWS; ++row) {
-#pragma GCC unroll 2
-        for (int panel = 0; panel < PANELS; ++panel) {
-            store(result + row * stride + panel * PANEL, sums[row][panel]);
-        }
-    }
-}
-
-// (rows, depth) times (columns, depth) laid out as panels, plus bias: (rows, columns).
-static void panel_product(const float* values, std::size_t rows, std::size_t depth,
-                          const float* panels, std::size_t columns, const float* bias,
-                          float* result) {
-    constexpr int ROWS = TILE_ROWS, PANELS = TILE_PANELS;
-    for (std::size_t column = 0; column < columns; column += PANELS * PANEL) {
-        std::size_t row = 0;
-        for (; row + ROWS <= rows; row += ROWS) {
-            float_tile<ROWS, PANELS>(values + row * depth, depth, panels + column * depth,
-                                     bias + column, result + row * columns + column, columns);
-        }
-        for (; row < rows; ++row) {
-            float_tile<1, PANELS>(values + row * depth, depth, panels + column * depth,
-                                  bias + column, result + row * columns + column, columns);
-        }
-    }
-}
+// Image tokens treated together: whole tiles of rows.
+constexpr std::size_t UPSCALE_TOKENS = rounded_up(24, FLOAT_ROWS);
 
 // Adds the pixels of a finer level to the rows of the first convolution, four for each of `count`
 // tokens from `first`.
@@ -85,7 +35,7 @@ static void mask_pixels(const Upscale& op, float* row, const float* kernels, flo
         for (std::size_t channel = 0; channel < op.channels2; channel += LANES) {
             Floats value = load(row + channel);
             if (op.finest) value = value + load(op.finest + place * op.channels2 + channel);
-            store(row + channel, gelu(value));
+            store(row + channel, fused_gelu(value));
         }
         for (std::size_t mask = 0; mask < op.masks; ++mask) {
             const float* kernel = kernels + mask * op.channels2;
@@ -115,10 +65,13 @@ static void upscale(const Upscale& op, std::size_t prompt, std::size_t first, st
     for (std::size_t token = first; token < last; token += UPSCALE_TOKENS) {
         const std::size_t count = last - token < UPSCALE_TOKENS ? last - token : UPSCALE_TOKENS;
         panel_product(op.image + (prompt * tokens + token) * op.channels, count, op.channels,
-                      op.panels1, columns1, op.bias1, doubled);
+                      {op.panels1, op.parts1}, columns1, op.bias1, doubled);
         if (op.finer) add_finer(op, doubled, token, count);
-        layer_norm_with<Activation::gelu>(norm, 0, 4 * count);
-        panel_product(doubled, 4 * count, op.channels1, op.panels2, columns2, op.bias2, pixels);
+        layer_norm_with<Activation::none>(norm, 0, 4 * count);
+        for (std::size_t i = 0; i < count * columns1; i += LANES) {
+            store(doubled + i, fused_gelu(load(doubled + i)));
+        }
+        panel_product(doubled, 4 * count, op.channels1, {op.panels2, op.parts2}, columns2, op.bias2, pixels);
         for (std::size_t row = 0; row < 4 * count; ++row) {
             const std::size_t place = token + row / 4, corner = row % 4;
             mask_pixels(op, pixels + row * columns2, kernels, result,

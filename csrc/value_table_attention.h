@@ -109,7 +109,7 @@ static void attend_with_table(const Attention& op, const PreparedHead& prepared,
                    last_query);
     if (block.count == 0) return;
     if (op.relative_rows) find_positions(op, block);
-    find_logits(op, prepared, block);
+    find_logits(op, prepared, block, block.logits);
     const std::size_t numbers = op.padded_head() << op.table.bits;
     auto* sums = carsam::scratch_of<std::int32_t>(carsam::Scratch::columns, block.count * numbers);
     for (std::size_t query = 0; query < block.count; ++query) find_listed_codes(op, block, query);

@@ -10,7 +10,7 @@ using carsam::ValueTable;
 // -1 where left > right, else 0.
 static CARSAM_INLINE Ints negative_where_above(const Floats& left, const Floats& right) {
     Ints result;
-#if defined(__GNUC__)
+#if CARSAM_VECTORS
     CARSAM_PARTS(result.part[i] = (IntVector)(left.part[i] > right.part[i]))
 #else
     CARSAM_PARTS(result.part[i] = -static_cast<IntVector>(left.part[i] > right.part[i]))

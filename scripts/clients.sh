@@ -1,7 +1,8 @@
 #!/bin/sh
-# Installs the programs of others that tests run exports and reports with: osam into .venv, node and
-# a browser from Debian, the rest in build/clients, each in a folder of its own and without what only
-# its windows and its own exports need. What is missing is installed where root asks, otherwise named, and its tests skip.
+# Installs the programs of others that tests run exports, reports and the demo with, and read masks
+# with: osam into .venv, node and a browser from Debian, the rest in build/clients, each in a folder
+# of its own and without what only its windows and its own exports need. What is missing is installed where root asks,
+# otherwise named, and its tests skip.
 set -eu
 . "$(dirname "$0")/setup.sh"
 cd "$root"
@@ -10,10 +11,11 @@ pip="$environment/bin/python -m pip install --disable-pip-version-check -q"
 
 package() {
     folder=$clients/$1
-    if [ ! -e "$folder/$2" ]; then
-        say "Installing $2"
-        { $pip --upgrade --no-deps --target "$folder" "$2" && touch "$folder/$2"; } >&2 ||
-            say "Left out: $2"
+    shift
+    if [ ! -e "$folder/$1" ]; then
+        say "Installing $1"
+        { $pip --upgrade --no-deps --target "$folder" "$@" && touch "$folder/$1"; } >&2 ||
+            say "Left out: $1"
     fi
 }
 
@@ -22,6 +24,9 @@ $pip osam==0.8.1 opencv-python-headless >&2 || say "Left out: osam"
 package samexporter samexporter==0.5.0
 package anylabeling anylabeling==0.4.43
 package x-anylabeling x-anylabeling-cvhub==4.2.1
+package label-studio-sdk label-studio-sdk==2.1.2
+package datumaro datumaro==1.13.12 cachetools imagesize json-stream json-stream-rs-tokenizer lxml \
+    orjson pandas ruamel.yaml shapely
 
 debian=
 command -v npm >/dev/null || debian="nodejs npm"
@@ -31,7 +36,7 @@ if [ -n "$debian" ] && [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; then
     # shellcheck disable=SC2086  # names of packages
     DEBIAN_FRONTEND=noninteractive apt-get -qq install --no-install-recommends $debian >&2 || true
 fi
-command -v chromium >/dev/null || say "Left out: chromium, which looks at reports"
+command -v chromium >/dev/null || say "Left out: chromium, which looks at reports and the demo"
 web=onnxruntime-web@1.30.0
 if ! command -v npm >/dev/null; then
     say "Left out: $web needs npm (Debian: nodejs, npm)"

@@ -23,7 +23,8 @@ install_carsam() {
     say "Installing torch 2.13.0 (first and alone, so that its CPU build is taken where there is one)"
     $pip torch==2.13.0 >&2 || return
     say "Installing carsam and its extras; one C++ extension is compiled"
-    $pip "${root}[quantize,photos,test]" >&2 || return
+    $pip --config-settings=cmake.define.CARSAM_EMULATE_AMX=ON \
+        "${root}[quantize,photos,test]" >&2 || return
     printf '%s\n' "$fingerprint" >"$stamp"
 }
 

@@ -7,6 +7,7 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -130,19 +131,31 @@ def tiny_sam2_video(randomise_):
     """
     from transformers import Sam2VideoConfig, Sam2VideoModel
 
-    config = Sam2VideoConfig(
-        **_tiny_sam2_parts(64),
-        image_size=128,
-        memory_attention_hidden_size=64,
-        memory_attention_num_layers=2,
-        memory_attention_feed_forward_hidden_size=96,
-        memory_attention_rope_feat_sizes=[8, 8],
-        memory_encoder_hidden_size=64,
-        mask_downsampler_embed_dim=64,
-        memory_fuser_embed_dim=64,
-        memory_fuser_intermediate_dim=96,
-    )
+    config = Sam2VideoConfig(**_tiny_sam2_parts(64), image_size=128, **_tiny_memory())
     return _randomised_sam2(Sam2VideoModel(config), randomise_)
+
+
+@pytest.fixture
+def tiny_sam3(randomise_):
+    """A random Sam3TrackerModel: 112 pixels, 8 x 8 tokens, windows of 3 (padded), a global block.
+
+    A level of the embedding has 32, 16 and 8 cells a side; a table of 3 x 3 positions is repeated.
+    """
+    from transformers import Sam3TrackerConfig, Sam3TrackerModel
+
+    return _randomised_sam2(Sam3TrackerModel(Sam3TrackerConfig(**_tiny_sam3_parts(32))), randomise_)
+
+
+@pytest.fixture
+def tiny_sam3_video(randomise_):
+    """A random Sam3TrackerVideoModel with the memory of `tiny_sam2_video`.
+
+    Its masks of 112 pixels are enlarged to 128 before they are remembered.
+    """
+    from transformers import Sam3TrackerVideoConfig, Sam3TrackerVideoModel
+
+    config = Sam3TrackerVideoConfig(**_tiny_sam3_parts(64), image_size=112, **_tiny_memory())
+    return _randomised_sam2(Sam3TrackerVideoModel(config), randomise_)
 
 
 def _randomised_sam2(model, randomise_):
@@ -170,11 +183,48 @@ def _tiny_sam2_parts(width):
         backbone_feature_sizes=[[32, 32], [16, 16], [8, 8]],
         fpn_hidden_size=width,
     )
+    return {"vision_config": vision, **_tiny_decoder(width, image_size=128)}
+
+
+def _tiny_sam3_parts(width):
+    from transformers.models.sam3.configuration_sam3 import Sam3VisionConfig, Sam3ViTConfig
+
+    backbone = Sam3ViTConfig(
+        hidden_size=32,
+        intermediate_size=48,
+        num_hidden_layers=3,
+        num_attention_heads=4,
+        image_size=112,
+        window_size=3,
+        global_attn_indexes=[1],
+        pretrain_image_size=42,
+    )
+    vision = Sam3VisionConfig(
+        backbone_config=backbone,
+        backbone_feature_sizes=[[32, 32], [16, 16], [8, 8]],
+        fpn_hidden_size=width,
+    )
+    return {"vision_config": vision, **_tiny_decoder(width, image_size=112, patch_size=14)}
+
+
+def _tiny_decoder(width, **prompts):
     decoder = {"num_attention_heads": 4, "mlp_dim": 64, "iou_head_hidden_dim": 32}
     return {
-        "vision_config": vision,
-        "prompt_encoder_config": {"hidden_size": width, "image_size": 128},
+        "prompt_encoder_config": {"hidden_size": width, **prompts},
         "mask_decoder_config": {"hidden_size": width, **decoder},
+    }
+
+
+def _tiny_memory():
+    return {
+        "memory_attention_hidden_size": 64,
+        "memory_attention_num_layers": 2,
+        "memory_attention_feed_forward_hidden_size": 96,
+        "memory_attention_rope_feat_sizes": [8, 8],
+        "memory_encoder_hidden_size": 64,
+        "mask_downsampler_embed_dim": 64,
+        "memory_fuser_embed_dim": 64,
+        "memory_fuser_intermediate_dim": 96,
     }
 
 
@@ -247,3 +297,25 @@ def image_folder(tmp_path: Path, photo: np.ndarray) -> Path:
     for index in range(4):
         Image.fromarray(np.roll(photo, 20 * index, axis=1)).save(folder / f"{index}.jpg")
     return folder
+
+
+@pytest.fixture
+def quantized_sam2_video(tiny_sam2_video) -> Callable:
+    """Function that quantizes `tiny_sam2_video`, or another `model`; see `tiny_runs.quantize`."""
+    from tiny_memory import tracked
+    from tiny_runs import quantize
+
+    from carsam.engines.torch_video_engine import TorchVideoEngine
+    from carsam.families.sam2_video.family import Sam2VideoFamily
+
+    def quantized(weights: Callable, operands: Callable, model: Any = None) -> Any:
+        family = Sam2VideoFamily()
+        return quantize(
+            family,
+            model or tiny_sam2_video,
+            lambda model: tracked(TorchVideoEngine(family, model, "simulated")),
+            weights,
+            operands,
+        )
+
+    return quantized

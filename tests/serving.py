@@ -1,8 +1,9 @@
-"""A server of `carsam serve` in a process of its own, and clients for it."""
+"""A server of `carsam serve` or `carsam demo` in a process of its own, and clients for it."""
 
 import http.client
 import json
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -59,11 +60,13 @@ class Server:
 
 
 @contextmanager
-def serving(*options: str, run: str = RUN, **variables: str) -> Iterator[Server]:
+def serving(
+    *options: str, run: str = RUN, command: str = "serve", **variables: str
+) -> Iterator[Server]:
     """Start a server and stop it; what it logs must be nothing but its end."""
-    command = [sys.executable, "-m", "carsam", "serve", run, "--port", "0", "--threads", "1"]
+    start = [sys.executable, "-m", "carsam", command, run, "--port", "0", "--threads", "1"]
     process = subprocess.Popen(
-        [*command, *options],
+        [*start, *options],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -71,8 +74,9 @@ def serving(*options: str, run: str = RUN, **variables: str) -> Iterator[Server]
     )
     try:
         line = process.stdout.readline()
-        assert line.startswith("Serving "), process.stderr.read()
-        url = urlsplit(line.split()[-1])
+        address = re.search(r"http://\S+", line)
+        assert address, process.stderr.read()
+        url = urlsplit(address[0])
         yield Server(url.hostname, url.port)
     finally:
         process.terminate()

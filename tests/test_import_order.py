@@ -37,12 +37,14 @@ ORDER = (
     "benchmark",
     "report",
     "quickstart",
+    "demo",
     "cli",
 )
 """Each may import those before it; docs/architecture.md says why."""
 
-WITHOUT_TORCH = ("formats", "images", "runtime", "predict", "video", "annotation", "serve")
-WITHOUT_TORCH += ("engines.load", "engines.native_engine", "engines.video", "export.onnx")
+WITHOUT_TORCH = ("formats", "images", "runtime", "predict", "video", "annotation", "serve", "demo")
+WITHOUT_TORCH += ("engines.load", "engines.native_engine", "engines.native_video_engine")
+WITHOUT_TORCH += ("engines.video", "export.onnx")
 
 
 def imported(path: Path) -> set[str]:

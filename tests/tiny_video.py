@@ -54,6 +54,7 @@ class TinyVideoEngine:
             pointers=6,
             mask_scale=20.0,
             mask_bias=-10.0,
+            mask_side=SIDE,
             points=(0, 1),
             frame_times=weights(4, TOKEN),
             pointer_times=(weights(TOKEN, WIDTH), weights(TOKEN)),

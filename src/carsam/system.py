@@ -11,12 +11,12 @@ MALLOC_OPTIONS = {-4: 0, -1: 1 << 30}
 
 def peak_memory() -> int:
     """Return the most memory this process has held so far, in bytes; 0 where it is not known."""
-    return _linux_memory("VmHWM") or _windows_memory()[0] or _unix_peak()
+    return linux_memory("VmHWM") or _windows_memory()[0] or _unix_peak()
 
 
 def resident_memory() -> int:
     """Return the memory this process holds, in bytes; its peak where only that is known."""
-    return _linux_memory("VmRSS") or _windows_memory()[1] or _unix_peak()
+    return linux_memory("VmRSS") or _windows_memory()[1] or _unix_peak()
 
 
 def keep_freed_memory() -> None:
@@ -48,10 +48,15 @@ def python_command(module: str) -> list[str]:
     ]
 
 
-def _linux_memory(key: str) -> int:
-    """Return a number of Linux's status; 0 on other systems."""
+def linux_memory(key: str, status: Path = STATUS) -> int:
+    """Return a size in a process's status, in bytes; 0 on other systems and once it has ended.
+
+    Args:
+        key: such as VmHWM, the peak.
+        status: the process's `/proc/ID/status`; this process's own unless given.
+    """
     try:
-        lines = STATUS.read_text(encoding="utf-8", errors="replace").splitlines()
+        lines = status.read_text(encoding="utf-8", errors="replace").splitlines()
     except OSError:
         return 0
     kilobytes = [line.split()[1] for line in lines if line.startswith(f"{key}:")]

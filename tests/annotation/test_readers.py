@@ -1,9 +1,12 @@
 """Other tools' own readers read the masks of an evaluation."""
 
 import contextlib
+import importlib
 import importlib.util
 import io
 import json
+import runpy
+import sys
 
 import numpy as np
 import pytest
@@ -99,8 +102,11 @@ def test_supervision_reads_them(written, scenes, form):
 
 
 @pytest.mark.parametrize("form", ["instances", "polygons"])
-def test_datumaro_which_cvat_reads_with_reads_them(written, scenes, tmp_path, form):
-    datumaro = pytest.importorskip("datumaro")
+def test_datumaro_which_cvat_reads_with_reads_them(
+    written, scenes, tmp_path, form, client, monkeypatch
+):
+    monkeypatch.setattr(sys, "path", [*sys.path, str(client("datumaro"))])
+    datumaro = importlib.import_module("datumaro")
     (tmp_path / "annotations").mkdir()
     content = (written / f"{form}.json").read_text()
     (tmp_path / "annotations" / "instances_default.json").write_text(content)
@@ -121,20 +127,22 @@ def test_datumaro_which_cvat_reads_with_reads_them(written, scenes, tmp_path, fo
             ]
 
 
-def test_label_studios_own_decoder_reads_the_brushes(written):
-    brush = pytest.importorskip("label_studio_sdk.converter.brush")
+def test_label_studios_own_decoder_reads_the_brushes(written, client):
+    """Its file alone, which the rest of the package asks for much more than."""
+    file = client("label-studio-sdk") / "label_studio_sdk" / "converter" / "brush.py"
+    decode = runpy.run_path(str(file))["decode_rle"]
     expected = masks_of(written)
     for task in read(written, "label-studio"):
         regions = task["predictions"][0]["result"]
         for region, mask in zip(regions, expected[task["meta"]["image_id"]], strict=True):
-            pixels = np.array(brush.decode_rle(region["value"]["rle"])).reshape(*mask.shape, 4)
+            pixels = np.array(decode(region["value"]["rle"])).reshape(*mask.shape, 4)
             assert (pixels[..., 3] == 255 * mask).all()
 
 
 @pytest.mark.filterwarnings("ignore")  # of FiftyOne and of what it imports
 def test_fiftyones_reader_reads_them(written, monkeypatch):
     if importlib.util.find_spec("fiftyone") is None:
-        pytest.skip("needs fiftyone")
+        pytest.skip("needs fiftyone==1.22.1")
     monkeypatch.setenv("FIFTYONE_DISABLE_SERVICES", "1")  # its database
     reader = importlib.import_module("fiftyone.utils.coco")
     path = str(written / "instances.json")

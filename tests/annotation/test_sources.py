@@ -99,6 +99,16 @@ def test_a_tar_file_is_one_part(tmp_path, files, mode):
     assert [item.number for item, _ in part] == [1, 2, 3, 4, 5]
 
 
+def test_shards_that_webdataset_writes_are_read(tmp_path, files):
+    webdataset = pytest.importorskip("webdataset")
+    with webdataset.ShardWriter(str(tmp_path / "%06d.tar"), maxcount=3, verbose=0) as writer:
+        for number, (name, content) in enumerate(files.items()):
+            writer.write({"__key__": name.removesuffix(".png"), "png": content, "cls": number})
+    parts = read(tmp_path)
+    assert [len(part) for part in parts] == [3, 2]
+    assert contents(parts) == files
+
+
 def test_several_tar_files_number_their_images_apart(tmp_path, files):
     for name in ("a.tar", "b.tar"):
         write_tar(tmp_path / name, files)

@@ -77,7 +77,10 @@ def test_a_killed_run_goes_on_with_the_same_bits(tiny_sam, image_folder, tmp_pat
 
 
 def test_a_killed_polish_goes_on_with_the_same_bits(tiny_sam, image_folder, tmp_path, monkeypatch):
-    arguments = {"count": 1, "settings": ["polish.steps=9", "polish.rate=0.0001"]}
+    arguments = {
+        "count": 1,
+        "settings": ["polish.steps=9", "polish.rate=0.00001", "polish.rounding_rate=0"],
+    }
     unbroken = quantize(tiny_sam, image_folder, "carsam-plus", **arguments)
     monkeypatch.setattr(saved_training, "SECONDS_BETWEEN_SAVES", 0.0)
     monkeypatch.setattr(saved_training, "LARGEST_SHARE", 1e9)

@@ -46,6 +46,28 @@ def test_evaluate_writes_the_numbers_of_both_models(run, scenes, tmp_path, capsy
     assert "mask IoU with float" in capsys.readouterr().out
 
 
+def test_a_run_of_another_size_is_compared_at_that_size(model, scenes, tmp_path) -> None:
+    run, result = tmp_path / "run", tmp_path / "result.json"
+    assert main(["quantize", model, *quantize_options(scenes, run), "--image-size", "48"]) == 0
+    where = ["--coco", str(scenes / "instances.json"), "--images", str(scenes / "images")]
+    output = ["--json", str(result), "--quiet"]
+    sizes = []
+    for options in ([str(run)], [model, "--image-size", "40", "--compare", model]):
+        assert main(["evaluate", *options, *where, *output]) == 0
+        document = json.loads(result.read_text())
+        sizes.append((document["image_size"], document["float"]["image_size"]))
+    assert sizes == [(48, 48), (40, 32)]
+
+
+def test_an_image_size_that_does_not_fit_is_refused(model, run, scenes, tmp_path, capsys) -> None:
+    output = ["--box", "1,2,30,40", "--out", str(tmp_path / "mask.png"), "--image-size", "60"]
+    assert main(["predict", model, photo_of(scenes), *output]) == 2
+    assert "60 pixels; expected, for this model, a multiple of 8" in capsys.readouterr().err
+    assert main(["predict", str(run), photo_of(scenes), *output]) == 2
+    assert "is quantized for inputs of one size" in capsys.readouterr().err
+    assert not (tmp_path / "mask.png").exists()
+
+
 def test_evaluate_records_its_numbers_when_asked(run, scenes, tmp_path, capsys) -> None:
     where = ["--coco", str(scenes / "instances.json"), "--images", str(scenes / "images")]
     output = ["--json", str(tmp_path / "result.json"), "--quiet"]
@@ -255,6 +277,16 @@ def test_a_folder_without_images_is_refused(tmp_path, capsys, folder, complaint)
     assert main(["quantize", "sam-mini", *arguments]) == 2
     assert complaint in capsys.readouterr().err
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("arguments", "name"),
+    [(["export"], "RUN"), (["export", "run", "--onnx"], "--onnx"), (["evaluate", "run"], "--json")],
+)
+def test_what_is_missing_is_named(arguments, name, capsys) -> None:
+    assert main(arguments) == 2
+    said = capsys.readouterr().err
+    assert said == f"carsam: Found no value for {name}; see `carsam {arguments[0]} --help`.\n"
 
 
 def test_an_unknown_option_ends_with_code_2(capsys) -> None:

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image
 from tiny_video import write_davis
+from without_torch import run_without_torch
 
 from carsam.cli import main
 from carsam.images.label_masks import read_labels
@@ -89,7 +90,7 @@ def test_davis_is_evaluated(root, model, tmp_path, capsys):
     assert "Give --coco with --images, or --davis" in capsys.readouterr().err
 
 
-def test_a_model_is_quantized_on_videos_and_follows_objects(root, model, tmp_path, capsys):
+def test_a_model_quantized_on_videos_follows_objects_without_torch(root, model, tmp_path, capsys):
     run, target = tmp_path / "run", tmp_path / "result.json"
     command = ["quantize", model, "--videos", str(root), "--recipe", "rtn", "--count", "2"]
     assert main([*command, "--out", str(run), "--quiet"]) == 0
@@ -97,11 +98,20 @@ def test_a_model_is_quantized_on_videos_and_follows_objects(root, model, tmp_pat
     shown = capsys.readouterr().out
     assert "family sam2_video" in shown and "clips made of videos: 1" in shown
     frames = root / "JPEGImages/480p/one"
-    track = ["track", str(run), str(frames), "--out", str(tmp_path / "masks"), "--quiet"]
-    assert main([*track, "--box", "10,4,40,30"]) == 0
-    assert len(list((tmp_path / "masks").iterdir())) == 6
-    assert main(["evaluate", str(run), "--davis", str(root), "--json", str(target), "--quiet"]) == 0
-    assert json.loads(target.read_text())["mode"] == "simulated"
+    track = ["track", str(run), str(frames), "--box", "10,4,40,30", "--quiet", "--out"]
+    assert main([*track, str(tmp_path / "simulated"), "--engine", "simulated"]) == 0
+    evaluate = ["evaluate", str(run), "--davis", str(root), "--json", str(target), "--quiet"]
+    code = "from carsam.cli import main; sys.exit(main(sys.argv[1:]))"
+    for command in ([*track, str(tmp_path / "native")], [*evaluate, "--engine", "native"]):
+        result = run_without_torch(code, *command)
+        assert result.returncode == 0, result.stderr
+    assert json.loads(target.read_text())["mode"] == "native"
+    found, expected = (
+        np.stack([read_labels(path) for path in sorted((tmp_path / name).iterdir())])
+        for name in ("native", "simulated")
+    )
+    assert len(found) == 6
+    assert (found != expected).mean() < 0.001
 
 
 def test_nothing_to_calibrate_on_gets_a_sentence(model, tmp_path, capsys):

@@ -200,6 +200,14 @@ def literals() -> set[str]:
     return set(re.findall(r'["/ ]([a-z0-9]+(?:-[a-z0-9]+)+)["/>=., ]', code))
 
 
+def test_thresholds_of_the_bundled_model_are_its_own() -> None:
+    manifest = ROOT / "src" / "carsam" / "models" / "sam-mini-w4a4" / "carsam.json"
+    own = json.loads(manifest.read_text())["mask_thresholds"]["quantized"]
+    iou, stability = own["pred_iou_thresh"], own["stability_score_thresh"]
+    page = (ROOT / "docs" / "everything.md").read_text(encoding="utf-8")
+    assert f"Its own thresholds are {iou:.2f} and {stability:.2f}." in page
+
+
 def test_the_table_of_accuracy_is_that_of_the_results() -> None:
     rows = [Row(**row) for row in json.loads((RESULTS / "compare.json").read_text())["rows"]]
     page = (ROOT / "docs" / "accuracy.md").read_text(encoding="utf-8").splitlines()

@@ -5,6 +5,7 @@ from without_torch import run_without_torch
 from carsam.calibration.quantize import quantize
 from carsam.engines.base import Engine
 from carsam.engines.load import load
+from carsam.engines.video import VideoEngine
 from carsam.grids.tables import LogGrid
 from carsam.simulation import slots
 from carsam.video.predictor import video_engine
@@ -25,15 +26,15 @@ def test_a_run_is_loaded_with_the_engine_asked_for(run, engine, mode):
     assert (loaded.mode, loaded.framing.side) == (mode, 64)
 
 
-def test_videos_take_the_engine_that_runs_the_memory(tiny_sam2_video, image_folder, tmp_path, run):
+def test_a_model_for_videos_is_loaded_with_its_memory(tiny_sam2_video, image_folder, tmp_path, run):
     quantize(tiny_sam2_video, image_folder, "rtn", count=1).save(tmp_path / "video")
-    assert load(tmp_path / "video").mode == "native"
-    assert load(tmp_path / "video", video=True).mode == "simulated"
-    assert video_engine(tmp_path / "video").mode == "simulated"
-    assert load(run, video=True).mode == "native"
-    for path in (run, load(tmp_path / "video", "native", video=True)):
-        with pytest.raises(ValueError, match=r"NativeEngine \(native\) has no memory"):
-            video_engine(path)
+    for name, mode in (("auto", "native"), ("native", "native"), ("simulated", "simulated")):
+        engine = load(tmp_path / "video", name)
+        assert isinstance(engine, VideoEngine)
+        assert engine.mode == mode
+    assert video_engine(tmp_path / "video").mode == "native"
+    with pytest.raises(ValueError, match=r"NativeEngine \(native\) has no memory"):
+        video_engine(run)
 
 
 def test_a_grid_that_native_has_not_falls_back_to_simulated(tiny_sam, image_folder, tmp_path):

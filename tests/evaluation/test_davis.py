@@ -199,6 +199,13 @@ def test_unknown_prompts_are_refused(root):
         evaluate_davis(TinyVideoEngine(), root, prompts="words")
 
 
+def test_the_result_says_how_many_memories_there_were(root):
+    whole, fewer = (evaluate_davis(TinyVideoEngine(), root, memory_frames=n) for n in (None, 1))
+    assert whole.to_json()["memory_frames"] is None
+    assert fewer.to_json()["memory_frames"] == 1
+    assert [s.curves for s in whole.sequences] != [s.curves for s in fewer.sequences]
+
+
 def test_a_stopped_evaluation_goes_on(root, tmp_path):
     class Stopped(Exception):
         pass

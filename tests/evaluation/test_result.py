@@ -38,6 +38,7 @@ def test_keys(result):
         "agreement",
         "engine",
         "mode",
+        "image_size",
         "coco",
         "mean_iou",
         "mean_iou_by_size",

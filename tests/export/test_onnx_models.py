@@ -15,7 +15,7 @@ from tiny_runs import (
 )
 
 from carsam.engines.native_engine import NativeEngine
-from carsam.errors import UserError
+from carsam.errors import UnsupportedError, UserError
 from carsam.families.base import Site
 from carsam.formats.checkpoint import Checkpoint
 from carsam.grids.base import Grid
@@ -23,13 +23,17 @@ from carsam.images.preprocess import Frame, Framing, normalise_and_pad, resize
 from carsam.images.prompts import Prompts
 from carsam.images.scenes import scene
 from carsam.predict.upscale import upscale_masks
+from carsam.runtime.grids import CodeGrid
+from carsam.runtime.layers import IntegerAttention
 from carsam.simulation import slots
 
 onnx = pytest.importorskip("onnx")
 pytest.importorskip("onnxruntime")
 
 from carsam.export.onnx import encoder as encoder_graph  # noqa: E402
+from carsam.export.onnx.attention import attention  # noqa: E402
 from carsam.export.onnx.check import session  # noqa: E402
+from carsam.export.onnx.graph import Graph  # noqa: E402
 from carsam.export.onnx.models import Exporter, read_exporter  # noqa: E402
 
 PIXELS = np.random.default_rng(7).normal(size=(3, 64, 64)).astype(np.float32)
@@ -259,7 +263,7 @@ def test_photos_of_the_model_s_size_are_only_normalised(w4a4, size) -> None:
     photo = scene(1).image[: size[0], : size[1]].astype(np.float32)
     model = session(exporter.encoder_of_photos().SerializeToString())
     found = model.run(None, {"input_image": photo})[0][0]
-    (native,) = NativeEngine(w4a4).encode(normalise_and_pad(photo, 64))
+    (native,) = NativeEngine(w4a4).encode(normalise_and_pad(photo, Framing(64)))
     np.testing.assert_array_equal(found, native)
 
 
@@ -269,7 +273,7 @@ def test_photos_of_other_sizes_are_resized_as_pillow_does(quantized_pair, size) 
     photo = scene(1).image[: size[0], : size[1]]
     model = session(read_exporter(checkpoint, exact=False).encoder_of_photos().SerializeToString())
     found = model.run(None, {"input_image": photo.astype(np.float32)})[0][0]
-    pixels = normalise_and_pad(resize(photo, Framing(64)), 64)
+    pixels = normalise_and_pad(resize(photo, Framing(64)), Framing(64))
     (native,) = NativeEngine(checkpoint).encode(pixels)
     assert np.abs(found - native).mean() < 0.02 * np.abs(native).mean()
 
@@ -285,7 +289,14 @@ def test_what_has_no_form_is_named(quantized_pair) -> None:
         read_exporter(checkpoint, exact=False)
 
 
-@pytest.mark.parametrize("family", ["sam2", "sam2_video", "sam_hq"])
+def test_more_keys_than_one_sum_holds_are_refused() -> None:
+    byte = CodeGrid(np.float32(0.1), 0, 8)
+    layer = IntegerAttention(1, 1.0, byte, byte, byte, byte)
+    with pytest.raises(UnsupportedError, match=r"40000 keys.*at most 33025"):
+        attention(Graph(exact=True), ("query", "key", "value"), layer, 40_000)
+
+
+@pytest.mark.parametrize("family", ["sam2", "sam2_video", "sam3_tracker", "sam_hq"])
 def test_other_families_are_refused_by_name(family) -> None:
     checkpoint = Checkpoint({"family": family, "model_config": {}, "sites": {}}, {})
     with pytest.raises(UserError, match=f"family {family}; an ONNX export takes the families sam"):

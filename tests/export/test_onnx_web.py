@@ -11,7 +11,7 @@ import pytest
 
 from carsam.engines.native_engine import NativeEngine
 from carsam.formats.checkpoint import read_checkpoint
-from carsam.images.preprocess import normalise_and_pad
+from carsam.images.preprocess import Framing, normalise_and_pad
 from carsam.images.prompts import Prompts
 from carsam.images.scenes import scene
 
@@ -49,7 +49,7 @@ def test_encoder_and_decoder_run_in_a_browser_s_runtime(client, quantized_pair, 
     photo = scene(1).image[:64, :64]
     encoder = exporter.encoder_of_photos().SerializeToString()
     embedding = run_in_node(packages, encoder, {"input_image": photo}, "image_embeddings", tmp_path)
-    (native,) = engine.encode(normalise_and_pad(photo, 64))
+    (native,) = engine.encode(normalise_and_pad(photo, Framing(64)))
     np.testing.assert_array_equal(embedding.reshape(native.shape), native)
     points = np.array([[[20, 30], [0, 0]]], np.float32)
     inputs = {

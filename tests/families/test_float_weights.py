@@ -193,6 +193,21 @@ def test_a_foreign_configuration_is_refused(sam_folder, content):
     refused(sam_folder, "config.json is no configuration that transformers can read")
 
 
+@pytest.mark.parametrize(
+    ("model_type", "sentence"),
+    [
+        ("edgetam", r"RepViT.*timm.*Use a SAM 2\.1"),
+        ("edgetam_video", r"RepViT.*timm.*Use a SAM 2\.1"),
+        ("sam3", "finds objects by words.*sam3_tracker"),
+    ],
+)
+def test_a_neighbour_is_refused_with_what_to_do(tmp_path, model_type, sentence):
+    (tmp_path / "config.json").write_text(json.dumps({"model_type": model_type}))
+    (tmp_path / WEIGHTS).write_bytes(b"")
+    with pytest.raises(UserError, match=f"type {model_type} are not supported.*{sentence}"):
+        load_model(tmp_path)
+
+
 def test_another_model_is_refused_before_its_weights_are_read(sam_folder):
     configure(sam_folder, model_type="bert")
     (sam_folder / WEIGHTS).write_bytes(b"")

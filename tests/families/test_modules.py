@@ -7,6 +7,7 @@ import pytest
 from carsam.families.sam import modules
 from carsam.families.sam2 import modules as modules2
 from carsam.families.sam2_video import modules as video_modules
+from carsam.families.sam3_tracker import modules as modules3
 
 EXAMPLES = {
     modules.SamVisionAttention: "vision_encoder.layers.0.attn",
@@ -31,6 +32,14 @@ EXAMPLES_OF_SAM2 = {
 }
 
 
+EXAMPLES_OF_SAM3 = {
+    modules3.Sam3ViTRoPEAttention: "vision_encoder.backbone.layers.0.attention",
+    modules3.Sam3ViTLayer: "vision_encoder.backbone.layers.0",
+    modules3.Sam3ViTModel: "vision_encoder.backbone",
+    modules2.Sam2MaskDecoder: "mask_decoder",
+}
+
+
 @pytest.mark.parametrize("protocol", EXAMPLES, ids=lambda protocol: protocol.__name__)
 def test_the_real_module_has_every_name(tiny_sam, protocol):
     check_names(protocol, tiny_sam.get_submodule(EXAMPLES[protocol]))
@@ -39,6 +48,11 @@ def test_the_real_module_has_every_name(tiny_sam, protocol):
 @pytest.mark.parametrize("protocol", EXAMPLES_OF_SAM2, ids=lambda protocol: protocol.__name__)
 def test_the_real_module_of_sam2_has_every_name(tiny_sam2_video, protocol):
     check_names(protocol, tiny_sam2_video.get_submodule(EXAMPLES_OF_SAM2[protocol]))
+
+
+@pytest.mark.parametrize("protocol", EXAMPLES_OF_SAM3, ids=lambda protocol: protocol.__name__)
+def test_the_real_module_of_sam3_has_every_name(tiny_sam3, protocol):
+    check_names(protocol, tiny_sam3.get_submodule(EXAMPLES_OF_SAM3[protocol]))
 
 
 def check_names(protocol, module):

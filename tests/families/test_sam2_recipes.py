@@ -6,11 +6,13 @@ import pytest
 import carsam
 from carsam.engines.torch_engine import TorchEngine
 from carsam.evaluation.strict import assert_strict
+from carsam.formats.checkpoint import read_checkpoint
 from carsam.images.preprocess import preprocess
 from carsam.images.prompts import Prompts
 from carsam.methods.registry import RECIPES
 
 BOX = Prompts(boxes=np.array([[10, 10, 80, 70]], np.float32))
+LEVELS = ("encoder.neck", "encoder.fine_level")
 FEW_STEPS = ("reconstruct", "reconstruct-unfinished", "polish")
 
 
@@ -31,6 +33,10 @@ def test_it_is_quantized_strictly_and_runs(name, tiny_sam2, image_folder, photo,
     before = TorchEngine(model.family, model.module, model.mode)
     simulated, native = (carsam.load(tmp_path / "run", name) for name in ("simulated", "auto"))
     assert native.mode == "native"
+    if name == "carsam-plus":
+        sites = read_checkpoint(tmp_path / "run").manifest["sites"]
+        levels = [site for site in sites.values() if site["kind"] in LEVELS]
+        assert [site["centre"] for site in levels] == ["channels"] * 6
     pixels, _ = preprocess(photo, native.framing)
     embedding = before.encode(pixels)
     for engine in (simulated, native):

@@ -63,7 +63,7 @@ def test_what_is_recalled_and_remembered_is_metas(model, predictor, numbers):
     assert_near(tokens[0], numbers["remembered"])
 
 
-@pytest.mark.skipif(find_spec("sam2") is None, reason="needs Meta's package sam2 1.1.0")
+@pytest.mark.skipif(find_spec("sam2") is None, reason="needs Meta's package, sam2==1.1.0")
 def test_meta_gives_these_numbers_now(numbers):
     """In a process of its own, as a stand-in takes torchvision's place there."""
     script = "import json, sam2_reference; print(json.dumps(sam2_reference.metas_numbers()))"

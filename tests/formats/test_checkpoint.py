@@ -182,8 +182,20 @@ def test_a_foreign_manifest_is_refused(run):
 
 
 def test_a_newer_version_is_refused(run):
-    damage(run[1], lambda manifest: manifest.update(version=2))
-    with pytest.raises(ValueError, match="has version 2; this carsam reads version 1"):
+    damage(run[1], lambda manifest: manifest.update(version=3))
+    with pytest.raises(ValueError, match="has version 3; this carsam reads up to 2"):
+        read_checkpoint(run[1])
+
+
+def test_version_1_is_read(run):
+    damage(run[1], lambda manifest: manifest.update(version=1))
+    read_checkpoint(run[1])
+
+
+def test_an_unknown_centre_is_refused(run):
+    site = "vision_encoder.layers.0.attn.qkv"
+    damage(run[1], lambda manifest: manifest["sites"][site].update(centre="edges"))
+    with pytest.raises(ValueError, match=f"site {site} has centre 'edges'; expected one of tokens"):
         read_checkpoint(run[1])
 
 

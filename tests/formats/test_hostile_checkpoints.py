@@ -155,21 +155,6 @@ def test_weights_for_another_window_are_refused(tmp_path, parts) -> None:
         load(folder, "native")
 
 
-@pytest.mark.parametrize(
-    "path",
-    ["vision_encoder.layers.1.attn", "mask_decoder.transformer.layers.0.cross_attn_token_to_image"],
-)
-def test_an_image_of_more_tokens_than_sums_hold_is_refused(tmp_path, parts, path) -> None:
-    manifest, header, data = parts
-    for key, value in (("image_size", 4096), ("use_abs_pos", False), ("use_rel_pos", False)):
-        manifest = set_in(manifest, f"{CONFIG}/{key}", value)
-    for operand in ("probabilities", "value"):
-        manifest = set_in(manifest, f"sites/{path}/operands/{operand}/bits", 8)
-    folder = write(tmp_path / "run", manifest, header, data)
-    with pytest.raises(UserError, match=f"{path} has 262144 keys.*at most 33025"):
-        load(folder, "native")
-
-
 POS = "vision_encoder.pos_embed"
 
 

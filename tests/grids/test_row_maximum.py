@@ -1,3 +1,5 @@
+import math
+
 import pytest
 import torch
 
@@ -51,7 +53,9 @@ def test_a_row_shares_out_what_its_numerators_say():
 def test_the_product_is_normalised_by_the_sum_of_the_codes():
     query, key, value = operands()
     grid = RowMaximumGrid.curved(16.0, 4).scaled(torch.tensor([0.9]))
-    probabilities = torch.softmax(query @ key.mT * 0.4, -1)
+    steps = 32 / math.log(2)
+    scores = (query @ key.mT * (0.4 * steps)).round() / steps
+    probabilities = torch.softmax(scores, -1)
     expected = rounding_of_probabilities(grid)(probabilities) @ value
     torch.testing.assert_close(attended(grid, query, key, value), expected)
 
@@ -103,6 +107,6 @@ def test_a_model_passes_the_strict_check(model, photo):
 
 def test_parts_off_the_grid_are_found_where_they_are_multiplied(model, photo):
     grid = model.module.get_submodule(ATTENTION).product.quantizers["probabilities"]
-    grid.numerators = lambda values: values
+    grid.numerators_of_logits = lambda logits: torch.exp2(logits)
     with pytest.raises(StrictError, match=f"{ATTENTION}: probabilities enters its product with"):
         assert_strict(model, [photo])

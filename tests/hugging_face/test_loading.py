@@ -219,7 +219,7 @@ def test_numbers_of_no_grid_are_refused(folder):
 @pytest.mark.parametrize(
     ("keys", "message"),
     [
-        ({"version": 2}, "has version 2 of carsam's format; this carsam reads version 1"),
+        ({"version": 3}, "has version 3 of carsam's format; this carsam reads up to 2"),
         ({"sites": None}, "is damaged: it lacks sites"),
         ({"sites": {"a": 3}}, "is damaged: site a is no object"),
         (

@@ -72,13 +72,13 @@ def test_mapping_leaves_its_argument_alone():
 
 
 def test_padding_is_zero():
-    pixels = normalise_and_pad(photo_of(40, 64), 64)
+    pixels = normalise_and_pad(photo_of(40, 64), Framing(64))
     assert not pixels[:, 40:].any()
 
 
 def test_normalised_mean_is_zero():
     image = np.broadcast_to(np.rint(PIXEL_MEAN).astype(np.uint8), (4, 4, 3))
-    assert np.abs(normalise_and_pad(image, 4)).max() <= 0.5 / PIXEL_STD.min()
+    assert np.abs(normalise_and_pad(image, Framing(4))).max() <= 0.5 / PIXEL_STD.min()
 
 
 @pytest.mark.parametrize("size", [(10000, 50), (50, 10000), (1, 1), (1, 5000)])

@@ -197,7 +197,8 @@ def test_errors_are_those_with_the_grids_that_later_steps_set(tiny_sam, path, na
     errors = [quantization_error(each, target, path, LATER[name]) for each in (unit, changed)]
     first, last = changed.notes[0], changed.notes[-1]
     noted = [first["before"], last["after"] if last["accepted"] else last["before"]]
-    assert errors == pytest.approx(noted, rel=1e-3)
+    # An attention rounds logits to steps first; the compensation looks at probabilities.
+    assert errors == pytest.approx(noted, rel=2e-2 if name == "row-maximum" else 1e-3)
 
 
 def test_without_later_grids_there_is_nothing_to_compensate_for(tiny_sam):

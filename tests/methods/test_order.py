@@ -33,6 +33,7 @@ def recipe(words, opening=(), closing=()):
         "grids reduce-condition compensate grids reconstruct",
         "compensate grids channel-grouping reconstruct",
         "asymmetric grids hybrid-log-uniform reconstruct",
+        "balance-attention compensate centre-layers round-to-nearest",
     ],
 )
 def test_recipes_that_make_sense_are_taken(words):
@@ -50,6 +51,14 @@ def test_named_recipes_make_sense(named):
         (
             "adaptive-granularity compensate round-to-nearest",
             "compensate cannot come after adaptive-granularity, which has set the probabilities'",
+        ),
+        (
+            "round-to-nearest centre-layers",
+            "centre-layers cannot come after round-to-nearest, which has",
+        ),
+        (
+            "centre-layers balance-attention round-to-nearest",
+            "balance-attention cannot come after centre-layers, which has taken constants out of",
         ),
         (
             "adaptive-granularity round-to-nearest",

@@ -20,6 +20,9 @@ from carsam.simulation.model import prepare
 
 FAMILY = FAMILIES["sam"]
 BOXES = torch.tensor([[[4.0, 5, 50, 40], [10, 20, 30, 60]]])
+BITS = "w2a8"
+"""So coarse that there is much to regain, and the loss is smooth: at w4a4 the outcome of a few
+steps on random weights depends on the last bits of the processor's sums."""
 
 
 @torch.no_grad()
@@ -31,7 +34,7 @@ def quantized(tiny_sam, views=0, **parameters):
         FAMILY.start(torch.randn(1, 3, 64, 64, generator=generator), BOXES) for _ in range(3)
     )
     closing = (Step("polish", parameters),) if parameters else ()
-    recipe = replace(make_recipe("rtn", "w4a4"), closing=closing)
+    recipe = replace(make_recipe("rtn", BITS), closing=closing)
     images = len(states) - views
     notes = quantize_units_(
         FAMILY,
@@ -62,7 +65,7 @@ def loss(model, tiny_sam, states):
 def test_polish_brings_the_masks_nearer(tiny_sam, encoder):
     before, _, states = quantized(tiny_sam)
     after, notes, _ = quantized(tiny_sam, steps=40, rate=1e-3, encoder=encoder)
-    assert loss(after, tiny_sam, states) < 0.95 * loss(before, tiny_sam, states)
+    assert loss(after, tiny_sam, states) < 0.5 * loss(before, tiny_sam, states)
     assert notes[-1]["kept"]
     assert notes[-1]["loss_after"] == pytest.approx(loss(after, tiny_sam, states) / 3, rel=1e-4)
 
@@ -97,7 +100,7 @@ def test_everything_is_on_its_grid_and_codes_move_only_if_asked_for(tiny_sam, ro
     assert (moved_codes > 0) == (rounding_rate > 0)
 
 
-@pytest.mark.parametrize(("prompts", "new", "rate"), [(1, 0.0, 3e-3), (8, 1.0, 2e-4)])
+@pytest.mark.parametrize(("prompts", "new", "rate"), [(1, 0.0, 3e-3), (8, 1.0, 3e-3)])
 def test_a_step_may_take_some_of_the_prompts_or_others(tiny_sam, prompts, new, rate):
     _, notes, _ = quantized(tiny_sam, steps=40, rate=rate, prompts=prompts, new=new)
     assert notes[-1]["kept"]

@@ -185,6 +185,7 @@ TABLE: dict[str, dict[str, Any]] = {
         "opening": ["centre-inputs"],
         "steps": [
             "balance-attention",
+            "centre-layers",
             "round-to-nearest rounds_weights=False softmax=False",
             "codebooks",
             "row-maximum-softmax",

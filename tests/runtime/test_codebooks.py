@@ -87,6 +87,26 @@ class TestKernels:
             found, expected = (getattr(m, name)(*arguments) for m in (native, reference))
             np.testing.assert_array_equal(found, expected, err_msg=name)
 
+    @given(SEED, st.integers(1, 200), st.integers(1, 70))
+    def test_norm_on_grids(self, seed, rows, columns) -> None:
+        random, native = np.random.default_rng(seed), operators()
+        values = random.normal(0, 3, (2 * rows, columns)).astype(np.float32)
+        weight, bias = random.normal(size=(2, columns)).astype(np.float32)
+        positions = random.normal(size=(rows, columns)).astype(np.float32)
+        targets = [
+            (random_codebook(random, 4), positions, False),
+            (CodeGrid(np.float32(0.1), 100, 8), None, False),
+            (random_codebook(random, 3), positions, True),
+        ]
+        for some in (targets, targets[:1], []):
+            arguments = (values, weight, bias, 1e-6, some)
+            found, codes = native.norm_on_grids(*arguments)
+            expected, expected_codes = reference.norm_on_grids(*arguments)
+            np.testing.assert_array_equal(found, expected)
+            assert len(codes) == len(some)
+            for pair in zip(codes, expected_codes, strict=True):
+                np.testing.assert_array_equal(*pair)
+
     @given(SEED, BITS, BITS, st.sampled_from([1, 50, 200]), st.integers(1, 70), st.booleans())
     def test_linear(self, seed, bits, weight_bits, rows, columns, per_column) -> None:
         random, native = np.random.default_rng(seed), operators()
@@ -104,6 +124,31 @@ class TestKernels:
             output = ColumnGrids(((output, 17), (uniform, 3), (others, 25)))
         arguments = (tensor, weight, None, "gelu", None, output)
         np.testing.assert_array_equal(native.linear(*arguments), reference.linear(*arguments))
+
+    @given(SEED, st.sampled_from([1, 20, 48, 200]), st.integers(1, 70))
+    def test_linear_norm_on_grids(self, seed, rows, columns) -> None:
+        random, native = np.random.default_rng(seed), operators()
+        grid = random_codebook(random, 4)
+        tensor = Codes(random.choice(grid.entries, (2 * rows, 37)), grid)
+        weight = PackedMatrix.from_codes(
+            random.integers(0, 16, (columns, 37), dtype=np.uint8),
+            4,
+            random.uniform(0.01, 0.1, columns).astype(np.float32),
+            random.integers(0, 16, columns, dtype=np.uint8),
+        )
+        bias, scale, shift = random.normal(size=(3, columns)).astype(np.float32)
+        residual, positions = random.normal(size=(2, rows, columns)).astype(np.float32)
+        targets = [
+            (random_codebook(random, 4), positions, False),
+            (CodeGrid(np.float32(0.1), 100, 8), None, False),
+            (CodeGrid(np.float32(0.1), 7, 4), positions, True),
+        ]
+        arguments = (tensor, weight, bias, residual, (scale, shift, 1e-6), targets)
+        found, codes = native.linear_norm_on_grids(*arguments)
+        expected, expected_codes = reference.linear_norm_on_grids(*arguments)
+        np.testing.assert_array_equal(found, expected)
+        for pair in zip(codes, expected_codes, strict=True):
+            np.testing.assert_array_equal(*pair)
 
     @given(SEED, BITS, st.integers(1, 40), st.integers(1, 40), st.integers(1, 40))
     def test_attention(self, seed, bits, queries, keys, head_dim) -> None:

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from carsam.runtime import reference, reference_attention
+from carsam.runtime import reference, reference_attention, reference_memory
 from carsam.runtime.geometry import RelativePositions, TokenMap
 from carsam.runtime.grids import CodeGrid, Codes, ColumnGrids
 from carsam.runtime.matrices import PackedMatrix, UpscalingWeights
@@ -239,6 +239,36 @@ def test_weighted_rows(seed, layout, rows, columns, taps) -> None:
     np.testing.assert_array_equal(found, expected)
 
 
+@given(SEED, LAYOUT, st.integers(0, 40), st.integers(1, 3), st.integers(1, 40), st.integers(1, 50))
+def test_rotate(seed, layout, rows, heads, pairs, places) -> None:
+    random = np.random.default_rng(seed)
+    values = random_values(random, (rows, heads * 2 * pairs), layout)
+    cells = random.integers(-1, places, rows, dtype=np.int32)
+    cosines, sines = random.normal(size=(2, places, pairs)).astype(np.float32)
+    expected = reference_memory.rotate(values, cells, cosines, sines)
+    np.testing.assert_array_equal(native.rotate(values, cells, cosines, sines), expected)
+    for module in (native, reference_memory):
+        place = np.ascontiguousarray(values).copy()
+        assert module.rotate(place, cells, cosines, sines, into=place) is place
+        np.testing.assert_array_equal(place, expected)
+
+
+@given(SEED, BITS, BITS, FILL, FILL, LAYOUT, st.sampled_from([1, 3, 7, 15]), st.data())
+def test_depthwise(seed, bits, weight_bits, fill, weight_fill, layout, side, data) -> None:
+    random = np.random.default_rng(seed)
+    height, width, channels = (data.draw(st.integers(1, most)) for most in (12, 12, 140))
+    flat = random_codes(random, (height * width, channels), bits, fill, layout)
+    tensor = Codes(flat.array.reshape(height, width, channels), flat.grid)
+    shape = channels, side * side
+    weight_codes = random_codes(random, shape, weight_bits, weight_fill, "whole").array
+    scale = random.uniform(0.01, 0.1, channels).astype(np.float32)
+    zero = random.integers(0, 1 << weight_bits, channels, dtype=np.uint8)
+    weight = PackedMatrix.from_codes(weight_codes, weight_bits, scale, zero)
+    bias = random.normal(size=channels).astype(np.float32) if data.draw(st.booleans()) else None
+    found, expected = (m.depthwise(tensor, weight, bias) for m in (native, reference_memory))
+    np.testing.assert_array_equal(found, expected)
+
+
 GRID = (0.1, 10.0, 3, 15)
 NUMERATORS_GRID = (1.0, 255.0, 0, 255)
 
@@ -263,6 +293,7 @@ SOUND: dict[str, dict[str, Any]] = {
         "output_inverse_scale": None,
         "output_zero": None,
         "output_maximum": None,
+        "norm": (zeros(18), zeros(18), 1e-6, [(None, False, GRID, None, zeros(5, 18, dtype="u1"))]),
     },
     "layer_norm": {
         "values": zeros(4, 20),
@@ -273,6 +304,14 @@ SOUND: dict[str, dict[str, Any]] = {
         "result": None,
         "output": zeros(4, 20, dtype="u1"),
         "grid": GRID,
+    },
+    "norm_on_grids": {
+        "values": zeros(4, 20),
+        "weight": zeros(20),
+        "bias": zeros(20),
+        "epsilon": 1e-6,
+        "result": zeros(4, 20),
+        "outputs": [(zeros(2, 20), True, GRID, zeros(256, dtype="u1"), zeros(4, 20, dtype="u1"))],
     },
     "float_product": {
         "values": zeros(4, 20),
@@ -289,6 +328,7 @@ SOUND: dict[str, dict[str, Any]] = {
     "quantize": {
         "values": zeros(4, 20),
         "addend": zeros(2, 20),
+        "undone": True,
         "grid": GRID,
         "inverse_scale": None,
         "zero": None,
@@ -309,6 +349,21 @@ SOUND: dict[str, dict[str, Any]] = {
         "rows": zeros(4, 3, dtype="i4"),
         "weights": zeros(4, 3),
         "result": zeros(4, 20),
+    },
+    "rotate": {
+        "values": zeros(4, 20),
+        "cells": zeros(4, dtype="i4"),
+        "cosines": zeros(6, 5),
+        "sines": zeros(6, 5),
+        "result": zeros(4, 20),
+    },
+    "depthwise": {
+        "codes": zeros(4, 5, 20, dtype="u1"),
+        "zero_point": 3,
+        "weights": zeros(9, 20, dtype="i4"),
+        "scale": zeros(20),
+        "bias": zeros(20),
+        "result": zeros(4, 5, 20),
     },
     "upscale": {
         "image": zeros(2, 9, 20),
@@ -406,8 +461,19 @@ def test_an_array_that_does_not_fit_is_refused(name, argument, damage) -> None:
         ("linear", "weight_zero", np.full(32, -9, "i4")),
         ("linear", "grid", ("a", 10.0, 3, 15)),
         ("linear", "values", None),
+        ("linear", "norm", (zeros(18), zeros(18), 1e-6)),
+        ("linear", "norm", (zeros(18), zeros(17), 1e-6, [])),
+        ("linear", "norm", (zeros(18), zeros(18), "a", [])),
+        ("linear", "norm", (zeros(18), zeros(18), 1e-6, [None])),
+        ("linear", "norm", (zeros(18), zeros(18), 1e-6, [(None, False, GRID, None, zeros(5, 18))])),
         ("linear", "output", zeros(5, 18, dtype="u1")),
         ("layer_norm", "grid", None),
+        ("norm_on_grids", "outputs", [(zeros(3, 20), False, GRID, None, zeros(4, 20, dtype="u1"))]),
+        ("norm_on_grids", "outputs", [(None, False, None, None, zeros(4, 20, dtype="u1"))]),
+        ("norm_on_grids", "outputs", [(None, False, GRID, zeros(9), zeros(4, 20, dtype="u1"))]),
+        ("norm_on_grids", "outputs", [(None, False, GRID, None, zeros(4, 19, dtype="u1"))]),
+        ("norm_on_grids", "outputs", [(None, False, GRID, None, zeros(4, 20))]),
+        ("norm_on_grids", "outputs", [(None, False, GRID, None)]),
         ("quantize", "grid", None),
         ("round_to_table", "table", (zeros(16), zeros(15), 5)),
         ("round_to_table", "table", (zeros(16), zeros(14), 4)),
@@ -415,6 +481,14 @@ def test_an_array_that_does_not_fit_is_refused(name, argument, damage) -> None:
         ("round_to_table", "table", None),
         ("weighted_rows", "rows", np.full((4, 3), 6, "i4")),
         ("weighted_rows", "rows", np.full((4, 3), -1, "i4")),
+        ("rotate", "cells", np.full(4, 6, "i4")),
+        ("rotate", "cells", np.full(4, -2, "i4")),
+        ("depthwise", "zero_point", 256),
+        ("depthwise", "zero_point", -1),
+        ("depthwise", "weights", np.full((9, 20), 256, "i4")),
+        ("depthwise", "weights", np.full((9, 20), -256, "i4")),
+        ("depthwise", "weights", zeros(4, 20, dtype="i4")),
+        ("depthwise", "weights", zeros(289, 20, dtype="i4")),
         ("upscale", "size", 4),
         ("upscale", "finer", None),
         ("upscale", "finest", None),
@@ -434,6 +508,7 @@ def test_an_array_that_does_not_fit_is_refused(name, argument, damage) -> None:
         ("attention", "grids", (GRID, GRID, GRID, GRID)),
         ("attention", "grids", (GRID, GRID, (1.0, 255.0, 1, 255), GRID)),
         ("attention", "table", (zeros(3), zeros(2), 2)),
+        ("attention", "numerators", np.full(256, 1, "u1")),
     ],
 )
 def test_a_number_that_makes_no_sense_is_refused(name, argument, value) -> None:

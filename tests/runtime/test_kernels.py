@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -45,6 +46,21 @@ def test_every_compiled_instruction_set_is_tested_here() -> None:
     untested = set(_kernels.compiled_sets()) - set(_kernels.usable_sets())
     if untested:
         pytest.skip(f"compiled, but this machine cannot execute {', '.join(sorted(untested))}")
+
+
+def test_amx_runs_where_the_processor_has_it() -> None:
+    _kernels = pytest.importorskip("carsam.runtime._kernels")
+    cpuinfo = Path("/proc/cpuinfo")
+    if not cpuinfo.exists() or "amx_int8" not in cpuinfo.read_text().split():
+        pytest.skip("this processor has no AMX")
+    assert "amx" in _kernels.usable_sets()
+
+
+def test_emulated_registers_are_used_only_on_request() -> None:
+    sets = pytest.importorskip("carsam.runtime._kernels").usable_sets()
+    if "amx-emulated" not in sets:
+        pytest.skip("this build has no emulated registers")
+    assert sets.index("portable") < sets.index("amx-emulated")
 
 
 def test_refuses_to_run_on_no_threads() -> None:

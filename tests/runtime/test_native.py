@@ -1,6 +1,7 @@
 """The C++ operators against the numpy reference, bit by bit, on every usable instruction set."""
 
 import threading
+from dataclasses import replace
 from itertools import product
 
 import numpy as np
@@ -124,9 +125,11 @@ def test_quantize_equals_the_reference(seed, rows, columns) -> None:
     grid = CodeGrid(np.float32(0.3), 7, 4)
     np.testing.assert_array_equal(native.quantize(values, grid), reference.quantize(values, grid))
     values, addend = np.tile(values, (3, 1)), values / 2
-    np.testing.assert_array_equal(
-        native.quantize(values, grid, addend), reference.quantize(values, grid, addend)
-    )
+    for undone in (False, True):
+        np.testing.assert_array_equal(
+            native.quantize(values, grid, addend, undone),
+            reference.quantize(values, grid, addend, undone),
+        )
 
 
 @given(
@@ -206,16 +209,53 @@ def test_attention_equals_the_reference(bits, extremes, shape, to_codes) -> None
     )
 
 
+@pytest.mark.parametrize("keys, head_dim", [(1, 16), (2, 6), (7, 16), (9, 20), (16, 17)])
+@pytest.mark.parametrize("bits", [(4, 4, 4, 4), (8, 8, 8, 8), (8, 3, 5, 7)])
+def test_attention_of_many_queries_to_few_keys_equals_the_reference(keys, head_dim, bits) -> None:
+    random = np.random.default_rng(keys)
+    query = codes(random, 150, 2 * head_dim, bits[0], "")
+    key, value = (codes(random, 2 * keys, 2 * head_dim, each, "") for each in (bits[1], bits[3]))
+    given = TokenMap.of_groups(2, (2, 75), (2, keys))
+    query_rows = given.query_rows.copy()
+    query_rows[0, ::5] = -1
+    tokens = replace(given, query_rows=query_rows)
+    uniform = CodeGrid(np.float32(0.02), 2, bits[2])
+    for probabilities in (uniform, row_maximum(random, bits[2])):
+        for output in (None, CodeGrid(np.float32(0.05), 5, 4)):
+            arguments = (query, key, value, tokens, 2, 0.3, probabilities, None, output)
+            found, expected = (
+                module.attention(*arguments)[tokens.query_rows.ravel() >= 0]
+                for module in (native, reference_attention)
+            )
+            np.testing.assert_array_equal(found, expected)
+
+
+@pytest.mark.parametrize("keys", [200, 270])  # on AMX, equal chunks of keys, and a shorter last one
 @pytest.mark.parametrize("scale, zero", [(4.0, 0), (4.0, 3), (0.3, 0), (0.1, 0)])
-def test_attention_with_rare_probabilities_equals_the_reference(scale, zero) -> None:
+def test_attention_with_rare_probabilities_equals_the_reference(scale, zero, keys) -> None:
     random = np.random.default_rng(0)
-    query, key, value = (codes(random, rows, 32, 4, "") for rows in (30, 200, 200))
-    arguments = (query, key, value, TokenMap.of_groups(1, (1, 30), (1, 200)), 2, 0.3)
+    query, key, value = (codes(random, rows, 32, 4, "") for rows in (30, keys, keys))
+    arguments = (query, key, value, TokenMap.of_groups(1, (1, 30), (1, keys)), 2, 0.3)
     probabilities = CodeGrid(np.float32(scale), zero, 4)
     np.testing.assert_array_equal(
         native.attention(*arguments, probabilities),
         reference_attention.attention(*arguments, probabilities),
     )
+
+
+@pytest.mark.parametrize("place", [0, 63, 64, 191, 255, 256, 269])
+def test_attention_to_a_single_key_finds_its_value(place) -> None:
+    random = np.random.default_rng(place)
+    grid = CodeGrid(np.float32(0.1), 0, 4)
+    query = Codes(np.full((33, 32), grid.maximum, np.uint8), grid)
+    key = Codes(np.zeros((270, 32), np.uint8), grid)
+    key.array[place] = grid.maximum
+    value = Codes(codes(random, 270, 32, 4, "").array, grid)
+    tokens = TokenMap.of_groups(1, (1, 33), (1, 270))
+    probabilities = CodeGrid(np.float32(1 / 15), 0, 4)
+    found = native.attention(query, key, value, tokens, 2, 1.0, probabilities)
+    expected = np.broadcast_to(value.array[place] * grid.scale, found.shape)
+    np.testing.assert_allclose(found, expected, rtol=1e-6)
 
 
 def row_maximum(random: np.random.Generator, bits: int) -> RowMaximumCodes:
@@ -254,6 +294,20 @@ def test_attention_with_other_softmax_grids_equals_the_reference(
     arguments = (query, key, value, tokens, 2, 0.3, probabilities, None, output)
     np.testing.assert_array_equal(
         native.attention(*arguments), reference_attention.attention(*arguments)
+    )
+
+
+@pytest.mark.parametrize("scaling", [300.0, -300.0])
+@pytest.mark.parametrize("queries, keys", [(15, 50), (50, 15)])
+def test_logits_beyond_16_bits_are_held(scaling, queries, keys) -> None:
+    random = np.random.default_rng(0)
+    query, key, value = (codes(random, rows, 32, 4, "") for rows in (queries, keys, keys))
+    tokens = TokenMap.of_groups(1, (1, queries), (1, keys))
+    arguments = (query, key, value, tokens, 2, scaling)
+    probabilities = row_maximum(random, 4)
+    np.testing.assert_array_equal(
+        native.attention(*arguments, probabilities),
+        reference_attention.attention(*arguments, probabilities),
     )
 
 
@@ -348,13 +402,14 @@ def test_upscaled_masks_equal_the_reference_but_for_rounding(size, masks, channe
     image_channels, first, second = channels
 
     def draw(*shape: int) -> np.ndarray:
-        return random.normal(size=shape).astype(np.float32)
+        return random.normal(size=shape).astype(np.float16).astype(np.float32)
 
     weights = UpscalingWeights(
         *(draw(4 * first, image_channels), draw(4 * first), draw(first), draw(first), 1e-6),
         *(draw(4 * second, first), draw(4 * second)),
     )
-    image, mask_kernels = draw(2, size * size, image_channels), draw(2, masks, second)
+    image = random.normal(size=(2, size * size, image_channels)).astype(np.float32)
+    mask_kernels = draw(2, masks, second)
     expected = reference.upscaled_masks(image, mask_kernels, weights)
     found = native.upscaled_masks(image, mask_kernels, weights)
-    np.testing.assert_allclose(found, expected, atol=1e-5 * np.abs(expected).max())
+    np.testing.assert_allclose(found, expected, atol=1e-6 * np.abs(expected).max())

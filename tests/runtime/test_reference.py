@@ -113,3 +113,5 @@ def test_quantize_adds_a_repeated_addend_first() -> None:
     grid = CodeGrid(np.float32(0.3), 8, 4)
     found = quantize(values, grid, addend)
     np.testing.assert_array_equal(found[3:], quantize(values[3:] + addend, grid))
+    left = quantize(values, grid, addend, undone=True)
+    np.testing.assert_array_equal(left[3:], quantize(values[3:] + addend - addend, grid))

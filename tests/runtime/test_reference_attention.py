@@ -8,7 +8,7 @@ from carsam.runtime.geometry import RelativePositions, TokenMap
 from carsam.runtime.grids import CodeGrid, Codes
 from carsam.runtime.reference import quantize
 from carsam.runtime.reference_attention import attention
-from carsam.runtime.softmax_grids import RowMaximumCodes
+from carsam.runtime.softmax_grids import RowMaximumCodes, depths
 from carsam.runtime.tables import CodeTable
 
 HEADS, HEAD_DIM = 2, 6
@@ -63,9 +63,9 @@ def test_normalises_numerators_after_the_product(value_bits: int | None) -> None
     query, key = (random_operand(seed, 9, 4) for seed in range(2))
     value = random_operand(2, 9, value_bits)
     q, k, v = (values(operand) for operand in (query, key, value))
-    scores = 0.4 * q @ k.swapaxes(1, 2)
+    steps = np.rint(32 * np.log2(np.e) * 0.4 * q @ k.swapaxes(1, 2))
     numerator = np.array([0, 20, 90, 255], np.uint8)
-    shares = 255 * np.exp(scores - scores.max(-1, keepdims=True)) / 0.8
+    shares = 255 * np.exp2((steps - steps.max(-1, keepdims=True)) / 32) / 0.8
     numbers = numerator[np.digitize(np.minimum(np.rint(shares), 255), [10.5, 55.5, 173])]
     expected = merged(numbers @ v / numbers.sum(-1, keepdims=True))
     tokens = TokenMap.of_groups(1, (1, 9), (1, 9))
@@ -130,3 +130,10 @@ def test_groups_may_share_their_keys() -> None:
     second = Codes(query.array[4:], query.grid)
     alone = attention(second, key, value, tokens, HEADS, 0.4, None)
     np.testing.assert_array_equal(shared[4:], alone)
+
+
+def test_a_numerator_depends_on_the_steps_below_the_largest_logit() -> None:
+    grid = RowMaximumCodes(np.float32(1), np.arange(256, dtype=np.uint8))
+    logits = np.array([[3.0, 2.99, 2.98, 2.0, -4.0, -4.9, -50.0, -3000.0]], np.float32)
+    assert depths(logits).tolist() == [[0, 0, 1, 32, 224, 253, 255, 255]]
+    assert grid.by_depth[[0, 1, 32, 224, 254, 255]].tolist() == [255, 250, 128, 2, 1, 0]

@@ -8,6 +8,7 @@ import struct
 import threading
 import time
 import zlib
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -110,11 +111,14 @@ def metrics(server) -> str:
 
 
 def test_a_run_that_is_replaced_is_served_as_it_was(strict, folder):
+    def ask(path, body):
+        reply = strict.post(path, body, **with_token())
+        return reply.json if reply.status != 504 else ask(path, body)  # a busy machine
+
     def masks():
-        strict.post("/api/images", photo_file(1), **with_token())
-        key = strict.post("/api/images", photo_file(2), **with_token()).json["image"]
-        request = {"image": key, "boxes": [[20, 15, 75, 70]]}
-        return strict.post("/api/predict", request, **with_token()).json["masks"]
+        ask("/api/images", photo_file(1))
+        key = ask("/api/images", photo_file(2))["image"]
+        return ask("/api/predict", {"image": key, "boxes": [[20, 15, 75, 70]]})["masks"]
 
     before = masks()
     assert strict.get("/health").json["replaced"] is False
@@ -131,6 +135,22 @@ async def stays() -> None:
 
 async def leaves() -> None:
     """A client that goes at once."""
+
+
+def test_a_click_on_an_image_that_is_kept_does_not_wait_for_others_to_be_encoded():
+    with serving("--workers", "1") as server, ThreadPoolExecutor() as others:
+        key = server.post("/api/images", photo_file(1)).json["image"]
+        sent = [others.submit(server.post, "/api/images", photo_file(n)) for n in range(2, 6)]
+        while 'carsam_requests_pending{lane="slow"} 4' not in server.get("/metrics").body.decode():
+            assert not any(each.done() for each in sent)
+        for box in ([20, 15, 75, 70], [10, 10, 80, 60]):
+            assert server.post("/api/predict", {"image": key, "boxes": [box]}).status == 200
+        uri = f"data:image/png;base64,{base64.b64encode(photo_file(1)).decode()}"
+        marks = [{"type": "point", "data": [40, 40]}]
+        request = {"model": "carsam", "image": uri, "params": {"marks": marks}}
+        assert server.post("/v1/predict", request).status == 200
+        assert not sent[-1].done()
+        assert {each.result().status for each in sent} == {200}
 
 
 def test_a_full_queue_refuses_and_says_when_to_come_again():
@@ -179,7 +199,7 @@ def test_an_answer_that_takes_too_long_is_given_up():
 
 def encoded(content: bytes, kilobytes: int, embeddings: Embeddings) -> Encoded:
     part = np.zeros(kilobytes * 250, np.float32)
-    return embeddings.encode(content, lambda key: Encoded(key, (part,), (1, 1)))
+    return embeddings.encode(content, lambda key: Encoded(key, (part,), (1, 1), 0.0))
 
 
 def test_the_embeddings_used_last_stay():

@@ -66,7 +66,24 @@ def test_what_the_processor_does_not_multiply_is_refused(monkeypatch):
     monkeypatch.setattr(products, "multiplies_bfloat16", lambda: False)
     with pytest.raises(UserError, match="this processor does not multiply"):
         make_recipe("carsam", "w4a4", settings=("reconstruct.gradients=bfloat16",))
-    with gradients_in("auto", CPU):
-        assert not products._in_bfloat16.get()
     with pytest.raises(UserError, match="expected one of auto, float32, bfloat16"):
         make_recipe("carsam-plus", "w4a4", settings=("polish.gradients=int8",))
+
+
+@pytest.mark.parametrize(
+    ("tiles", "bfloat16", "float16", "preferred"),
+    [
+        (True, True, True, True),  # AMX
+        (False, True, True, False),  # AMX, hidden
+        (False, True, False, True),  # Zen 4
+        (False, False, False, False),
+    ],
+)
+def test_bfloat16_is_preferred_where_it_is_faster(tiles, bfloat16, float16, preferred, monkeypatch):
+    monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: tiles)
+    monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: bfloat16)
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx512_fp16": float16})
+    with gradients_in("auto", CPU):
+        assert products._in_bfloat16.get() == preferred
+    with gradients_in("float32", CPU):
+        assert not products._in_bfloat16.get()

@@ -134,7 +134,7 @@ def test_a_frame_recalls_what_a_session_recalls(model):
     kept = [each._replace(tokens=each.tokens.bfloat16().float()) for each in kept]
     coarse = torch.randn(1, 128, 48, 48)
     parameters = {name: p.detach().numpy() for name, p in model.named_parameters()}
-    memory = ObjectMemory(MemoryNumbers.read(model.config.to_dict(), parameters))
+    memory = ObjectMemory(MemoryNumbers.read(model.config.to_dict(), parameters.__getitem__))
     positions = model.memory_encoder.position_encoding((1, 64, 48, 48), "cpu", torch.float32)
     positions = positions[0].flatten(1).T.numpy()
     for i, each in enumerate(kept):
@@ -167,7 +167,7 @@ def test_parameters_are_rounded_for_a_call_and_buffers_are_not():
 
     module = Sum()
     weights = dict(module.named_parameters())
-    *dtypes, value = Rounded(module)()
+    *dtypes, value = Rounded(module, torch.bfloat16)()
     value.backward()
     assert dtypes == [torch.bfloat16, torch.float32]
     assert module.inner.bias.grad.tolist() == [1, 1]

@@ -27,15 +27,31 @@ def test_logits_of_a_mask_are_torchs():
     mask = arithmetic.resized_mask(MASK, (64, 64))
     given = torch.from_numpy(mask)[None, None] * 20.0 - 10.0
     expected = interpolate(given, (16, 16), mode="bilinear", antialias=True)[0, 0]
-    np.testing.assert_allclose(arithmetic.logits_of_mask(mask), expected.numpy(), atol=1e-5)
+    np.testing.assert_allclose(arithmetic.logits_of_mask(mask, 16), expected.numpy(), atol=1e-5)
 
 
 def test_the_prompt_of_a_mask_is_a_convolution():
     mask, weight = arithmetic.resized_mask(MASK, (64, 64)), GENERATOR.normal(size=(4, 4))
     given, kernel = (torch.from_numpy(a).double()[None, None] for a in (mask, weight))
     expected = conv2d(given, kernel, stride=4)[0, 0] + 0.25
-    found = arithmetic.prompt_of_mask(mask, (weight.astype("f4"), 0.25))
+    found = arithmetic.prompt_of_mask(mask, (weight.astype("f4"), 0.25), 16)
     np.testing.assert_allclose(found, expected.numpy(), atol=1e-6)
+
+
+def test_masks_of_other_sides_are_resized_as_torch_does():
+    mask, kernel = arithmetic.resized_mask(MASK, (64, 64)), (np.ones((4, 4), np.float32), 0.0)
+    logits = torch.from_numpy(arithmetic.logits_of_mask(mask, 64))
+    prompt = torch.from_numpy(arithmetic.prompt_of_mask(mask, kernel, 16))
+    for found, values, side in (
+        (arithmetic.logits_of_mask(mask, 18), logits, 18),
+        (arithmetic.prompt_of_mask(mask, kernel, 18), prompt, 18),
+        (arithmetic.resized(logits.numpy(), 72), logits, 72),
+    ):
+        given = values[None, None]
+        expected = interpolate(given, (side, side), mode="bilinear", antialias=True)[0, 0]
+        np.testing.assert_allclose(
+            found, expected.numpy(), atol=2e-4
+        )  # torch places pixels in float32
 
 
 def test_probabilities_have_no_overflow():

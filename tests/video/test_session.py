@@ -2,13 +2,14 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from tiny_video import BREADTH, HEIGHT, TinyVideoEngine, painted_clip
+from tiny_video import BREADTH, HEIGHT, SIDE, TinyVideoEngine, painted_clip
 
 from carsam.engines.video import Recollection
 from carsam.errors import UserError
 from carsam.images.preprocess import Frame
 from carsam.predict.upscale import upscale_masks
 from carsam.video import arithmetic
+from carsam.video.arithmetic import from_bfloat16
 from carsam.video.frames import frame_pixels
 from carsam.video.predictor import SAM2VideoPredictor
 from carsam.video.session import NOT_A_POINT
@@ -38,10 +39,10 @@ def followed_by_hand(engine, frames, mask):
         embedding = engine.encode(frame_pixels(image, engine.framing))
         if time == 0:
             small = arithmetic.resized_mask(mask, side)
-            given = arithmetic.prompt_of_mask(small, numbers.mask_kernel)
+            given = arithmetic.prompt_of_mask(small, numbers.mask_kernel, SIDE // 4)
             prompts = replace(NOT_A_POINT, masks=given[None])
             pointer = engine.track(embedding, prompts, False).pointers[0, 0]
-            logits = arithmetic.logits_of_mask(small)
+            logits = arithmetic.logits_of_mask(small, SIDE // 4)
             memory = (upscale_masks(logits, square) > 0).astype(np.float32)
         else:
             recent = [0, *range(max(1, time - numbers.frames + 1), time)]
@@ -147,6 +148,40 @@ def test_little_is_kept(engine):
         assert len(kept) <= 2 * (6 + 6 - 2) + 1
         assert sum(o.tokens is not None for o in kept.values()) <= 2 * (6 + 4 - 2) + 1
     assert engine.encoded == len(CLIP)  # each frame once
+
+
+@pytest.mark.parametrize("frames", [0, 1, 3])
+def test_the_nearest_frames_are_recalled_as_many_as_asked_for(engine, frames):
+    predictor = SAM2VideoPredictor(engine, memory_frames=frames)
+    state = predictor.init_state(CLIP[:8])
+    predictor.add_new_mask(state, 0, 1, FIRST)
+    list(predictor.propagate_in_video(state))
+    memory = state.objects[1].memory
+    recalled = memory.recall(7, 8, reverse=False)
+    cells = engine.positions.shape[0]
+    assert np.count_nonzero(recalled.cells >= 0) == (1 + frames) * cells
+    for place in range(frames):  # the farthest first
+        output = memory.followed[7 - frames + place]
+        rows = slice((1 + place) * cells, (2 + place) * cells)
+        np.testing.assert_array_equal(recalled.values[rows], from_bfloat16(output.tokens))
+        times = engine.memory.frame_times[frames - 1 - place]
+        np.testing.assert_array_equal(recalled.positions[rows], output.positions + times)
+
+
+def test_all_memories_are_the_default(engine):
+    script = SCRIPTS["mask"]
+    one, other, fewer = (
+        play(SAM2VideoPredictor(engine, memory_frames=frames), CLIP, script, prompts=False)[-1]
+        for frames in (None, engine.memory.frames - 1, 1)
+    )
+    np.testing.assert_array_equal(one, other)
+    assert (one != fewer).any()
+
+
+@pytest.mark.parametrize("frames", [-1, 4])
+def test_more_memories_than_the_model_has_are_refused(engine, frames):
+    with pytest.raises(UserError, match=f"Found {frames} memory frames; expected 0 to 3"):
+        SAM2VideoPredictor(engine, memory_frames=frames)
 
 
 def test_what_is_forgotten_is_not_made_up(engine):

@@ -14,6 +14,10 @@ from carsam.video.frames import frame_pixels
 from carsam.video.predictor import SAM2VideoPredictor
 
 CLIP, _ = painted_clip(5)
+SESSIONS = {
+    "sam2_video": "Sam2VideoInferenceSession",
+    "sam3_tracker_video": "Sam3TrackerVideoInferenceSession",
+}
 PROMPTS = {
     "point": {"points": [[14, 9]], "labels": [1]},
     "box": {"box": [10, 4, 40, 30]},
@@ -22,9 +26,9 @@ PROMPTS = {
 
 def theirs(model, pixels, prompt):
     """Low-resolution logits (F, 4h, 4w) of transformers' session."""
-    from transformers.models.sam2_video.modeling_sam2_video import Sam2VideoInferenceSession
+    import transformers
 
-    session = Sam2VideoInferenceSession(
+    session = getattr(transformers, SESSIONS[model.config.model_type])(
         video=pixels, video_height=HEIGHT, video_width=BREADTH, dtype=torch.float32
     )
     index = session.obj_id_to_idx(1)
@@ -46,26 +50,27 @@ def theirs(model, pixels, prompt):
     return np.stack([found[frame]["pred_masks"][0, 0].numpy() for frame in sorted(found)])
 
 
-@pytest.fixture
-def model(tiny_sam2_video, monkeypatch):
-    """The tiny model, which finds an object everywhere.
+@pytest.fixture(params=["tiny_sam2_video", "tiny_sam3_video"])
+def model(request, monkeypatch):
+    """A tiny model, which finds an object everywhere.
 
     transformers keeps a dimension too many where a pointer is one token.
     """
-    tiny_sam2_video.mask_decoder.pred_obj_score_head.proj_out.bias.data.fill_(9.0)
-    process = tiny_sam2_video._process_object_pointers
+    model = request.getfixturevalue(request.param)
+    model.mask_decoder.pred_obj_score_head.proj_out.bias.data.fill_(9.0)
+    process = model._process_object_pointers
 
     def processed(*arguments):
         pointers, positions = process(*arguments)
         return pointers.reshape(-1, *positions.shape[1:]), positions
 
-    monkeypatch.setattr(tiny_sam2_video, "_process_object_pointers", processed)
-    return tiny_sam2_video
+    monkeypatch.setattr(model, "_process_object_pointers", processed)
+    return model
 
 
 @pytest.mark.parametrize("prompt", PROMPTS.values(), ids=PROMPTS)
 def test_masks_are_transformers(model, prompt):
-    engine = TorchVideoEngine(FAMILIES["sam2_video"], model, "float")
+    engine = TorchVideoEngine(FAMILIES[model.config.model_type], model, "float")
     predictor = SAM2VideoPredictor(engine)
     state = predictor.init_state(CLIP)
     predictor.add_new_points_or_box(state, 0, 1, **prompt)

@@ -31,7 +31,7 @@ class Distillation:
         self.recipe = recipe
         self.trained = part_of(model, ("vision_encoder",))
         self.student = Rounded(CanvasHiera(model.vision_encoder))
-        self.teacher = CanvasSam(load_sam_mini())
+        self.teacher = CanvasSam(load_sam_mini(), self.student.dtype)
 
     def start_(self) -> None:
         initialise_encoder_(self.trained.vision_encoder)

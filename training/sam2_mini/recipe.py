@@ -22,23 +22,23 @@ def _stage(steps: int, window: int, batch: int, rates: tuple[float, float], **ch
 
 DISTIL = TrainingRecipe(
     stages=(
-        _stage(4500, 384, 4, (3e-3, 1e-3)),
-        _stage(500, 768, 4, (1e-3, 0.0), **WHOLE),
+        _stage(3600, 384, 4, (3e-3, 1e-3)),
+        _stage(360, 768, 4, (1e-3, 0.0), **WHOLE),
     )
 )
 MASKS = TrainingRecipe(
     stages=(
-        _stage(2200, 384, 4, (1e-3, 5e-4), prompts=8, boxes=6, correction_probability=0.1),
-        _stage(400, 768, 2, (5e-4, 0.0), prompts=12, boxes=10, correction_probability=0.1, **WHOLE),
+        _stage(1800, 384, 4, (1e-3, 5e-4), prompts=8, boxes=6, correction_probability=0.1),
+        _stage(300, 768, 2, (5e-4, 0.0), prompts=12, boxes=10, correction_probability=0.1, **WHOLE),
     )
 )
 
 MEMORY = TrainingRecipe(
     stages=(
-        _stage(3000, 384, 8, (1.5e-3, 8e-4)),
-        _stage(1000, 384, 4, (8e-4, 0.0)),
+        _stage(2000, 384, 8, (1.5e-3, 8e-4)),
+        _stage(600, 384, 4, (8e-4, 0.0)),
     )
 )
 """Of these stages only steps, window, batch (objects) and rates count."""
 
-WHOLE_MEMORY = TrainingRecipe(stages=(_stage(400, 768, 2, (5e-4, 0.0)),))
+WHOLE_MEMORY = TrainingRecipe(stages=(_stage(200, 768, 2, (5e-4, 0.0)),))

@@ -5,12 +5,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from carsam.benchmark import tracking
 from carsam.engines.base import Engine
 from carsam.errors import UserError
 from carsam.threads import set_threads
 
 TORCH = ("torch", "transformers")
 ONNX = (*TORCH, "onnx", "onnxruntime", "onnxscript")
+OPENVINO = (*ONNX, "openvino")
 
 
 @dataclass(frozen=True)
@@ -22,12 +24,14 @@ class Runner:
         format: what the folder is: a format of `peers.build`, or None for the run itself.
         packages: import names of what it needs, to build its model and to run it.
         extra: that installs them.
+        track: follows objects with the engine, if it has a memory.
     """
 
     open: Callable[[Path, int], Engine]
     format: str | None = None
     packages: tuple[str, ...] = ()
     extra: str = "quantize"
+    track: tracking.Open | None = None
 
 
 @dataclass(frozen=True)
@@ -39,12 +43,15 @@ class Contender:
         runner: key of `RUNNERS`.
         folder: what it opens.
         instruction_set: that the native engine is made to use; the best unless given.
+        memory_frames: that a frame recalls beside the prompted one; the model's number unless
+            given.
     """
 
     name: str
     runner: str
     folder: Path
     instruction_set: str | None = None
+    memory_frames: int | None = None
 
 
 def runners_named(names: str) -> list[str]:
@@ -64,7 +71,12 @@ def runners_named(names: str) -> list[str]:
 
 
 def contenders(
-    run: Path, runners: Sequence[str], sets: Sequence[str], also: Sequence[Path], peers: Path
+    run: Path,
+    runners: Sequence[str],
+    sets: Sequence[str],
+    also: Sequence[Path],
+    peers: Path,
+    fewer_memories: Sequence[int] = (),
 ) -> list[Contender]:
     """Return the rows.
 
@@ -75,12 +87,16 @@ def contenders(
             the plain name.
         also: more quantized models for the native engine.
         peers: folder of the other runtimes' models.
+        fewer_memories: numbers of frames that the native engine recalls in a row more for each.
     """
     rows = []
     for name in runners:
         format = RUNNERS[name].format
         if name == "native":
             rows += _native_rows(run, sets, also)
+            for count in fewer_memories:
+                name = f"native:{count}-memories"
+                rows.append(Contender(name, "native", run, memory_frames=count))
         else:
             rows.append(Contender(name, name, run if format is None else peers / format))
     return rows
@@ -97,10 +113,10 @@ def _native_rows(run: Path, sets: Sequence[str], also: Sequence[Path]) -> list[C
 
 
 def _native(folder: Path, threads: int) -> Engine:
-    from carsam.engines.native_engine import NativeEngine
+    from carsam.engines.native_video_engine import native_engine
     from carsam.formats.checkpoint import read_checkpoint
 
-    return NativeEngine(read_checkpoint(folder), threads)
+    return native_engine(read_checkpoint(folder), threads)
 
 
 def _simulated(folder: Path, threads: int) -> Engine:
@@ -113,13 +129,14 @@ def _simulated(folder: Path, threads: int) -> Engine:
 def _transformers(attention: str) -> Callable[[Path, int], Engine]:
     def open_model(folder: Path, threads: int) -> Engine:
         import torch
-        from transformers import AutoModelForMaskGeneration
+        from transformers import AutoConfig
 
         from carsam.engines.torch_engine import TorchEngine
         from carsam.families import load_model
+        from carsam.families.registry import architecture_of
 
         _limit_torch(threads)
-        model: Any = AutoModelForMaskGeneration.from_pretrained(
+        model: Any = architecture_of(AutoConfig.from_pretrained(folder)).from_pretrained(
             folder, dtype=torch.float32, attn_implementation=attention
         )
         return TorchEngine(*load_model(model), "float")
@@ -132,6 +149,11 @@ def _limit_torch(threads: int) -> None:
 
     set_threads(threads)
     torch.set_num_interop_threads(1)
+
+
+def _float(attention: str) -> Runner:
+    follow = tracking.transformers_session
+    return Runner(_transformers(attention), "float", TORCH, track=follow)
 
 
 def _onnxruntime(folder: Path, threads: int) -> Engine:
@@ -150,19 +172,20 @@ def _openvino(precision: str | None) -> Callable[[Path, int], Engine]:
 
 
 RUNNERS = {
-    "native": Runner(_native),
-    "simulated": Runner(_simulated, None, TORCH),
-    "float": Runner(_transformers("sdpa"), "float", TORCH),
-    "float-eager": Runner(_transformers("eager"), "float", TORCH),
+    "native": Runner(_native, track=tracking.session),
+    "simulated": Runner(_simulated, None, TORCH, track=tracking.session),
+    "float": _float("sdpa"),
+    "float-eager": _float("eager"),
     "onnxruntime": Runner(_onnxruntime, "onnx", ONNX, "bench"),
     "onnxruntime-int8": Runner(_onnxruntime, "onnx-int8", ONNX, "bench"),
     "onnxruntime-dynamic": Runner(_onnxruntime, "onnx-dynamic", ONNX, "bench"),
-    "openvino": Runner(_openvino("f32"), "openvino", (*ONNX, "openvino"), "bench"),
-    "openvino-bf16": Runner(_openvino("bf16"), "openvino", (*ONNX, "openvino"), "bench"),
-    "openvino-int8": Runner(_openvino(None), "openvino-int8", (*ONNX, "openvino", "nncf"), "bench"),
+    "openvino": Runner(_openvino("f32"), "openvino", OPENVINO, "bench"),
+    "openvino-bf16": Runner(_openvino("bf16"), "openvino", OPENVINO, "bench"),
+    "openvino-int8": Runner(_openvino(None), "openvino-int8", (*OPENVINO, "nncf"), "bench"),
+    "openvino-int8-f32": Runner(_openvino("f32"), "openvino-int8", (*OPENVINO, "nncf"), "bench"),
 }
-"""`float` is transformers' default attention, sdpa; OpenVINO's int8 model chooses itself what to
-compute the rest in."""
+"""`float` is transformers' default attention, sdpa. OpenVINO's int8 model chooses itself what to
+compute the rest in, unless it is float32."""
 
 GROUPS = {
     "onnxruntime": ("onnxruntime", "onnxruntime-int8", "onnxruntime-dynamic"),

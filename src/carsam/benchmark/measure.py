@@ -1,4 +1,4 @@
-"""Measure contenders in turn: load, encode and decode separately, round by round."""
+"""Measure contenders in turn: load, encode, decode and track separately, round by round."""
 
 import time
 from collections import defaultdict
@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
-from carsam.benchmark.contenders import Contender
+from carsam.benchmark.contenders import RUNNERS, Contender
 from carsam.benchmark.inputs import BATCHES
 from carsam.benchmark.process import Process
 from carsam.progress import Progress
@@ -43,6 +43,12 @@ class Phase:
 ENCODE = Phase("encode", {"do": "encode"}, 0, 1)
 DECODE_ONE = Phase("decode", {"do": "decode", "boxes": BATCHES[0]}, 1, 5)
 DECODE_MANY = Phase("decode_64", {"do": "decode", "boxes": BATCHES[1]}, 0, 1)
+TRACK_ONE = Phase("track", {"do": "track", "objects": 1}, 0, 1)
+TRACK_FOUR = Phase("track_4", {"do": "track", "objects": 4}, 0, 1)
+
+OF_IMAGES = (ENCODE, DECODE_ONE, DECODE_MANY)
+OF_VIDEOS = (ENCODE, DECODE_ONE, TRACK_ONE, TRACK_FOUR)
+"""Of models with a memory; only some contenders track."""
 
 
 @dataclass
@@ -67,6 +73,7 @@ def measure(
     threads: int,
     environment: Mapping[str, str],
     progress: Progress,
+    phases: Sequence[Phase] = OF_IMAGES,
 ) -> list[Record]:
     """Return what was measured of each contender.
 
@@ -79,9 +86,10 @@ def measure(
     players = [_Player(contender, threads, environment) for contender in contenders]
     try:
         _take_turns(players, "load", min(rounds, LOAD_ROUNDS), _Player.load, progress)
-        for phase in (ENCODE, DECODE_ONE, DECODE_MANY):
+        for phase in phases:
             turn = partial(_Player.measure, phase=phase)
-            _take_turns(players, phase.name, rounds, turn, progress)
+            able = [player for player in players if player.can(phase)]
+            _take_turns(able, phase.name, rounds, turn, progress)
     finally:
         for player in players:
             player.end()
@@ -113,6 +121,12 @@ class _Player:
         self._process: Process | None = None
         self._warm: set[str] = set()
         self._shapes: list[list[int]] = []
+
+    def can(self, phase: Phase) -> bool:
+        """Whether the contender does what a phase measures."""
+        return (
+            phase.task["do"] != "track" or RUNNERS[self.record.contender.runner].track is not None
+        )
 
     def load(self) -> None:
         """Load the model in a new process."""
@@ -148,8 +162,12 @@ class _Player:
 
     def _ask(self, phase: Phase, times: int) -> dict[str, Any]:
         assert self._process is not None
-        shapes = {"shapes": self._shapes} if phase.task["do"] == "decode" else {}
-        reply = self._process.ask({**phase.task, **shapes, "times": times})
+        more: dict[str, Any] = {}
+        if phase.task["do"] == "decode":
+            more["shapes"] = self._shapes
+        elif phase.task["do"] == "track":
+            more["memory_frames"] = self.record.contender.memory_frames
+        reply = self._process.ask({**phase.task, **more, "times": times})
         self._shapes = reply.get("shapes", self._shapes)
         self._note_peak(phase.name, reply["peak_mb"])
         return reply

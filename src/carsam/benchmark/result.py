@@ -4,9 +4,23 @@ from collections.abc import Sequence
 from statistics import median
 from typing import Any
 
-from carsam.benchmark.measure import Record
+from carsam.benchmark.measure import DECODE_MANY, TRACK_FOUR, TRACK_ONE, Record
 
-PHASES = ("load", "encode", "decode", "decode_64")
+COLUMNS = {
+    "encode": ("encode s", 1, 2),
+    "decode": ("1 box ms", 1000, 0),
+    "decode_64": ("64 boxes s", 1, 2),
+    "track": ("frame, 1 object s", 1, 2),
+    "track_4": ("frame, 4 objects s", 1, 2),
+    "object": ("one object more s", 1, 2),
+}
+"""What the table shows of a phase: heading, unit in a second, digits."""
+
+PEAKS = {
+    "peak_mb": "peak MB, encoding",
+    "peak_64_mb": "with 64 boxes",
+    "peak_track_mb": "with tracking",
+}
 
 
 def to_json(records: Sequence[Record]) -> list[dict[str, Any]]:
@@ -15,16 +29,25 @@ def to_json(records: Sequence[Record]) -> list[dict[str, Any]]:
 
 
 def _entry(record: Record) -> dict[str, Any]:
-    seconds = record.seconds
+    seconds, contender = record.seconds, record.contender
     spread = {
         phase: {"min": min(calls), "max": max(calls), "calls": [round(call, 5) for call in calls]}
         for phase, calls in seconds.items()
     }
+    medians = {phase: median(seconds[phase]) for phase in ("load", *COLUMNS) if phase in seconds}
+    if TRACK_FOUR.name in medians:
+        others = TRACK_FOUR.task["objects"] - TRACK_ONE.task["objects"]
+        medians["object"] = (medians[TRACK_FOUR.name] - medians[TRACK_ONE.name]) / others
+    peaks = {"peak_mb": record.peak_mb["encode"]}
+    for phase, key in ((DECODE_MANY, "peak_64_mb"), (TRACK_FOUR, "peak_track_mb")):
+        if phase.name in record.peak_mb:
+            peaks[key] = max(record.peak_mb.values())
+    fewer = contender.memory_frames
     return {
-        "engine": record.contender.name,
-        **{f"{phase}_seconds": round(median(seconds[phase]), 5) for phase in PHASES},
-        "peak_mb": round(record.peak_mb["encode"], 1),
-        "peak_64_mb": round(max(record.peak_mb.values()), 1),
+        "engine": contender.name,
+        **{f"{phase}_seconds": round(value, 5) for phase, value in medians.items()},
+        **{key: round(value, 1) for key, value in peaks.items()},
+        **({} if fewer is None else {"memory_frames": fewer}),
         **record.description,
         "spread": spread,
     }
@@ -33,12 +56,20 @@ def _entry(record: Record) -> dict[str, Any]:
 def markdown(document: dict[str, Any]) -> str:
     """Return a table with ratios against the first engine, and what it was measured on."""
     rows = document["engines"]
-    first = rows[0]["engine"]
+    first = rows[0]
+    phases = [phase for phase in COLUMNS if f"{phase}_seconds" in first]
+    peaks = [key for key in PEAKS if key in first]
+    faster = [f"{first['engine']} is faster by", *["faster by"] * (len(phases) - 1)]
+    timed = [
+        cell
+        for phase, ratio in zip(phases, faster, strict=True)
+        for cell in (COLUMNS[phase][0], ratio)
+    ]
+    headings = ["engine", "load s", *timed, *(PEAKS[key] for key in peaks)]
     lines = [
-        f"| engine | load s | encode s | {first} is faster by | 1 box ms | faster by "
-        "| 64 boxes s | faster by | peak MB, encoding | with 64 boxes |",
-        "|---|" + "---:|" * 9,
-        *(_row(row, rows[0]) for row in rows),
+        f"| {' | '.join(headings)} |",
+        "|---|" + "---:|" * (len(headings) - 1),
+        *(_row(row, first, phases, peaks) for row in rows),
     ]
     machine, versions = document["machine"], document["versions"]
     listed = ", ".join(f"{name} {version}" for name, version in versions.items())
@@ -50,27 +81,30 @@ def markdown(document: dict[str, Any]) -> str:
     return "\n".join([*lines, "", note, ""])
 
 
-def _row(row: dict[str, Any], first: dict[str, Any]) -> str:
-    def spread(phase: str, unit: float, digits: int) -> str:
-        ends = (row["spread"][phase][end] * unit for end in ("min", "max"))
-        low, high = (f"{end:.{digits}f}" for end in ends)
-        return f"{row[f'{phase}_seconds'] * unit:.{digits}f} ({low} - {high})"
-
-    def ratio(phase: str) -> str:
-        key = f"{phase}_seconds"
-        return f"{row[key] / first[key]:.2f} x"
-
-    details = [row[key] for key in ("bits", "instruction_set", "precision") if row.get(key)]
-    cells = (
+def _row(
+    row: dict[str, Any], first: dict[str, Any], phases: Sequence[str], peaks: Sequence[str]
+) -> str:
+    named = ("recipe", "bits", "instruction_set", "precision")
+    details = [row[key] for key in named if row.get(key)]
+    cells = [
         f"{row['engine']} ({', '.join(details)})" if details else row["engine"],
         f"{row['load_seconds']:.2f}",
-        spread("encode", 1, 2),
-        ratio("encode"),
-        spread("decode", 1000, 0),
-        ratio("decode"),
-        spread("decode_64", 1, 2),
-        ratio("decode_64"),
-        f"{row['peak_mb']:.0f}",
-        f"{row['peak_64_mb']:.0f}",
-    )
+    ]
+    for phase in phases:
+        key = f"{phase}_seconds"
+        if key in row:
+            cells += [_time(row, phase), f"{row[key] / first[key]:.2f} x"]
+        else:
+            cells += ["", ""]
+    cells += [f"{row[key]:.0f}" if key in row else "" for key in peaks]
     return f"| {' | '.join(cells)} |"
+
+
+def _time(row: dict[str, Any], phase: str) -> str:
+    """Return the median of a phase, and the smallest and the largest where it was timed itself."""
+    _, unit, digits = COLUMNS[phase]
+    shown = f"{row[f'{phase}_seconds'] * unit:.{digits}f}"
+    if phase not in row["spread"]:
+        return shown
+    low, high = (f"{row['spread'][phase][end] * unit:.{digits}f}" for end in ("min", "max"))
+    return f"{shown} ({low} - {high})"

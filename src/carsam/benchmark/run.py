@@ -9,8 +9,10 @@ from typing import Any
 
 from carsam.benchmark.contenders import RUNNERS, Contender, contenders
 from carsam.benchmark.machine import machine
-from carsam.benchmark.measure import measure
+from carsam.benchmark.measure import OF_IMAGES, OF_VIDEOS, measure
 from carsam.benchmark.result import to_json
+from carsam.benchmark.tracking import FRAME
+from carsam.engines.native_video_engine import WITH_MEMORY
 from carsam.errors import UserError
 from carsam.extras import require
 from carsam.formats.checkpoint import read_checkpoint
@@ -28,11 +30,12 @@ def benchmark(
     rounds: int,
     sets: Sequence[str] = (),
     also: Sequence[Path] = (),
+    fewer_memories: Sequence[int] = (),
     environment: Mapping[str, str],
     command: str,
     progress: Progress,
 ) -> dict[str, Any]:
-    """Measure how fast engines and other runtimes load, encode and decode, and their memory.
+    """Measure how fast engines and other runtimes load, encode, decode and track, and their memory.
 
     Args:
         run: the quantized model; float models and other runtimes get its geometry.
@@ -42,6 +45,7 @@ def benchmark(
         rounds: timed calls of each contender.
         sets: instruction sets, each of which the native engine gets a row for.
         also: more quantized models of the same geometry, for the native engine.
+        fewer_memories: numbers of frames that the native engine recalls, with a row for each.
         environment: of the processes.
         command: said in the result.
 
@@ -52,15 +56,19 @@ def benchmark(
     for folder in also:
         if _config(folder) != config:
             raise UserError(f"{folder} has another geometry than {run}; measure it by itself.")
+    follows = read_checkpoint(run).manifest["family"] in WITH_MEMORY
+    if fewer_memories and not follows:
+        raise UserError(f"{run} has no memory; leave --memory-frames away.")
     for name in runners:
         if RUNNERS[name].packages:
             require(RUNNERS[name].extra, *RUNNERS[name].packages)
     folder = peers / hashlib.sha256(json.dumps(config).encode()).hexdigest()[:16]
     formats = [RUNNERS[name].format for name in runners]
     _build(run, folder, [name for name in formats if name is not None], environment, progress)
-    rows = contenders(run, runners, sets, also, folder)
+    rows = contenders(run, runners, sets, also, folder, fewer_memories)
     before = machine()
-    records = measure(rows, rounds, threads, environment, progress)
+    phases = OF_VIDEOS if follows else OF_IMAGES
+    records = measure(rows, rounds, threads, environment, progress, phases)
     entries = to_json(records)
     versions: dict[str, str] = {}
     for entry, contender in zip(entries, rows, strict=True):
@@ -72,6 +80,7 @@ def benchmark(
         "threads": threads,
         "rounds": rounds,
         "versions": versions,
+        **({"frame": FRAME} if follows else {}),
         "command": command,
         "engines": entries,
     }
@@ -105,11 +114,12 @@ def _build(
 
 
 def _size(contender: Contender) -> dict[str, Any]:
-    """Return megabytes on disk, and the bits of a quantized model."""
+    """Return megabytes on disk, and the recipe and bits of a quantized model."""
     folder = contender.folder
     if RUNNERS[contender.runner].format is None:
-        bits = read_checkpoint(folder).manifest["recipe"]["bits"]
-        return {"bits": bits, "disk_mb": round(bytes_on_disk(folder) / 1e6, 1)}
+        recipe = read_checkpoint(folder).manifest["recipe"]
+        named = {"recipe": recipe["name"], "bits": recipe["bits"]}
+        return {**named, "disk_mb": round(bytes_on_disk(folder) / 1e6, 1)}
     # The decoder for many boxes is a copy of that for one.
     files = [path for path in folder.iterdir() if not path.name.startswith("decoder_64")]
     return {"disk_mb": round(sum(path.stat().st_size for path in files) / 1e6, 1)}

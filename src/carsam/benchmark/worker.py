@@ -15,6 +15,7 @@ from typing import Any
 
 from carsam.benchmark import inputs
 from carsam.benchmark.contenders import RUNNERS
+from carsam.benchmark.tracking import Tracker
 from carsam.engines.base import Embedding, Engine
 from carsam.system import peak_memory, resident_memory
 
@@ -27,12 +28,18 @@ class Worker:
     def __init__(self, runner: str, folder: Path, threads: int) -> None:
         self._runner, self._folder, self._threads = RUNNERS[runner], folder, threads
         self._engine: Engine
+        self._trackers: dict[tuple[int, int | None], Tracker] = {}
         self._embedding: Embedding = ()
 
     def do(self, task: dict[str, Any]) -> dict[str, Any]:
-        """Do `load`, `encode` or `decode` as often as `times` says; return seconds and memory."""
+        """Do a task, as often as its `times` says; return seconds and memory."""
         tasks: dict[str, Callable[..., dict[str, Any]]]
-        tasks = {"load": self._load, "encode": self._encode, "decode": self._decode}
+        tasks = {
+            "load": self._load,
+            "encode": self._encode,
+            "decode": self._decode,
+            "track": self._track,
+        }
         reply = tasks[task.pop("do")](**task)
         resident = resident_memory() / MEGABYTE
         return {**reply, "peak_mb": peak_memory() / MEGABYTE, "resident_mb": resident}
@@ -58,6 +65,13 @@ class Worker:
         prompts = inputs.boxes(boxes, self._engine.framing.side)
         return {"seconds": _timed(lambda: self._engine.decode(embedding, prompts, False), times)}
 
+    def _track(self, times: int, objects: int, memory_frames: int | None) -> dict[str, Any]:
+        asked = objects, memory_frames
+        if asked not in self._trackers:
+            assert self._runner.track is not None
+            self._trackers = {asked: self._runner.track(self._engine, *asked)}
+        return {"seconds": _timed(lambda: next(self._trackers[asked]), times)}
+
     def _description(self) -> dict[str, Any]:
         """Return what the engine says of itself, and the versions of what it imported."""
         packages = ("numpy", *self._runner.packages)
@@ -65,7 +79,7 @@ class Worker:
             "threads": self._engine.threads,  # type: ignore[attr-defined]
             "versions": {name: version(name) for name in packages if name in sys.modules},
         }
-        if "carsam.runtime.kernels" in sys.modules:
+        if self._runner.format is None and "carsam.runtime.kernels" in sys.modules:
             described["instruction_set"] = sys.modules["carsam.runtime.kernels"].instruction_set()
         if hasattr(self._engine, "precision"):
             described["precision"] = self._engine.precision

@@ -1,5 +1,6 @@
 """Activations between units, in memory as far as a budget reaches and on disk beyond it."""
 
+import mmap
 import shutil
 import weakref
 from collections.abc import Iterable, Iterator, Sequence
@@ -19,6 +20,7 @@ from carsam.formats.files import is_disk_full
 from carsam.formats.locks import locked, release, try_lock
 
 PREFIX, LOCK = "carsam-activations-", ".lock"
+LARGE = 1 << 17  # bytes of a tensor that gets pages of its own
 
 
 class StateCache:
@@ -36,6 +38,7 @@ class StateCache:
         self.budget, self.folder = budget, folder
         self._sizes: dict[int, int] = {}  # bytes in memory by tensor
         self._read: dict[int, _OnDisk] = {}  # where tensors that were read lie
+        self._copies: dict[int, Tensor] = {}  # of tensors that are alive, by their id
         self._files = 0
 
     def keep(self, states: Iterable[State]) -> "CachedStates":
@@ -61,13 +64,32 @@ class StateCache:
         tensor = tensor.contiguous()
         if id(tensor) in self._read:
             return self._read[id(tensor)]
+        if id(tensor) in self._copies:
+            return self._copies[id(tensor)]
         if id(tensor) not in self._sizes:
             if self.used() + tensor.nbytes > self.budget:
                 self._files += 1
                 return _OnDisk(tensor, self.folder / f"{self._files:06d}", self._read)
+            copy = _in_own_pages(tensor)
+            if copy is not tensor:
+                self._copies[id(tensor)] = copy
+                weakref.finalize(tensor, self._copies.pop, id(tensor), None)
+                tensor = copy
             self._sizes[id(tensor)] = tensor.nbytes
             weakref.finalize(tensor, self._sizes.pop, id(tensor), None)
         return tensor
+
+
+def _in_own_pages(tensor: Tensor) -> Tensor:
+    """Return a copy of a large tensor in pages of its own.
+
+    Among the temporaries of a model, one tensor that stays splits the room that a large one has
+    left, and the heap grows by as much for every image.
+    """
+    if tensor.nbytes < LARGE or tensor.device.type != "cpu":
+        return tensor
+    pages = mmap.mmap(-1, tensor.nbytes)
+    return torch.frombuffer(pages, dtype=tensor.dtype).view(tensor.shape).copy_(tensor.detach())
 
 
 class _OnDisk:

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -10,11 +11,12 @@ from torch import Tensor
 
 from carsam.calibration.prompts import found_boxes
 from carsam.calibration.state_lists import Part
+from carsam.calibration.views import views_of
 from carsam.engines.torch_engine import TorchEngine
 from carsam.families.base import Family, State
 from carsam.images.clicks import new_clicks
 from carsam.images.moved_boxes import moved_boxes
-from carsam.images.preprocess import Frame, normalise_and_pad, resize
+from carsam.images.preprocess import Frame, Framing, normalise_and_pad, resize
 from carsam.images.read import ImageSample
 from carsam.progress import Progress
 
@@ -49,17 +51,20 @@ class CalibrationSet:
             prompts.append(torch.from_numpy(rows)[None].to(engine.device))
             progress.advance(note=name)
         progress.finish()
-        return Pictures(family, engine.framing.side, tuple(pictures), tuple(prompts))
+        return Pictures(family, engine.framing, tuple(pictures), tuple(prompts))
 
-    def mirrored(self, engine: TorchEngine, states: "Pictures") -> "Pictures":
-        """Return the states, as `states` returns them, of the images' mirror images."""
+    def views(self, engine: TorchEngine, states: "Pictures") -> "Pictures":
+        """Return the states, as `states` returns them, of other views of the images."""
+        by_image = []
+        for index, (image, own) in enumerate(zip(self.sample, states.prompts, strict=True)):
+            frame = Frame((image.shape[0], image.shape[1]), engine.framing)
+            rows = frame.unmap_boxes(own[0].cpu().numpy())
+            by_image.append(views_of(image, rows, (self.seed, index)))
         pictures, prompts = [], []
-        for image, own in zip(self.sample, states.prompts, strict=True):
-            mirrored = resize(np.ascontiguousarray(image[:, ::-1]), engine.framing)
-            rows = own.clone()  # (1, P, 4)
-            rows[..., [0, 2]] = mirrored.shape[1] - rows[..., [2, 0]]
-            pictures.append(mirrored)
-            prompts.append(rows)
+        for image, rows in chain.from_iterable(zip(*by_image, strict=True)):
+            frame = Frame((image.shape[0], image.shape[1]), engine.framing)
+            pictures.append(resize(image, engine.framing))
+            prompts.append(torch.from_numpy(frame.map_boxes(rows))[None].to(engine.device))
         return replace(states, pictures=tuple(pictures), prompts=tuple(prompts))
 
     def _prompts(
@@ -87,13 +92,13 @@ class Pictures(Sequence[State]):
     they are four times as large.
 
     Args:
-        size: side of the model's input, in pixels.
+        framing: of the model.
         pictures: RGB (h, w, 3), resized.
         prompts: rows (1, P, 4) of each, on the device.
     """
 
     family: Family
-    size: int
+    framing: Framing
     pictures: tuple[np.ndarray, ...]
     prompts: tuple[Tensor, ...]
 
@@ -103,6 +108,6 @@ class Pictures(Sequence[State]):
     def __getitem__(self, index: Any) -> Any:
         if isinstance(index, slice):
             return Part(self, range(*index.indices(len(self))))
-        pixels = torch.from_numpy(normalise_and_pad(self.pictures[index], self.size))
+        pixels = torch.from_numpy(normalise_and_pad(self.pictures[index], self.framing))
         prompts = self.prompts[index].clone()  # a tensor that lives as long as the state
         return self.family.start(pixels[None].to(prompts.device), prompts)

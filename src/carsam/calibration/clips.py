@@ -15,7 +15,7 @@ from carsam.engines.torch_video_engine import TorchVideoEngine
 from carsam.families.base import Family, State
 from carsam.images.clicks import are_clicks
 from carsam.images.moving_camera import moving_camera
-from carsam.images.preprocess import normalise_and_pad
+from carsam.images.preprocess import Framing, normalise_and_pad
 from carsam.images.prompts import Prompts
 from carsam.images.read import ImageSample, read_image
 from carsam.progress import Progress
@@ -50,6 +50,7 @@ class Clips(Sequence[State]):
     """The states of clips before the first stage, made when they are asked for."""
 
     family: Family
+    framing: Framing
     device: torch.device
     clips: tuple[Clip, ...]
 
@@ -60,7 +61,7 @@ class Clips(Sequence[State]):
         if isinstance(index, slice):
             return Part(self, range(*index.indices(len(self))))
         clip = self.clips[index]
-        pixels = np.stack([normalise_and_pad(each, each.shape[0]) for each in clip.pictures])
+        pixels = np.stack([normalise_and_pad(each, self.framing) for each in clip.pictures])
         entries = {name: tensor.clone() for name, tensor in clip.entries.items()}
         return self.family.start(torch.from_numpy(pixels).to(self.device), None, **entries)
 
@@ -90,7 +91,7 @@ def clips_of_stills(
         clips.append(_clip(engine, frames, rows[~are_clicks(rows)][:OBJECTS], random))
         progress.advance()
     progress.finish()
-    return Clips(engine.family, engine.device, tuple(clips))
+    return Clips(engine.family, engine.framing, engine.device, tuple(clips))
 
 
 def clips_of_videos(
@@ -119,7 +120,7 @@ def clips_of_videos(
         clips.append(_clip(engine, np.stack(frames), boxes, random))
         progress.advance()
     progress.finish()
-    return Clips(engine.family, engine.device, tuple(clips))
+    return Clips(engine.family, engine.framing, engine.device, tuple(clips))
 
 
 def _length(engine: TorchVideoEngine) -> int:

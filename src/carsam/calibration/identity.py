@@ -16,7 +16,7 @@ from carsam.formats.checkpoint import Checkpoint
 from carsam.methods.recipe import Recipe
 from carsam.methods.registry import make_steps, make_whole_model_steps
 from carsam.runtime import kernels
-from carsam.simulation.products import multiplies_bfloat16
+from carsam.simulation.products import prefers_bfloat16
 
 
 def identity_of(
@@ -53,7 +53,7 @@ def identity_of(
 def _processor() -> str:
     """Name what decides the order of sums, and the type of gradients."""
     kind = f"{platform.machine()} {torch.backends.cpu.get_cpu_capability()}"
-    fast = ", bfloat16" if multiplies_bfloat16() else ""
+    fast = ", bfloat16" if prefers_bfloat16() else ""
     compiled = "" if kernels.training is None else ", compiled kernels"
     return f"{kind}{fast}{compiled}"
 

@@ -52,7 +52,7 @@ def with_thresholds(
     names = model.provenance["calibration"]["images"][:IMAGES]
     paths = [Path(record.pictures) / name for name in names]
     device = resolve_device(record.device)
-    family, module = load_model(source, lambda _: None)
+    family, module = load_model(source, lambda _: None, model.image_size)
     progress.start("Scores of masks", 2 * len(paths))
     before = _scores(TorchEngine(family, module, "float", device), paths, progress)
     del module

@@ -46,6 +46,7 @@ def quantize(
     resume: str | Path | None = None,
     projects: bool = False,
     progress: Progress | None = None,
+    image_size: int | None = None,
     **calibration: Any,
 ) -> QuantizedModel:
     """Quantize a model after training; the model given is not changed.
@@ -60,7 +61,7 @@ def quantize(
         rules: `PATTERN=BITS` exceptions, by module path or kind; later ones win.
         settings: `step.parameter=value` changes of the recipe's steps.
         budget: `fast` or `paper`: steps of training.
-        resume, projects, progress: as of `calibrate`.
+        resume, projects, progress, image_size: as of `calibrate`.
         calibration: `coco`, `avoid`, `count`, `exact`, `prompts_per_image`, `clicks`, `seed`,
             `device`, `memory`, `sharers` and `videos`, as of `Calibration`.
 
@@ -72,10 +73,10 @@ def quantize(
         recipe = make_recipe(recipe, bits, tuple(rules), tuple(settings), budget)
     record = Calibration(images, **calibration)
     if resume is None:
-        model = calibrate(source, recipe, record, projects=projects, progress=progress)
+        model = calibrate(source, recipe, record, None, projects, progress, image_size)
     else:
         with sole_writer(Path(resume)) as run:
-            model = calibrate(source, recipe, record, run, projects, progress)
+            model = calibrate(source, recipe, record, run, projects, progress, image_size)
     return with_thresholds(model, source, record, progress)
 
 
@@ -86,6 +87,7 @@ def calibrate(
     resume: Path | None = None,
     projects: bool = False,
     progress: Progress | None = None,
+    image_size: int | None = None,
 ) -> QuantizedModel:
     """Quantize a model with a recipe; the model given is not changed.
 
@@ -98,6 +100,7 @@ def calibrate(
         projects: tell `progress` before the first unit how long everything is going to take, and
             how much memory; a few steps of every kind of unit are tried for that.
         progress: hears how far it is.
+        image_size: side of the model's inputs, in pixels; its own unless given.
 
     Raises:
         UserError, ValueError: as of `quantize`.
@@ -107,7 +110,7 @@ def calibrate(
     started = time.monotonic()
     check_steps(recipe)
     calibration = _calibration_set(record, progress)
-    family, model = load_model(source, progress.warn)
+    family, model = load_model(source, progress.warn, image_size)
     videos = _videos(record, family)
     sites = family.sites(model)
     recipe.check_rules((site.path, site.kind) for site in sites)
@@ -134,7 +137,7 @@ def calibrate(
             recipe,
             states,
             record.seed,
-            views=calibration.mirrored(engine, states) if needs_views else (),
+            views=calibration.views(engine, states) if needs_views else (),
             clips=clips,
             memory=record.memory,
             sharers=record.sharers,

@@ -1,7 +1,7 @@
 """Finished units on disk, so that a run that was stopped continues where it was."""
 
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ from carsam.grids.base import Grid
 from carsam.grids.registry import describe_grid, load_grid, store_grid
 from carsam.methods.units import UnitPlan
 from carsam.simulation import slots
+from carsam.simulation.centre import Centre, load_centres_
 
 KIND = "units"
 
@@ -56,7 +57,8 @@ class UnitLog:
         for name, grid in _grids(model, plan).items():
             grids[name] = describe_grid(grid)
             arrays.update(store_grid(f"grid:{name}", grid))
-        description = {"unit": plan.name, "grids": grids, "notes": notes}
+        centres = {path: centre.name for path, centre in _centres(model, plan)}
+        description = {"unit": plan.name, "grids": grids, "centres": centres, "notes": notes}
         self._journal.store(_name(index), Item(arrays, description))
 
     def restore_(self, index: int, model: Any, plan: UnitPlan) -> list[dict[str, Any]]:
@@ -74,6 +76,12 @@ class UnitLog:
         for name, parameter in _parameters(model, plan).items():
             parameter.data.copy_(torch.from_numpy(item.arrays[name]))
         device = next(model.parameters()).device
+        arrays = item.arrays
+        load_centres_(
+            model,
+            item.document["centres"],
+            lambda name: torch.from_numpy(arrays[name]).to(device),
+        )
         for site, _ in plan.sites:
             for operand in _operands(site):
                 entry = item.document["grids"].get(f"{site.path}.{operand}")
@@ -116,6 +124,14 @@ def _parameters(model: Any, plan: UnitPlan) -> dict[str, torch.Tensor]:
     """Return the parameters of the blocks that the unit's stages belong to, and of other parts."""
     places = tuple(f"{place}." for stage in plan.stages for place in stage.places)
     return {n: p for n, p in model.named_parameters() if n.startswith(places)}
+
+
+def _centres(model: Any, plan: UnitPlan) -> Iterator[tuple[str, Centre]]:
+    """Yield what is taken out of inputs, with the layers' paths."""
+    for site, _ in plan.sites:
+        layer = slots.weight_layer(model, site)
+        if layer is not None and layer.centre is not None:
+            yield site.path, layer.centre
 
 
 def _operands(site: Site) -> tuple[str, ...]:

@@ -6,12 +6,13 @@ import sys
 import threading
 from collections.abc import Sequence
 
-from cyclopts import App, CycloptsError
+from cyclopts import App, CycloptsError, MissingArgumentError
 
 from carsam.cli import (
     annotate,
     bench,
     compare,
+    demo,
     doctor,
     embed,
     evaluate,
@@ -41,7 +42,7 @@ class Terminated(KeyboardInterrupt):
 app = App(
     name="carsam",
     help="Quantize Segment Anything models to 4 bits and run them on ordinary CPUs.",
-    help_format="plaintext",
+    help_format="markdown",  # puts lines of docstrings together again
     suppress_keyboard_interrupt=False,
     exit_on_error=False,
     print_error=False,
@@ -56,14 +57,15 @@ app.command(masks.masks, sort_key=4)
 app.command(track.track, sort_key=5)
 app.command(annotate.annotate, sort_key=6)
 app.command(serve.serve, sort_key=7)
-app.command(embed.embed, sort_key=8)
-app.command(info.info, sort_key=9)
-app.command(compare.compare, sort_key=10)
-app.command(doctor.doctor, sort_key=11)
-app.command(report.report, sort_key=12)
-app.command(recipes.recipes, sort_key=13)
-app.command(bench.bench, sort_key=14)
-app.command(export.export, sort_key=15)
+app.command(demo.demo, sort_key=8)
+app.command(embed.embed, sort_key=9)
+app.command(info.info, sort_key=10)
+app.command(compare.compare, sort_key=11)
+app.command(doctor.doctor, sort_key=12)
+app.command(report.report, sort_key=13)
+app.command(recipes.recipes, sort_key=14)
+app.command(bench.bench, sort_key=15)
+app.command(export.export, sort_key=16)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -80,6 +82,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         app([expanded(each) for each in (sys.argv[1:] if arguments is None else arguments)])
         sys.stdout.flush()
+    except MissingArgumentError as error:
+        command = " ".join(["carsam", *(error.command_chain or ())])
+        name = error.argument.name if error.argument else "an option"
+        return _fail(f"Found no value for {name}; see `{command} --help`.", USER_ERROR)
     except (UserError, CycloptsError) as error:
         return _fail(str(error), USER_ERROR)
     except Terminated:

@@ -29,12 +29,14 @@ def bench(
     markdown: Path | None = None,
     repeats: int = 5,
     isa: str = "",
+    memory_frames: str = "",
     also: Repeated = None,
     peers: Path | None = None,
     common: Common | None = None,
 ) -> None:
     """Measure how fast a quantized model loads, encodes and decodes, and its memory.
 
+    A model with a memory also follows 1 and 4 objects, in place of decoding 64 boxes.
     Every contender has its own process; they take turns, round by round. Float models and other
     runtimes get random weights of the same geometry, which cost the same. `native` needs nothing,
     `simulated` and `float` the extra `quantize`, other runtimes the extra `bench`.
@@ -48,6 +50,8 @@ def bench(
         markdown: where the table goes.
         repeats: rounds, each with one turn of every contender.
         isa: instruction sets for the native engine, separated by commas; the best unless given.
+        memory_frames: numbers of frames that a tracked one recalls beside the prompted one,
+            separated by commas: a row more of the native engine for each.
         also: another quantized model of the same geometry, for the native engine; repeat for more.
         peers: folder that keeps the other runtimes' models; carsam/peers in the user's cache
             unless given.
@@ -62,6 +66,9 @@ def bench(
     if repeats < 1:
         raise UserError(f"Found --repeats {repeats}; expected at least 1.")
     runners = runners_named(f"{engine},{against}")
+    fewer = [name for name in memory_frames.split(",") if name]
+    if not all(name.isdecimal() for name in fewer):
+        raise UserError(f"Found --memory-frames {memory_frames}; expected numbers such as 3,1.")
     for output in (json, markdown):
         if output is not None:
             check_writable(output, OTHER_FILE)
@@ -74,6 +81,7 @@ def bench(
             rounds=repeats,
             sets=[name for name in isa.split(",") if name],
             also=also or [],
+            fewer_memories=[int(name) for name in fewer],
             environment=environment,
             command=_command(),
             progress=progress,

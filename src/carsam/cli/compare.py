@@ -33,6 +33,7 @@ def compare(
     setting: Annotated[list[str] | None, Parameter(name="--set", negative="")] = None,
     engine: Literal["simulated", "native"] = "simulated",
     limit: int | None = None,
+    image_size: int | None = None,
     jobs: int = 1,
     common: Common | None = None,
 ) -> None:
@@ -56,6 +57,7 @@ def compare(
             no recipe is refused. Repeat for more.
         engine: what evaluates; native takes less time.
         limit: evaluate on so many images only.
+        image_size: side of the model's inputs, in pixels; its own unless given.
         jobs: cells that run at the same time; each computes with its share of the threads.
     """
     options = common or Common()
@@ -97,6 +99,7 @@ def compare(
         current_threads() // jobs,
         engine,
         limit,
+        image_size,
     )
     with options.progress() as progress:
         results = run_plan(plan, out / "cells", progress, jobs)

@@ -17,6 +17,7 @@ def embed(
     *,
     cache: Path | None = None,
     engine: EngineName = "auto",
+    image_size: int | None = None,
     common: Common | None = None,
 ) -> None:
     """Encode all images of a folder and keep the embeddings, so that masks need only the decoder.
@@ -29,6 +30,7 @@ def embed(
         images: folder of images, searched with its subfolders.
         cache: folder of the embeddings; $CARSAM_CACHE unless given.
         engine: the arithmetic to run the model with.
+        image_size: side of a float model's inputs, in pixels; its own unless given.
     """
     options = common or Common()
     options.prepare()
@@ -38,7 +40,7 @@ def embed(
             raise UserError("No place for the embeddings; give --cache DIR, or set CARSAM_CACHE.")
         embeddings.check()
         paths = list_images(images, warn=progress.warn, info=progress.info)
-        loaded = load(model, engine, options.device, progress.warn)
+        loaded = load(model, engine, options.device, progress.warn, image_size=image_size)
         unreadable, deep = skipped_images(progress.warn), deep_images(progress.warn)
         framing = loaded.framing
         progress.start("Encoding", len(paths))
@@ -48,7 +50,7 @@ def embed(
             except UserError as error:
                 unreadable.add(f"Skipped an image. {error}")
             else:
-                embeddings.encode(loaded, normalise_and_pad(image, framing.side))
+                embeddings.encode(loaded, normalise_and_pad(image, framing))
             if embeddings.lost:
                 raise UserError(f"The embedding of {path} could not be kept; stopped there.")
             progress.advance(note=path.name)

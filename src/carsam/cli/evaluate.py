@@ -37,6 +37,8 @@ def evaluate(
     detections: Path | None = None,
     score: str = "predicted-iou",
     engine: EngineName = "auto",
+    image_size: int | None = None,
+    memory_frames: int | None = None,
     compare: str = "auto",
     limit: int | None = None,
     record: Annotated[bool, Parameter(negative="")] = False,
@@ -62,7 +64,11 @@ def evaluate(
         detections: a detector's result json, for `--prompts detections`.
         score: what ranks the masks: predicted-iou, constant, or detector-times-iou.
         engine: the arithmetic to run the model with.
-        compare: float model to run beside it: auto is the one MODEL was made from; or none.
+        image_size: side of a float model's inputs, in pixels; its own unless given.
+        memory_frames: for DAVIS, frames that are recalled beside those with prompts; all that the
+            model was trained with unless given.
+        compare: float model to run beside it: auto is the one MODEL was made from, with inputs as
+            large; or none.
         limit: evaluate only so many images.
         record: also write the numbers into MODEL's carsam.json, where `carsam info` shows them.
         cache: folder of embeddings to use and extend; $CARSAM_CACHE unless given.
@@ -94,8 +100,12 @@ def evaluate(
                 "--davis takes none of --coco --images --detections --record --limit --cache "
                 f"{' '.join(f'--{form}' for form in mask_files)}; leave them away."
             )
-        _evaluate_davis(model, davis, year, prompts or "masks", json, engine, options)
+        loading = {"engine": engine, "image_size": image_size}
+        following = {"year": year, "prompts": prompts or "masks", "memory_frames": memory_frames}
+        _evaluate_davis(model, davis, json, loading, following, options)
         return
+    if memory_frames is not None:
+        raise UserError("--memory-frames is for --davis alone; leave it away.")
     if coco is None or images is None:
         raise UserError("Give --coco with --images, or --davis, to measure against.")
     prompts = prompts or "boxes"
@@ -107,14 +117,15 @@ def evaluate(
             )
         check_writable(manifest, "Leave --record away, or copy the model to another folder.")
     with options.progress() as progress:
+        loaded = load(model, engine, options.device, progress.warn, image_size=image_size)
         result = measure(
-            load(model, engine, options.device, progress.warn),
+            loaded,
             coco,
             images,
             prompts=prompts,
             score=score,
             detections=detections,
-            float_engine=_float_engine(model, compare, options.device, progress),
+            float_engine=_float_engine(model, compare, loaded, options.device, progress),
             model=model,
             limit=limit,
             seed=options.seed,
@@ -139,22 +150,25 @@ def evaluate(
 def _evaluate_davis(
     model: str,
     root: Path,
-    year: Literal["2016", "2017"],
-    prompts: str,
     json: Path,
-    engine: EngineName,
+    loading: dict[str, Any],
+    following: dict[str, Any],
     options: Common,
 ) -> None:
-    """Follow the objects of all sequences, write the result and print its numbers."""
+    """Follow the objects of all sequences, write the result and print its numbers.
+
+    Args:
+        loading, following: options of `load` and of `evaluate_davis`.
+    """
     from carsam.evaluation.davis import evaluate_davis
     from carsam.evaluation.davis.evaluate import JOURNAL
 
     with options.progress() as progress:
+        loaded = load(model, device=options.device, warn=progress.warn, **loading)
         result = evaluate_davis(
-            video_engine(load(model, engine, options.device, progress.warn, video=True)),
+            video_engine(loaded),
             root,
-            prompts=prompts,
-            year=year,
+            **following,
             model=model,
             target=json,
             progress=progress,
@@ -162,7 +176,9 @@ def _evaluate_davis(
         )
     result.save(json)
     remove_journals(json, JOURNAL)
-    title = f"{len(result.sequences)} sequences, DAVIS {year}, {prompts}"
+    title = f"{len(result.sequences)} sequences, DAVIS {result.year}, {result.prompts}"
+    if result.memory_frames is not None:
+        title += f", {result.memory_frames} memories"
     table = Table("", result.mode, title=title)
     table.add_row("J&F", _with_interval(result.J_and_F, result.intervals["J_and_F"]))
     for name, numbers in (("J", result.J), ("F", result.F)):
@@ -173,8 +189,10 @@ def _evaluate_davis(
     print(f"Result: {json}")
 
 
-def _float_engine(model: str, compare: str, device: str, progress: Progress) -> Engine | None:
-    """Return the float model to compare with, or None."""
+def _float_engine(
+    model: str, compare: str, engine: Engine, device: str, progress: Progress
+) -> Engine | None:
+    """Return the float model to compare a model's engine with, or None."""
     if compare == "none":
         return None
     if compare != "auto":
@@ -183,7 +201,7 @@ def _float_engine(model: str, compare: str, device: str, progress: Progress) -> 
         return None
     source = read_checkpoint(model).manifest["source"]
     try:
-        return load(source, "float", device, progress.warn)
+        return load(source, "float", device, progress.warn, image_size=engine.framing.side)
     except UserError as error:
         progress.warn(f"Not compared with the float model {source}. {error}")
         return None

@@ -77,6 +77,7 @@ def _statements(run: Path, checkpoint: Checkpoint) -> list[tuple[str, str]]:
     clips = calibration.get("clips")  # of a model with a memory
     of_clips = f", clips made of {clips['made_of']}: {clips['count']}" if clips else ""
     rules = ", ".join(map(str, recipe.rules)) or "none"
+    side = manifest["model_config"]["prompt_encoder_config"]["image_size"]
     versions = [f"{name} {version}" for name, version in manifest["versions"].items()]
     return [
         ("Model", f"{manifest['source']} (family {manifest['family']})"),
@@ -84,6 +85,7 @@ def _statements(run: Path, checkpoint: Checkpoint) -> list[tuple[str, str]]:
             "Recipe",
             f"{recipe.name} {recipe.bits}, rules: {rules}",
         ),
+        ("Input", f"{side} x {side} pixels"),
         ("Size", f"{on_disk / 1e6:.2f} MB on disk, {original / 1e6:.2f} MB as float32"),
         ("Ratio", f"{original / on_disk:.1f} times smaller"),
         ("Grids", _grids(manifest["sites"])),

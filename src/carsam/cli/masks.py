@@ -27,6 +27,7 @@ def masks(
     min_area: int = 0,
     png: Annotated[bool, Parameter(negative="")] = False,
     engine: EngineName = "auto",
+    image_size: int | None = None,
     cache: Path | None = None,
     common: Common | None = None,
 ) -> None:
@@ -48,6 +49,7 @@ def masks(
         min_area: holes and islands of fewer pixels go.
         png: write each mask as a picture too, of 0 and 255.
         engine: the arithmetic to run the model with.
+        image_size: side of a float model's inputs, in pixels; its own unless given.
         cache: folder of embeddings to use and extend; $CARSAM_CACHE unless given.
     """
     options = common or Common()
@@ -59,7 +61,7 @@ def masks(
             paths, root = list_images(source, warn=progress.warn, info=progress.info), source
         else:
             check_image(source)
-        loaded = load(model, engine, options.device, progress.warn)
+        loaded = load(model, engine, options.device, progress.warn, image_size=image_size)
         generator = SamAutomaticMaskGenerator(
             loaded,
             points,

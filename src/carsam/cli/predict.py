@@ -32,6 +32,7 @@ def predict(
     point: Annotated[list[str] | None, Parameter(negative="", allow_leading_hyphen=True)] = None,
     overlay: Path | None = None,
     engine: EngineName = "auto",
+    image_size: int | None = None,
     cache: Path | None = None,
     common: Common | None = None,
 ) -> None:
@@ -48,6 +49,7 @@ def predict(
         point: x,y on the object, or x,y,0 outside it; repeat for more points.
         overlay: where a picture of photo, prompt and mask goes.
         engine: the arithmetic to run the model with.
+        image_size: side of a float model's inputs, in pixels; its own unless given.
         cache: folder of embeddings to use and extend; $CARSAM_CACHE unless given.
     """
     options = common or Common()
@@ -63,7 +65,8 @@ def predict(
     check_image(photo)
     with options.progress() as progress:
         embeddings = embedding_cache(cache, progress)
-        predictor = SamPredictor(load(model, engine, options.device, progress.warn), embeddings)
+        loaded = load(model, engine, options.device, progress.warn, image_size=image_size)
+        predictor = SamPredictor(loaded, embeddings)
         predictor.set_image(photo, warn=progress.warn)
     masks, ious, _ = predictor.predict(
         point_coords=np.array([place[:2] for place in points]) if points else None,

@@ -30,6 +30,7 @@ def quantize(
     mixed: Path | None = None,
     setting: Annotated[Repeated, Parameter(name="--set")] = None,
     budget: str = "fast",
+    image_size: int | None = None,
     coco: Path | None = None,
     count: int = 32,
     exact: Annotated[bool, Parameter(negative="")] = False,
@@ -56,6 +57,8 @@ def quantize(
             come after them.
         setting: step.parameter=value, a change to a step of the recipe; repeat for more.
         budget: fast or paper, the steps of recipes that train.
+        image_size: side of the model's inputs, in pixels, a multiple of 16 (SAM 2: 32, SAM 3: 14);
+            its own unless given.
         coco: COCO instances json of the photos, whose boxes then prompt the decoder; otherwise
             the float model finds boxes itself.
         count: photos to use.
@@ -86,7 +89,15 @@ def quantize(
     )
     with sole_writer(out) as run, options.progress() as progress:
         check_output_folder(out, force)
-        quantized = calibrate(model, method, calibration, run, projects=True, progress=progress)
+        quantized = calibrate(
+            model,
+            method,
+            calibration,
+            run,
+            projects=True,
+            progress=progress,
+            image_size=image_size,
+        )
         quantized = with_thresholds(quantized, model, calibration, progress)
         quantized.save(run, force)
         remove_logs(run)

@@ -28,6 +28,8 @@ def track(
     point: Annotated[list[str] | None, Parameter(negative="", allow_leading_hyphen=True)] = None,
     frame: int = 0,
     engine: EngineName = "auto",
+    image_size: int | None = None,
+    memory_frames: int | None = None,
     common: Common | None = None,
 ) -> None:
     """Follow objects through a video, from a prompt in one frame to both ends.
@@ -41,6 +43,9 @@ def track(
         point: x,y on the only object, or x,y,0 outside it; repeat for more points.
         frame: index of the frame with the prompt.
         engine: the arithmetic to run the model with.
+        image_size: side of a float model's inputs, in pixels; its own unless given.
+        memory_frames: frames that are recalled beside those with prompts, all that the model was
+            trained with (6 in SAM 2) unless given; fewer are faster and follow less well.
     """
     options = common or Common()
     options.prepare()
@@ -53,9 +58,12 @@ def track(
     names = [f"{name}.png" for name in video.names]
     _check_out(out, frames, names)
     with options.progress() as progress:
-        loaded = video_engine(load(model, engine, options.device, progress.warn, video=True))
+        loaded = load(model, engine, options.device, progress.warn, image_size=image_size)
         predictor = SAM2VideoPredictor(
-            loaded, non_overlap_masks=True, binarize_mask_from_pts_for_mem_enc=labels is None
+            video_engine(loaded),
+            non_overlap_masks=True,
+            binarize_mask_from_pts_for_mem_enc=labels is None,
+            memory_frames=memory_frames,
         )
         session = Session(predictor.model, video, predictor.settings)
         if labels is not None:

@@ -37,6 +37,7 @@ class Cell:
         engine: evaluates the quantized model, `simulated` or `native`; a legacy one is always
             simulated.
         limit: evaluate on so many images only; None for all.
+        image_size: side of the model's inputs, in pixels; None for its own.
     """
 
     model: str
@@ -49,6 +50,7 @@ class Cell:
     threads: int
     engine: str
     limit: int | None
+    image_size: int | None = None
 
     @property
     def name(self) -> str:
@@ -59,6 +61,8 @@ class Cell:
         """Return plain data that decide the result; `from_json` undoes it."""
         data = asdict(self)
         del data["calibration"]["sharers"], data["calibration"]["videos"]  # cells have no videos
+        if self.image_size is None:  # as in results that were made before there was a choice
+            del data["image_size"]
         return data
 
     @classmethod
@@ -81,7 +85,9 @@ def run_cell(cell: Cell) -> dict[str, Any]:
     result: dict[str, Any] = {"cell": cell.to_json()}
     engine: Engine
     if cell.recipe == "float":
-        engine = TorchEngine(*load_model(cell.model), "float", cell.calibration.device)
+        engine = TorchEngine(
+            *load_model(cell.model, image_size=cell.image_size), "float", cell.calibration.device
+        )
     else:
         quantized = _quantize(cell)
         names = sorted(cell.calibration.avoid)[:STRICT_IMAGES]
@@ -112,7 +118,7 @@ def _quantize(cell: Cell) -> Any:
     from carsam.methods.registry import make_recipe
 
     recipe = make_recipe(cell.recipe, cell.bits, settings=cell.settings)
-    return calibrate(cell.model, recipe, cell.calibration)
+    return calibrate(cell.model, recipe, cell.calibration, image_size=cell.image_size)
 
 
 def main() -> None:

@@ -40,6 +40,7 @@ class Plan:
     threads: int
     engine: str
     limit: int | None
+    image_size: int | None = None
 
     def cells(self) -> list[Cell]:
         """Return the float cell, then all others, each with the settings that fit its recipe.
@@ -75,6 +76,7 @@ class Plan:
                 self.threads,
                 self.engine,
                 self.limit,
+                self.image_size,
             )
             for recipe, bits, seed in [("float", "float", 0), *jobs]
         ]

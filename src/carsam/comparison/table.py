@@ -51,7 +51,10 @@ def rows(results: Sequence[Result]) -> list[Row]:
 def about(plan: Plan, results: Sequence[Result]) -> dict[str, Any]:
     """Return what a table's numbers were measured on and with; of paths only the names."""
     evaluation: Result = next((r["evaluation"] for r in results if "evaluation" in r), {})
-    facts = ("images", "instances", "ids_sha256", "prompts", "score", "bootstrap", "versions")
+    facts = (
+        *("image_size", "images", "instances", "ids_sha256"),
+        *("prompts", "score", "bootstrap", "versions"),
+    )
     return {
         "model": plan.model if not Path(plan.model).exists() else Path(plan.model).name,
         "coco": plan.coco.name,

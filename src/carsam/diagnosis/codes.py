@@ -3,7 +3,7 @@
 Of a codebook these are the entries.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, cast
@@ -11,8 +11,8 @@ from typing import Any, cast
 import numpy as np
 import torch
 
-from carsam.engines.native_engine import NativeEngine
-from carsam.engines.torch_engine import TorchEngine
+from carsam.engines.base import Engine
+from carsam.engines.torch_video_engine import torch_engine
 from carsam.families.base import Site, SiteType
 from carsam.grids.base import Grid, UniformGrid
 from carsam.grids.codebook import CodebookGrid
@@ -46,7 +46,7 @@ class CodeAgreement:
 
 
 def compare_codes(
-    model: QuantizedModel, native_engine: NativeEngine, pixels: np.ndarray, prompts: Prompts
+    model: QuantizedModel, native_engine: Engine, pixels: np.ndarray, prompts: Prompts
 ) -> list[CodeAgreement]:
     """Run one image and its prompts through both engines and compare codes site by site.
 
@@ -62,19 +62,35 @@ def compare_codes(
     if len(prompts) > PROMPTS_AT_ONCE:
         raise ValueError(f"{len(prompts)} prompts; at most {PROMPTS_AT_ONCE} can be compared.")
     of_images = [site for site in model.sites if not site.kind.startswith("memory")]
-    sites = [site for site in of_images if _is_quantized(model, site)]
-    with _simulated_codes(model, sites) as simulated:
-        engine = TorchEngine(model.family, model.module, "simulated")
+
+    def run(engine: Engine) -> None:
         engine.decode(engine.encode(pixels), prompts, multimask_output=False)
+
+    return compare_codes_of(model, native_engine, of_images, run)
+
+
+def compare_codes_of(
+    model: QuantizedModel, native_engine: Engine, sites: Sequence[Site], run: Callable[[Any], None]
+) -> list[CodeAgreement]:
+    """Run something on both engines and compare the codes of sites; see `compare_codes`.
+
+    Args:
+        sites: all that `run` executes, in this order, each once.
+    """
+    sites = [site for site in sites if _is_quantized(model, site)]
+    with _simulated_codes(model, sites) as simulated:
+        run(torch_engine(model.family, model.module, "simulated"))
     with _native_codes() as native:
-        native_engine.decode(native_engine.encode(pixels), prompts, multimask_output=False)
+        run(native_engine)
     tokens = {
         site.path: call["tokens"]
         for site, call in zip(sites, native, strict=True)
         if site.type is SiteType.ATTENTION
     }
     return [
-        _agreement(site, operand, *_aligned(site, operand, call, simulated[site.path], tokens))
+        _agreement(
+            site, operand, *_aligned(model, site, operand, call, simulated[site.path], tokens)
+        )
         for site, call in zip(sites, native, strict=True)
         for operand in _operands(site)
     ]
@@ -132,11 +148,15 @@ def _native_codes() -> Iterator[list[dict[str, Any]]]:
     Meanwhile images are not worked on in strips, so that every operator runs once.
     """
     calls: list[dict[str, Any]] = []
-    linear, attention = kernels.linear, kernels.attention
+    names = ("linear", "linear_norm_on_grids", "depthwise", "attention")
+    originals = {name: getattr(kernels, name) for name in names}
 
-    def watched_linear(tensor: Any, *arguments: Any) -> np.ndarray:
-        calls.append({"input": np.array(tensor.array)})
-        return linear(tensor, *arguments)
+    def watched(operator: Callable) -> Callable:
+        def call(tensor: Any, *arguments: Any) -> Any:
+            calls.append({"input": np.array(tensor.array)})
+            return operator(tensor, *arguments)
+
+        return call
 
     def watched_attention(
         query: Any, key: Any, value: Any, tokens: TokenMap, *arguments: Any
@@ -144,19 +164,21 @@ def _native_codes() -> Iterator[list[dict[str, Any]]]:
         operands = zip(OPERANDS, (query, key, value), strict=True)
         calls.append({name: np.array(codes.array) for name, codes in operands})
         calls[-1]["tokens"] = tokens
-        return attention(query, key, value, tokens, *arguments)
+        return cast(np.ndarray, originals["attention"](query, key, value, tokens, *arguments))
 
-    kernels.linear = watched_linear  # type: ignore[assignment]
-    kernels.attention = watched_attention  # type: ignore[assignment]
+    for name, operator in originals.items():
+        setattr(kernels, name, watched_attention if name == "attention" else watched(operator))
     at_once, strips.TOKENS_AT_ONCE = strips.TOKENS_AT_ONCE, 1 << 30
     try:
         yield calls
     finally:
-        kernels.linear, kernels.attention = linear, attention
+        for name, operator in originals.items():
+            setattr(kernels, name, operator)
         strips.TOKENS_AT_ONCE = at_once
 
 
 def _aligned(
+    model: QuantizedModel,
     site: Site,
     operand: str,
     native: dict[str, Any],
@@ -172,14 +194,23 @@ def _aligned(
         return _picked(found, rows, expected.reshape(-1, found.shape[1]))
     if site.type is SiteType.CONV:
         expected = np.moveaxis(expected, 1, -1)  # channels last
-        neighbours = found.shape[1] // expected.shape[-1]
-        found = found.reshape(len(found), neighbours, -1)[:, neighbours // 2]
+        if found.ndim == 2:
+            found = _image_of(found, slots.layer(model.module, site).layer, expected.shape)
+        found = found.reshape(-1, expected.shape[-1])
     expected = expected.reshape(-1, found.shape[1])
     if site.path.startswith("vision_encoder.") and parent in tokens:  # windows of tokens
         around = tokens[parent]  # queries, which come out of the attention, may be pooled
         rows = around.key_rows if site.path.endswith(".qkv") else around.query_rows
         return _picked(found, np.where(rows < len(found), rows, -1), expected)
     return _repeated(found, expected)
+
+
+def _image_of(rows: np.ndarray, layer: Any, shape: tuple[int, ...]) -> np.ndarray:
+    """Put together an image (1, H, W, C) of the squares that a convolution multiplies."""
+    (side, _), (step, _), (margin, _) = layer.kernel_size, layer.stride, layer.padding
+    inner = slice(margin, margin + step)  # of each square, which neighbours have in their margins
+    squares = rows.reshape(shape[1] // step, shape[2] // step, side, side, shape[3])
+    return squares[:, :, inner, inner].swapaxes(1, 2).reshape(shape)
 
 
 def _picked(

@@ -10,7 +10,6 @@ from carsam.diagnosis.attention import attention_maps
 from carsam.diagnosis.damage import Case, Diagnosis
 from carsam.diagnosis.oscillation import LossCurve
 from carsam.diagnosis.switches import SwitchedModel
-from carsam.images.preprocess import PIXEL_MEAN, PIXEL_STD
 from carsam.simulation.model import QuantizedModel
 
 
@@ -78,7 +77,8 @@ def save_attention(model: SwitchedModel, quantized: QuantizedModel, case: Case, 
         "float": attention_maps(model.family, model.reference, case),
         "quantized": attention_maps(quantized.family, quantized.module, case),
     }
-    photo = case.pixels.transpose(1, 2, 0) * PIXEL_STD + PIXEL_MEAN
+    framing = model.family.framing(model.reference.config)
+    photo = case.pixels.transpose(1, 2, 0) * framing.deviation + framing.mean
     photo = photo.clip(0, 255).astype(np.uint8)
     columns = len(rows["float"])
     figure, axes = pyplot.subplots(2, columns + 1, figsize=(2.4 * (columns + 1), 5))

@@ -92,7 +92,8 @@ def examine(
 
     check_writable(out / NUMBERS, OTHER_FOLDER)
     quantized = load_simulated(run)
-    family, float_module = load_model(source or quantized.provenance["source"], progress.warn)
+    original = source or quantized.provenance["source"]
+    family, float_module = load_model(original, progress.warn, quantized.image_size)
     model = SwitchedModel(quantized, float_module, device)
     cases = _cases(model, images, coco, count, seed, progress)
     recipe = Recipe.from_dict(quantized.provenance["recipe"])

@@ -18,7 +18,7 @@ def load(
     engine: str = "auto",
     device: str = "auto",
     warn: Callable[[str], object] = warnings.warn,
-    video: bool = False,
+    image_size: int | None = None,
 ) -> Engine:
     """Load a quantized run or a float model, ready to segment.
 
@@ -30,16 +30,20 @@ def load(
             `native`, or `simulated` where the run has a family or grid that `native` lacks.
         device: `auto`, `cpu` or `cuda`, for the torch engines.
         warn: told what of a float model's file was left out or assumed.
-        video: objects will be followed through videos: `auto` takes an engine that runs the
-            memory, if the model has one.
+        image_size: side of a float model's inputs, in pixels; its own unless given.
 
     Raises:
-        UserError: the engine does not fit the source, or the source cannot be loaded.
+        UserError: the engine or the size does not fit the source, or the source cannot be loaded.
     """
+    if image_size is not None and is_run(source):
+        raise UserError(
+            f"{source} is quantized for inputs of one size; only float models take another. Give "
+            "--image-size to `carsam quantize`."
+        )
+    if engine == "float" or (engine == "auto" and not is_run(source)):
+        return _float(source, device, warn, image_size)
     if engine == "auto":
-        return _best(source, device, video) if is_run(source) else _float(source, device, warn)
-    if engine == "float":
-        return _float(source, device, warn)
+        return _best(source, device)
     if engine not in ENGINES:
         raise UserError(
             f"Engine {engine} is not known; expected auto, float, {', '.join(ENGINES)}."
@@ -60,11 +64,7 @@ def resolve_device(device: str) -> str:
     return device
 
 
-def _best(source: str | Path, device: str, video: bool) -> Engine:
-    from carsam.engines.native_engine import IMAGES_ONLY
-
-    if video and read_checkpoint(source).manifest["family"] in IMAGES_ONLY:
-        return _simulated(source, device)
+def _best(source: str | Path, device: str) -> Engine:
     try:
         return _native(source, device)
     except UnsupportedError:
@@ -72,9 +72,9 @@ def _best(source: str | Path, device: str, video: bool) -> Engine:
 
 
 def _native(source: str | Path, device: str) -> Engine:
-    from carsam.engines.native_engine import NativeEngine
+    from carsam.engines.native_video_engine import native_engine
 
-    return NativeEngine(read_checkpoint(source))
+    return native_engine(read_checkpoint(source))
 
 
 def _simulated(source: str | Path, device: str) -> Engine:
@@ -88,13 +88,15 @@ def _simulated(source: str | Path, device: str) -> Engine:
     return engine
 
 
-def _float(source: str | Path, device: str, warn: Callable[[str], object]) -> Engine:
+def _float(
+    source: str | Path, device: str, warn: Callable[[str], object], image_size: int | None
+) -> Engine:
     find_float_model(source)  # a wrong path is refused without torch too
     require("quantize")
     from carsam.engines.torch_video_engine import torch_engine
     from carsam.families import load_model
 
-    family, model = load_model(source, warn)
+    family, model = load_model(source, warn, image_size)
     return torch_engine(family, model, "float", resolve_device(device))
 
 

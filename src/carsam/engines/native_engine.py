@@ -1,6 +1,6 @@
 """The native engine: a checkpoint run in integers, without torch."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from functools import cached_property
 from typing import Any
 
@@ -12,21 +12,23 @@ from carsam.formats.checkpoint import Checkpoint
 from carsam.formats.mask_thresholds import MaskThresholds, read_thresholds
 from carsam.images.prompts import Prompts
 from carsam.runtime import kernels
-from carsam.runtime.networks import Sam, Sam2, read_sam, read_sam2
+from carsam.runtime.networks import Sam, Sam2, read_sam, read_sam2, read_sam3_tracker
 from carsam.runtime.two_way import PROMPTS_AT_ONCE
 from carsam.runtime.weights import Weights
 
-READERS: dict[str, Callable[[Weights, Mapping[str, Any]], Sam | Sam2]] = {
+Read = Callable[[Weights, Mapping[str, Any]], Sam | Sam2]
+"""Builds a network from the tensors of a checkpoint and its model configuration."""
+
+READERS: dict[str, Read] = {
     "sam": read_sam,
     "sam2": read_sam2,
     "sam2_video": read_sam2,
+    "sam3_tracker": read_sam3_tracker,
+    "sam3_tracker_video": read_sam3_tracker,
 }
 """What builds a checkpoint's network, by its family; of models for videos, the image half."""
 
-IMAGES_ONLY = ("sam2_video",)
-"""Families whose memory this engine does not run."""
-
-ARITHMETIC = 1
+ARITHMETIC = 2
 """Raised when the encoder's results change, so that old embeddings on disk are not used."""
 
 
@@ -50,9 +52,8 @@ class NativeEngine:
                 f"The native engine runs the families {', '.join(READERS)}; the checkpoint is of "
                 f"family {manifest['family']}. Use --engine simulated."
             )
-        read = READERS[manifest["family"]]
         try:
-            self._network = read(Weights(checkpoint), manifest["model_config"])
+            self._read(Weights(checkpoint), manifest["family"], manifest["model_config"])
         except KeyError as error:
             raise UserError(
                 f"The checkpoint's model configuration lacks {error}. Quantize the model again."
@@ -60,6 +61,9 @@ class NativeEngine:
         if threads is not None:
             kernels.set_threads(threads)
         self.framing = self._network.framing
+
+    def _read(self, weights: Weights, family: str, config: Mapping[str, Any]) -> None:
+        self._network = READERS[family](weights, config)
 
     @cached_property
     def fingerprint(self) -> str:
@@ -87,12 +91,27 @@ class NativeEngine:
         self, embedding: Embedding, prompts: Prompts, multimask_output: bool
     ) -> tuple[np.ndarray, np.ndarray]:
         """Return mask logits (P, M, 4h, 4w) and predicted IoUs (P, M), float32."""
-        images = tuple(np.ascontiguousarray(part.transpose(1, 2, 0)) for part in embedding)
-        # Each mask makes an image of its own; without masks all prompts share one.
-        step = len(prompts) if prompts.masks is None else PROMPTS_AT_ONCE
+        images = channels_last(embedding)
         parts = [
-            self._network.decode(images, prompts[start : start + step], multimask_output)
-            for start in range(0, len(prompts), step)
+            self._network.decode(images, some, multimask_output)
+            for some in prompts_at_once(prompts)
         ]
+        if len(parts) == 1:
+            return parts[0]
         masks, ious = zip(*parts, strict=True)
         return np.concatenate(masks), np.concatenate(ious)
+
+
+def channels_last(embedding: Embedding) -> tuple[np.ndarray, ...]:
+    """Return the parts of an embedding as (h, w, C); none is moved as encoders make them."""
+    return tuple(np.ascontiguousarray(part.transpose(1, 2, 0)) for part in embedding)
+
+
+def prompts_at_once(prompts: Prompts) -> Iterator[Prompts]:
+    """Yield as many prompts as are decoded together.
+
+    Each mask makes an image of its own; without masks all prompts share one.
+    """
+    step = len(prompts) if prompts.masks is None else PROMPTS_AT_ONCE
+    for start in range(0, len(prompts), step):
+        yield prompts[start : start + step]

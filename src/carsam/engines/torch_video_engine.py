@@ -21,8 +21,12 @@ class TorchVideoEngine(TorchEngine):
     @cached_property
     def memory(self) -> MemoryNumbers:
         """The numbers of a session with this model."""
-        parameters = {name: p.detach().cpu().numpy() for name, p in self.module.named_parameters()}
-        return MemoryNumbers.read(self.module.config.to_dict(), parameters)
+        parameters = dict(self.module.named_parameters())
+
+        def numbers(name: str) -> np.ndarray:
+            return cast(np.ndarray, parameters[name].detach().float().cpu().numpy())
+
+        return MemoryNumbers.read(self.module.config.to_dict(), numbers)
 
     @torch.inference_mode()
     def recall(self, embedding: Embedding, memory: Recollection | None) -> Embedding:

@@ -1,6 +1,6 @@
 """What an engine of a model with a memory offers beside `base.Engine`. Needs no torch."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
@@ -8,6 +8,9 @@ import numpy as np
 
 from carsam.engines.base import Embedding, Engine
 from carsam.images.prompts import Prompts
+
+PIXELS_OF_CELL = 16
+"""Of a mask that is remembered, along a side of a cell of the embedding; the decoder makes 4."""
 
 
 class Recollection(NamedTuple):
@@ -48,6 +51,8 @@ class MemoryNumbers:
         conditioning: frames with prompts that are recalled at most; -1 for all.
         pointers: that are recalled at most.
         mask_scale, mask_bias: of a mask's probabilities before the memory encoder.
+        mask_side: pixels along a side of the masks that it reads; four for each that the decoder
+            makes. In SAM 2 they are those of the input.
         points: least and most points of a prompt that several masks answer.
         frame_times: (frames, D), added to the positions of a frame's tokens: row f - 1 to those of
             the frame f steps away, the last row to frames with prompts.
@@ -55,7 +60,7 @@ class MemoryNumbers:
             SAM 2.0, whose pointers have no positions.
         no_pointer: (C,), in place of the pointer to an object that is not there.
         mask_kernel: weight (k, k) and bias of the convolution of stride k that makes the decoder's
-            mask prompt (4h, 4w) from a mask (S, S) of 0 and 1.
+            mask prompt from a mask (S, S) of 0 and 1.
     """
 
     frames: int
@@ -63,6 +68,7 @@ class MemoryNumbers:
     pointers: int
     mask_scale: float
     mask_bias: float
+    mask_side: int
     points: tuple[int, int]
     frame_times: np.ndarray
     pointer_times: tuple[np.ndarray, np.ndarray] | None
@@ -70,15 +76,15 @@ class MemoryNumbers:
     mask_kernel: tuple[np.ndarray, float]
 
     @classmethod
-    def read(cls, config: Mapping[str, Any], tensors: Mapping[str, np.ndarray]) -> "MemoryNumbers":
+    def read(
+        cls, config: Mapping[str, Any], tensor: Callable[[str], np.ndarray]
+    ) -> "MemoryNumbers":
         """Read the numbers from a model's configuration, as a dictionary, and its parameters.
 
-        Both are transformers' for `sam2_video`; tensors that are not needed are not read.
+        Both are transformers' for `sam2_video` or `sam3_tracker_video`; `tensor` returns the
+        float32 parameter of a name.
         """
-
-        def tensor(name: str) -> np.ndarray:
-            return np.asarray(tensors[name], np.float32)
-
+        prompts = config["prompt_encoder_config"]
         times = "temporal_positional_encoding_projection_layer"
         timed = config["enable_temporal_pos_encoding_for_object_pointers"]
         return cls(
@@ -87,6 +93,7 @@ class MemoryNumbers:
             pointers=config["max_object_pointers_in_encoder"],
             mask_scale=config["sigmoid_scale_for_mem_enc"],
             mask_bias=config["sigmoid_bias_for_mem_enc"],
+            mask_side=prompts["image_size"] // prompts["patch_size"] * PIXELS_OF_CELL,
             points=(config["multimask_min_pt_num"], config["multimask_max_pt_num"]),
             frame_times=tensor("memory_temporal_positional_encoding")[:, 0, 0],
             pointer_times=(tensor(f"{times}.weight"), tensor(f"{times}.bias")) if timed else None,

@@ -21,6 +21,7 @@ class Accuracy:
     Args:
         engine: class of the engine.
         mode: of the engine: `float`, `simulated`, `native`, `legacy` or `unfinished`.
+        image_size: side of its inputs, in pixels.
         coco: COCO's twelve numbers.
         mean_iou: of the used masks with the objects meant, over instances.
         mean_iou_by_size: the same for small, medium and large objects.
@@ -31,6 +32,7 @@ class Accuracy:
 
     engine: str
     mode: str
+    image_size: int
     coco: NumbersByName
     mean_iou: float | None
     mean_iou_by_size: NumbersByName

@@ -35,6 +35,7 @@ def measure(run: Run, data: CocoData, weights: np.ndarray, kind: PromptKind) -> 
     accuracy = Accuracy(
         engine=type(run.engine).__name__,
         mode=run.engine.mode,
+        image_size=run.engine.framing.side,
         coco=metrics.numbers,
         mean_iou=mean(ious),
         mean_iou_by_size=mean_by_size(ious, _sizes(aimed)),

@@ -11,6 +11,7 @@ from torch.nn import Module
 
 from carsam.errors import UserError
 from carsam.families.base import Family
+from carsam.families.image_size import with_image_size
 from carsam.families.registry import FAMILIES, empty_model, family_of
 from carsam.formats.bundled import BUNDLED_MODEL, FOLDER, bundled_models
 from carsam.formats.model_paths import find_float_model
@@ -19,7 +20,9 @@ __all__ = ["FAMILIES", "build_model", "load_model", "source_name"]
 
 
 def load_model(
-    source: str | Path | Module, warn: Callable[[str], object] = warnings.warn
+    source: str | Path | Module,
+    warn: Callable[[str], object] = warnings.warn,
+    image_size: int | None = None,
 ) -> tuple[Family, Any]:
     """Load a float model for inference.
 
@@ -27,10 +30,11 @@ def load_model(
         source: `sam-mini`, a Hugging Face id or folder, a file of weights under the names of
             segment-anything, SAM-HQ or transformers, or a model of transformers.
         warn: told what of a file was left out, or had to be assumed.
+        image_size: side of the inputs, in pixels; the model's own unless given.
 
     Raises:
-        UserError: nothing loadable is there, the family is unknown, or weights are missing,
-            unknown, misshaped or damaged.
+        UserError: nothing loadable is there, the family is unknown, weights are missing, unknown,
+            misshaped or damaged, or the model cannot take this size.
     """
     if isinstance(source, Module):
         model = source
@@ -41,7 +45,8 @@ def load_model(
     else:
         model = _load(source, warn)
         family = family_of(model.config.model_type)
-    return family, model.eval()
+    model.eval()
+    return family, model if image_size is None else with_image_size(family, model, image_size)
 
 
 def source_name(source: str | Path | Module) -> str:

@@ -46,6 +46,17 @@ class AttentionLayers:
         return len(set(self.projections)) == 1
 
 
+class Constant(StrEnum):
+    """What the inputs of a site have in common in all images."""
+
+    TOKENS = "tokens"
+    """A mean for each of the decoder's own tokens, which play the same part in every image."""
+    PLACES = "places"
+    """The positions that the image's tokens have added to them."""
+    CHANNELS = "channels"
+    """A mean for each channel of a map."""
+
+
 @dataclass(frozen=True)
 class Site:
     """A place that can be quantized.
@@ -55,12 +66,16 @@ class Site:
         kind: group that rules speak of, such as `encoder.mlp`.
         type: an attention site is the two products inside the module at `path`.
         attention: the layers around them; given for an attention, and only there.
+        constant: in its input, and worth taking out.
+        own_tokens: of a layer that reads the decoder's tokens; those of prompts follow them.
     """
 
     path: str
     kind: str
     type: SiteType
     attention: AttentionLayers | None = None
+    constant: Constant | None = None
+    own_tokens: int = 0
 
 
 State = dict[str, Tensor]
@@ -179,6 +194,14 @@ class Family(Protocol):
 
     def framing(self, config: Any) -> Framing:
         """Return how the input of a model of this configuration is filled."""
+        ...
+
+    def sides(self, config: Any) -> range:
+        """Return the sides of inputs, in pixels, that such a model can be resized for."""
+        ...
+
+    def set_side_(self, config: Any, side: int) -> None:
+        """Make a configuration that of the same model for another size, one of `sides`."""
         ...
 
     def sites(self, model: Any) -> tuple[Site, ...]:

@@ -19,6 +19,7 @@ from carsam.families.meta_weights import (
 from carsam.families.mini import sam_mini_config
 from carsam.families.registry import empty_model
 from carsam.families.sam2.weights import is_sam2, load_sam2
+from carsam.families.sam3_tracker import weights as sam3_weights
 from carsam.families.sam_geometry import DECODER_HEADS, infer_config
 from carsam.families.weight_checks import fill_, match
 from carsam.families.weight_files import Contents, read_contents
@@ -74,7 +75,10 @@ def load_folder(folder: Path, config: Any, warn: Warn) -> Any:
         tensors |= contents.tensors
         holders |= contents.holders
     origin = config.name_or_path
-    state = find_sam(Contents(tensors, holders, tuple(tensors)), origin, warn)
+    contents = Contents(tensors, holders, tuple(tensors))
+    if config.model_type in sam3_weights.TYPES:
+        contents = sam3_weights.tracker_contents(contents, config.model_type, origin, warn)
+    state = find_sam(contents, origin, warn)
     if any(name.startswith("image_encoder.") for name in state):
         raise UserError(
             f"{origin} has weights under the names of segment-anything ({few(state)}); expected "
@@ -96,12 +100,13 @@ def read_config(source: str | Path) -> Any:
     if path.is_file():
         read_head(path)  # refuses what stands in its place
     try:
-        return AutoConfig.from_pretrained(str(source), trust_remote_code=False)
+        config = AutoConfig.from_pretrained(str(source), trust_remote_code=False)
     except Exception as error:  # whatever a damaged or foreign file makes transformers raise
         raise UserError(
             f"{path} is no configuration that transformers can read: {_reason(error)} Give the "
             "folder of a SAM model of transformers."
         ) from error
+    return sam3_weights.tracker_config(config)
 
 
 def _reason(error: Exception) -> str:

@@ -7,6 +7,7 @@ from torch import Tensor
 
 from carsam.families.base import Site, Stage
 from carsam.families.sam.family import SamFamily
+from carsam.families.sam.sites import Names
 
 SAM_ONLY_KINDS = {
     "decoder.mask_upscaling",
@@ -21,6 +22,7 @@ class SamHqFamily(SamFamily):
 
     name = "sam_hq"
     architecture = "SamHQModel"
+    names = Names(tokens=("iou_token", "mask_tokens", "hq_token"))
 
     def sites(self, model: Any) -> tuple[Site, ...]:
         """Return every site in the order of execution."""

@@ -101,7 +101,8 @@ class VideoFamily(Family, Protocol):
 
         Args:
             embedding: of `encode`.
-            masks: (P, 1, S, S) as the memory encoder reads them, such as 20 sigmoid(logits) - 10.
+            masks: (P, 1, M, M) as the memory encoder reads them, such as 20 sigmoid(logits) - 10;
+                M is S in SAM 2.
             scores: logits (P, 1) of the objects being there.
         """
         ...

@@ -11,7 +11,10 @@ from carsam.formats.failed_downloads import read_head
 from carsam.formats.model_config import is_integer, short
 
 FORMAT = "carsam"
-VERSION = 1
+VERSION = 2
+"""What is written. Version 1 has no centres."""
+
+READ = (1, VERSION)
 MANIFEST_FILE = "carsam.json"
 
 KEYS: dict[str, type] = {"family": str, "model_config": dict, "sites": dict, "weights_file": dict}
@@ -21,6 +24,9 @@ SITE_KEYS: dict[str, type | tuple[type, ...]] = {
     "weight": (dict, type(None)),
     "operands": dict,
 }
+CENTRES = ("tokens", "places", "channels")
+"""What a site's inputs can be rid of before they are rounded; see `carsam.simulation.centre`."""
+
 SITE_TYPES = ("linear", "conv", "conv_transpose", "attention")
 
 SETTINGS = {
@@ -48,9 +54,9 @@ def read_manifest(path: Path) -> dict[str, Any]:
         raise UserError(f"{path} is damaged: it is not valid JSON ({error}).") from error
     if not isinstance(manifest, dict) or manifest.get("format") != FORMAT:
         raise UserError(f'{path} is not a carsam checkpoint: its "format" is not "{FORMAT}".')
-    if manifest.get("version") != VERSION:
+    if manifest.get("version") not in READ:
         raise UserError(
-            f"{path} has version {manifest.get('version')}; this carsam reads version {VERSION}. "
+            f"{path} has version {manifest.get('version')}; this carsam reads up to {VERSION}. "
             "Install the carsam that wrote it, or quantize again."
         )
     missing = set(KEYS) - set(manifest)
@@ -93,6 +99,10 @@ def _check_site(path: str, site: Any) -> None:
     _check_types(site, SITE_KEYS, f"site {path}")
     if site["type"] not in SITE_TYPES:
         raise ValueError(f"site {path} is of type {site['type']}; expected {', '.join(SITE_TYPES)}")
+    if "centre" in site and site["centre"] not in CENTRES:
+        raise ValueError(
+            f"site {path} has centre {short(site['centre'])}; expected one of {', '.join(CENTRES)}"
+        )
     for name, grid in grids_of(path, site):
         if not isinstance(grid, dict):
             raise ValueError(f"the grid of {name} is no object")

@@ -36,7 +36,7 @@ def check_model_config(config: Mapping[str, Any], tensors: int) -> None:
     _check_patches(image // patch, MOST_TOKENS)
     backbone, prompts = vision.get("backbone_config"), config.get("prompt_encoder_config")
     if isinstance(backbone, dict) and isinstance(prompts, dict):
-        stride = backbone.get("patch_stride", 1)
+        stride = backbone.get("patch_stride", backbone.get("patch_size", 1))
         strides = stride if isinstance(stride, list) else [stride]
         _check_patches(prompts.get("image_size", 0) // min(strides), MOST_FINE_TOKENS)
 
@@ -53,6 +53,7 @@ POSITIVE = (
     "fpn_hidden_size",
     "hidden_size",
     "image_size",
+    "intermediate_size",
     "iou_head_depth",
     "iou_head_hidden_dim",
     "mask_input_channels",
@@ -68,6 +69,7 @@ POSITIVE = (
     "patch_kernel_size",
     "patch_size",
     "patch_stride",
+    "pretrain_image_size",
     "query_stride",
     "window_positional_embedding_background_size",
 )

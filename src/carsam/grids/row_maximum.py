@@ -2,12 +2,14 @@
 
 import math
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from carsam.errors import UserError
 from carsam.grids.base import Grid, pass_straight
 from carsam.grids.fused import ListedRounding, Rounding
+from carsam.runtime.softmax_grids import DEEPEST, STEPS_PER_OCTAVE, RowMaximumCodes
 
 TOP = 255
 """The largest numerator: they are bytes, so that the product with the values is one of integers."""
@@ -75,6 +77,22 @@ class RowMaximumGrid(Grid):
         """Return the numerators of the codes of `values`, as float32 integers."""
         return _looked_up(self._numerator_of_step, values, self.scale)
 
+    def numerators_of_logits(self, logits: Tensor) -> Tensor:
+        """Return the numerators of the codes of a softmax, as float32 integers.
+
+        The logits, which are overwritten, are rounded to steps, as `carsam.runtime.softmax_grids`
+        describes it.
+
+        Args:
+            logits: (..., keys) float32, in units of log 2.
+        """
+        steps = round_to_steps_(logits)
+        depths = steps.amax(-1, keepdim=True).sub(steps).clamp_(max=DEEPEST)
+        numerator = self.numerator.to(torch.uint8).cpu().numpy()
+        codes = RowMaximumCodes(np.float32(self.scale.item()), numerator)
+        table = torch.from_numpy(codes.by_depth).to(logits)
+        return table.index_select(0, depths.int().flatten()).view(logits.shape)
+
     def check_integers(self, integers: Tensor) -> tuple[int, bool]:
         """Return how many distinct integers there are, and whether all are numerators."""
         distinct = integers.unique()
@@ -96,6 +114,11 @@ class RowMaximumGrid(Grid):
     def scaled(self, factor: Tensor) -> "RowMaximumGrid":
         """Return the grid of scale `scale * factor`, but at most 1."""
         return RowMaximumGrid((self.scale * factor).clamp(max=1.0), self.numerator, self.bits)
+
+
+def round_to_steps_(logits: Tensor) -> Tensor:
+    """Replace logits in units of log 2 by the nearest steps, of 16 bits."""
+    return logits.mul_(STEPS_PER_OCTAVE).round_().clamp_(-(1 << 15), (1 << 15) - 1)
 
 
 def _looked_up(table: Tensor, values: Tensor, scale: Tensor) -> Tensor:

@@ -34,15 +34,15 @@ def export(run: str | Path, folder: str | Path, force: bool = False) -> None:
         force: replace an existing run or export.
 
     Raises:
-        UserError: the run is none, or of a family that transformers has no model for, or the
+        UserError: the run is none, or of a family that no such folder is written of, or the
             folder exists and `force` is not set, or cannot be written.
     """
     checkpoint = read_checkpoint(run)
     manifest = {k: v for k, v in checkpoint.manifest.items() if k not in OF_THE_FOLDER}
     if manifest["family"] not in NAMES:
         raise UserError(
-            f"{run} is of family {manifest['family']}; transformers has models for images of the "
-            f"families {', '.join(NAMES)}."
+            f"{run} is of family {manifest['family']}; folders for transformers are written "
+            f"of the families {', '.join(NAMES)}."
         )
     beside = {
         CONFIG_FILE: _json(_configuration(checkpoint.manifest)),

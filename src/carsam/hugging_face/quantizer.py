@@ -21,7 +21,7 @@ from carsam.families import family_of
 from carsam.families.sam2_video.sites import ATTENTION, ENCODER, POINTER
 from carsam.formats.checkpoint import Checkpoint, check_values
 from carsam.formats.grid_layouts import site_tensors
-from carsam.formats.manifest import VERSION, check_sites
+from carsam.formats.manifest import READ, VERSION, check_sites
 from carsam.formats.refusal import refusing_tensors
 from carsam.hugging_face.gradients import compute_without_gradients_
 from carsam.hugging_face.names import ENGINE_KEY, ENGINES, METHOD
@@ -57,10 +57,10 @@ class CarsamConfig(QuantizationConfigMixin):
         Raises:
             UserError: says what is wrong.
         """
-        if self.version != VERSION:
+        if self.version not in READ:
             raise UserError(
                 f"The configuration has version {self.version} of carsam's format; this carsam "
-                f"reads version {VERSION}. Install the carsam that wrote it, or export again."
+                f"reads up to {VERSION}. Install the carsam that wrote it, or export again."
             )
         if not isinstance(self.sites, dict):
             raise UserError("The configuration is damaged: it lacks sites. Export the run again.")

@@ -9,11 +9,17 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image
 
-PIXEL_MEAN = np.array([123.675, 116.28, 103.53], np.float32)
-"""Mean of SAM's training images, RGB in 0..255."""
+Colour = tuple[float, float, float]
+"""RGB in 0..255."""
 
-PIXEL_STD = np.array([58.395, 57.12, 57.375], np.float32)
-"""Standard deviation of SAM's training images, RGB in 0..255."""
+MEAN: Colour = (123.675, 116.28, 103.53)
+DEVIATION: Colour = (58.395, 57.12, 57.375)
+"""Mean and standard deviation of SAM's training images."""
+
+GREY: Colour = (127.5, 127.5, 127.5)
+"""Both for SAM 3."""
+
+PIXEL_MEAN, PIXEL_STD = (np.array(colour, np.float32) for colour in (MEAN, DEVIATION))
 
 
 @dataclass(frozen=True)
@@ -24,10 +30,13 @@ class Framing:
         side: S of the input S x S, in pixels.
         stretched: both sides of an image become S, without rounding to 8 bits, as SAM 2 wants
             it; otherwise the longer side does, and zeros fill the rest, as SAM wants it.
+        mean, deviation: that pixels are normalised by.
     """
 
     side: int
     stretched: bool = False
+    mean: Colour = MEAN
+    deviation: Colour = DEVIATION
 
     def resized(self, size: tuple[int, int]) -> tuple[int, int]:
         """Return height and width, at least 1, that an image of this height and width gets."""
@@ -66,11 +75,17 @@ class Frame:
         boxes = np.asarray(boxes)
         return self.map_points(boxes.reshape(*boxes.shape[:-1], 2, 2)).reshape(boxes.shape)
 
+    def unmap_boxes(self, boxes: np.ndarray) -> np.ndarray:
+        """Undo `map_boxes`."""
+        (height, width), (input_height, input_width) = self.original_size, self.input_size
+        scale = np.array([width / input_width, height / input_height] * 2)
+        return (np.asarray(boxes, np.float64) * scale).astype(np.float32)
+
 
 def preprocess(image: np.ndarray, framing: Framing) -> tuple[np.ndarray, Frame]:
     """Turn an RGB uint8 image (H, W, 3) into the model's pixels (3, S, S) float32 and its frame."""
     frame = Frame((image.shape[0], image.shape[1]), framing)
-    return normalise_and_pad(resize(image, framing), framing.side), frame
+    return normalise_and_pad(resize(image, framing), framing), frame
 
 
 def resize(image: np.ndarray, framing: Framing) -> np.ndarray:
@@ -91,9 +106,15 @@ def resize_pillow(image: Image.Image, size: tuple[int, int], framing: Framing) -
     return np.stack([np.asarray(band.resize(extent, bilinear)) for band in bands], axis=-1)
 
 
-def normalise_and_pad(image: np.ndarray, size: int) -> np.ndarray:
-    """Normalise an RGB image (h, w, 3) in 0..255; pad it with zeros to (3, size, size) float32."""
+def normalise_and_pad(image: np.ndarray, framing: Framing) -> np.ndarray:
+    """Normalise an RGB image (h, w, 3) in 0..255; pad it with zeros to (3, S, S) float32."""
     height, width, _ = image.shape
-    pixels = np.zeros((3, size, size), np.float32)
-    pixels[:, :height, :width] = ((image - PIXEL_MEAN) / PIXEL_STD).transpose(2, 0, 1)
+    pixels = np.zeros((3, framing.side, framing.side), np.float32)
+    mean, deviation = (np.array(c, np.float32) for c in (framing.mean, framing.deviation))
+    # Channel by channel: whole images that lie channel last take three times as long.
+    for place, channel, centre, spread in zip(
+        pixels[:, :height, :width], np.moveaxis(image, -1, 0), mean, deviation, strict=True
+    ):
+        np.subtract(channel, centre, out=place)
+        place /= spread
     return pixels

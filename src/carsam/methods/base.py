@@ -120,7 +120,7 @@ class WholeModelStep(Costed, Ordered, ABC):
 
     @property
     def needs_views(self) -> bool:
-        """Whether `WholeModel.states` must hold the images' mirror images as well."""
+        """Whether `WholeModel.states` must hold other views of the images as well."""
         return False
 
     @property

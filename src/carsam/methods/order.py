@@ -9,6 +9,7 @@ from carsam.errors import UserError
 class Outcome(StrEnum):
     """What a step has done to a unit, or to the model, that other steps depend on."""
 
+    CENTRES = "taken constants out of inputs"
     INPUT_COMPENSATION = "compensated for the rounding of inputs"
     COMPENSATION = "compensated for the rounding of attention"
     GRIDS = "set the grids"

@@ -30,6 +30,7 @@ from carsam.methods.recipes import (
 from carsam.methods.steps.folding.balance_attention import BalanceAttention
 from carsam.methods.steps.folding.bimodal_integration import BimodalIntegration
 from carsam.methods.steps.folding.centre_inputs import CentreInputs
+from carsam.methods.steps.folding.centre_layers import CentreLayers
 from carsam.methods.steps.folding.fold_norms import FoldNorms
 from carsam.methods.steps.folding.reduce_condition import ReduceCondition
 from carsam.methods.steps.mac.compensate import Compensate
@@ -53,6 +54,7 @@ STEPS: dict[str, Any] = {
     "adaptive-granularity": AdaptiveGranularity,
     "balance-attention": BalanceAttention,
     "bimodal-integration": BimodalIntegration,
+    "centre-layers": CentreLayers,
     "channel-grouping": ChannelGrouping,
     "codebooks": Codebooks,
     "compensate": Compensate,

@@ -95,7 +95,7 @@ class SamPredictor(TorchHalf):
         rgb, size = read_resized(image, framing, warn=warn, max_megapixels=max_megapixels)
         if image_format == "BGR" and not isinstance(image, FILES):
             rgb = rgb[..., ::-1]
-        self.set_pixels(normalise_and_pad(rgb, framing.side), size)
+        self.set_pixels(normalise_and_pad(rgb, framing), size)
 
     def set_pixels(self, pixels: np.ndarray, original_size: tuple[int, int]) -> None:
         """Compute the embedding of an image as the model takes it.

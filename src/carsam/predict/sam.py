@@ -15,7 +15,7 @@ import numpy as np
 from carsam.engines.base import Embedding, Engine
 from carsam.engines.load import load
 from carsam.errors import UserError
-from carsam.images.preprocess import PIXEL_MEAN, PIXEL_STD, Frame
+from carsam.images.preprocess import Colour, Frame
 from carsam.images.prompts import Prompts
 from carsam.predict.given_prompts import without_corners
 from carsam.predict.tensors import to_array, to_tensor, torch_module
@@ -60,12 +60,15 @@ class Sam:
     @property
     def pixel_mean(self) -> "Tensor":
         """What `preprocess` takes off, (3, 1, 1)."""
-        return to_tensor(PIXEL_MEAN[:, None, None], self._device)
+        return self._colour(self._engine.framing.mean)
 
     @property
     def pixel_std(self) -> "Tensor":
         """What `preprocess` divides by, (3, 1, 1)."""
-        return to_tensor(PIXEL_STD[:, None, None], self._device)
+        return self._colour(self._engine.framing.deviation)
+
+    def _colour(self, colour: Colour) -> "Tensor":
+        return to_tensor(np.array(colour, np.float32)[:, None, None], self._device)
 
     def to(self, device: Any = None) -> "Sam":
         """Have tensors come out on another device."""

@@ -67,7 +67,7 @@ class TorchHalf(ABC):
                 f"{(1, 3, *frame.input_size)}, as transform.apply_image makes it of "
                 f"{height} x {width} pixels."
             )
-        pixels = normalise_and_pad(image[0].transpose(1, 2, 0), frame.framing.side)
+        pixels = normalise_and_pad(image[0].transpose(1, 2, 0), frame.framing)
         self.set_pixels(pixels, frame.original_size)
 
     def predict_torch(

@@ -64,7 +64,8 @@ def gather(
     model = from_checkpoint(checkpoint)
     photos = None
     if images is not None:
-        floats = load(source or manifest["source"], "float", "cpu", progress.warn)
+        original = source or manifest["source"]
+        floats = load(original, "float", "cpu", progress.warn, image_size=model.image_size)
         photos = look_at_photos(run, model, floats, images, coco, count, seed, progress)
     notes = manifest.get("notes", ())
     return {
@@ -73,6 +74,7 @@ def gather(
         "run": str(run),
         "command": command,
         "family": manifest["family"],
+        "image_size": model.image_size,
         "bytes": bytes_on_disk(run),
         "float32_bytes": float32_bytes(checkpoint),
         "parts": _parts(checkpoint),

@@ -261,6 +261,7 @@ def provenance(found: Found) -> str:
     versions = ", ".join(f"{name} {version}" for name, version in known["versions"].items())
     rows: list[tuple[str, Any]] = [
         ("Made from", f"{known['source']} (family {found['family']})"),
+        ("Input", f"{found['image_size']} x {found['image_size']} pixels"),
         ("Recipe", f"{recipe.get('name')} {recipe.get('bits')}"),
         ("Rules", rules or "none"),
         ("Seed", known.get("seed")),

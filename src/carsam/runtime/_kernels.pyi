@@ -11,6 +11,8 @@ import numpy as np
 CodeGrid = tuple[float, float, int, int]
 Table = tuple[Array, Array, int]
 Array = np.ndarray
+NormOutput = tuple[Array | None, bool, CodeGrid, Array | None, Array]
+"""What is added first, whether it is undone, a grid, a table of entries, the codes."""
 
 def linear(
     codes: Array,
@@ -27,6 +29,7 @@ def linear(
     output_inverse_scale: Array | None,
     output_zero: Array | None,
     output_maximum: Array | None,
+    norm: tuple[Array, Array, float, list[NormOutput]] | None,
 ) -> None: ...
 def float_product(values: Array, weight: Array, result: Array) -> None: ...
 def layer_norm(
@@ -49,15 +52,28 @@ def activate(
 def quantize(
     values: Array,
     addend: Array | None,
+    undone: bool,
     grid: CodeGrid | None,
     inverse_scale: Array | None,
     zero: Array | None,
     maximum: Array | None,
     output: Array,
 ) -> None: ...
+def norm_on_grids(
+    values: Array,
+    weight: Array,
+    bias: Array,
+    epsilon: float,
+    result: Array,
+    outputs: list[NormOutput],
+) -> None: ...
 def look_up(codes: Array, table: Array) -> None: ...
 def round_to_table(numbers: Array, table: Table, result: Array) -> None: ...
 def weighted_rows(values: Array, rows: Array, weights: Array, result: Array) -> None: ...
+def rotate(values: Array, cells: Array, cosines: Array, sines: Array, result: Array) -> None: ...
+def depthwise(
+    codes: Array, zero_point: int, weights: Array, scale: Array, bias: Array | None, result: Array
+) -> None: ...
 def attention(
     query: Array,
     key: Array,

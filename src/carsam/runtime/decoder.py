@@ -28,6 +28,10 @@ class FeedForward:
 
     layers: tuple[Linear, ...]
 
+    def rounded_once(self) -> "FeedForward":
+        """The same, its float layers summing in float64."""
+        return FeedForward(tuple(layer.rounded_once() for layer in self.layers))
+
     def __call__(self, values: np.ndarray) -> np.ndarray:
         """Map (P, C) float32 to (P, outputs) float32."""
         hidden = values
@@ -38,11 +42,21 @@ class FeedForward:
 
 @dataclass(frozen=True)
 class MaskUpscaling:
-    """Two transposed convolutions, each doubling the resolution."""
+    """Two transposed convolutions, each doubling the resolution.
+
+    Args:
+        in_double: float sums are in float64 and rounded once, which takes longer.
+    """
 
     conv1: Linear
     norm: Norm
     conv2: Linear
+    in_double: bool = False
+
+    def rounded_once(self) -> "MaskUpscaling":
+        """The same, summing in float64 where it is float."""
+        convolutions = self.conv1.rounded_once(), self.conv2.rounded_once()
+        return MaskUpscaling(convolutions[0], self.norm, convolutions[1], in_double=True)
 
     def __call__(
         self,
@@ -65,9 +79,12 @@ class MaskUpscaling:
         side = 4 * size
         masks = np.empty((*mask_kernels.shape[:2], side, side), np.float32)
         for index, (image, mask_kernel) in enumerate(zip(images, mask_kernels, strict=True)):
-            masks[index] = unfold_masks(
-                kernels.float_product(mask_kernel, self._upscaled(image, *ordered)), size
-            )
+            pixels = self._upscaled(image, *ordered)
+            if self.in_double:
+                product = kernels.float_product(pixels, mask_kernel.astype(np.float64)).T
+            else:
+                product = kernels.float_product(mask_kernel, pixels)
+            masks[index] = unfold_masks(product, size)
         return masks
 
     def _upscaled(
@@ -81,9 +98,11 @@ class MaskUpscaling:
 
     @cached_property
     def _float_weights(self) -> UpscalingWeights | None:
-        """The weights, if nothing here is quantized."""
+        """The weights, if nothing here is quantized or in float64."""
         convolutions = self.conv1, self.conv2
-        if any(layer.input or isinstance(layer.weight, PackedMatrix) for layer in convolutions):
+        if self.in_double or any(
+            layer.input or isinstance(layer.weight, PackedMatrix) for layer in convolutions
+        ):
             return None
         (weight1, bias1), (weight2, bias2) = (
             (layer.weight_values(), layer.at_zero(None)[0]) for layer in convolutions
@@ -129,7 +148,7 @@ class MaskDecoder:
         given = np.concatenate([output_tokens, prompt_tokens], axis=1)
         chosen = slice(1, len(self.hypernetworks)) if multimask_output else slice(1)
         side = 4 * self.size
-        masks = np.empty((count, len(self.hypernetworks[chosen]), side, side), np.float32)
+        masks = kernels.empty((count, len(self.hypernetworks[chosen]), side, side))
         ious, start = [], 0
         for tokens, images in self.transformer(Tokens(given, given), image):
             mask_tokens = tokens[:, 1:][:, chosen].swapaxes(0, 1)
@@ -142,8 +161,16 @@ class MaskDecoder:
         return masks, np.concatenate(ious)
 
 
-def read_mask_decoder(weights: Weights, config: Mapping[str, Any], size: int) -> MaskDecoder:
-    """Build the decoder; `config` is transformers' `mask_decoder_config`."""
+def read_mask_decoder(
+    weights: Weights, config: Mapping[str, Any], size: int, positions: np.ndarray
+) -> MaskDecoder:
+    """Build the decoder.
+
+    Args:
+        config: transformers' `mask_decoder_config`.
+        size: side of the image embedding.
+        positions: (size * size, C) float32, of its tokens.
+    """
     path, channels = "mask_decoder", config["hidden_size"]
     masks = config["num_multimask_outputs"] + 1
     tokens = [
@@ -153,7 +180,7 @@ def read_mask_decoder(weights: Weights, config: Mapping[str, Any], size: int) ->
     return MaskDecoder(
         size,
         np.concatenate(tokens),
-        read_two_way_transformer(weights, config, size * size, TwoWayForm.of_sam(config)),
+        read_two_way_transformer(weights, config, positions, TwoWayForm.of_sam(config)),
         read_mask_upscaling(weights, channels),
         read_hypernetworks(weights, channels, masks),
         read_iou_head(weights, config),

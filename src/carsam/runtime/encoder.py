@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from carsam.runtime.centred import Centred
 from carsam.runtime.geometry import TokenMap
 from carsam.runtime.grids import Codes, Tensor
 from carsam.runtime.layers import IntegerAttention, Linear, Norm
@@ -44,20 +45,25 @@ class EncoderBlock:
 class Neck:
     """Two convolutions without bias, each followed by a norm over channels."""
 
-    conv1: Linear
+    conv1: Linear | Centred
     norm1: Norm
-    conv2: Linear
+    conv2: Linear | Centred
     norm2: Norm
 
     def __call__(self, hidden: np.ndarray, size: int) -> np.ndarray:
         """Map (size * size, channels) float32 to (size * size, output channels)."""
-        reduced = self.norm1.to_grid(self.conv1(hidden), self.conv2.input)
+        if isinstance(self.conv2, Centred):
+            conv2, table = self.conv2.layer, self.conv2.table
+            reduced = self.conv2.rounded(self.norm1(self.conv1(hidden)))
+        else:
+            conv2, table = self.conv2, None
+            reduced = self.norm1.to_grid(self.conv1(hidden), self.conv2.input)
         if isinstance(reduced, Codes):
             image, zero = reduced.array, reduced.grid.zero_point
             around: Tensor = Codes(neighbourhoods(image, size, 3, zero), reduced.grid)
         else:
             around = neighbourhoods(reduced, size, 3, 0)
-        return self.norm2(self.conv2(around))
+        return self.norm2(conv2(around, residual=table))
 
 
 @dataclass(frozen=True)
@@ -116,9 +122,9 @@ def read_encoder(weights: Weights, config: Mapping[str, Any]) -> Encoder:
             for index in range(config["num_hidden_layers"])
         ),
         Neck(
-            weights.linear(f"{root}.neck.conv1", channels, neck_channels),
+            weights.map_convolution(f"{root}.neck.conv1", channels, 1, neck_channels, size),
             weights.norm(f"{root}.neck.layer_norm1", neck_channels, NECK_EPSILON),
-            weights.convolution(f"{root}.neck.conv2", neck_channels, 3, neck_channels),
+            weights.map_convolution(f"{root}.neck.conv2", neck_channels, 3, neck_channels, size),
             weights.norm(f"{root}.neck.layer_norm2", neck_channels, NECK_EPSILON),
         ),
     )

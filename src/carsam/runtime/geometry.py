@@ -1,6 +1,7 @@
 """Who attends to whom, and where: the index arrays and tables of attention."""
 
 from dataclasses import dataclass
+from functools import lru_cache
 from math import ceil
 
 import numpy as np
@@ -94,7 +95,10 @@ class RelativePositions:
         return RelativePositions(size, rearrange(rows), rearrange(columns))
 
 
+@lru_cache(maxsize=64)
 def _group_rows(groups: int, given: int, length: int) -> np.ndarray:
-    """(groups, length) rows of `given` groups, repeated if there is one only."""
+    """(groups, length) rows of `given` groups, repeated if there is one only; not to be changed."""
     rows = np.arange(given * length, dtype=np.int32).reshape(given, length)
-    return np.ascontiguousarray(np.broadcast_to(rows, (groups, length)))
+    repeated = np.ascontiguousarray(np.broadcast_to(rows, (groups, length)))
+    repeated.flags.writeable = False
+    return repeated

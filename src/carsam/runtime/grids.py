@@ -1,6 +1,7 @@
 """Grids of activations, and arrays of codes that know theirs."""
 
 from dataclasses import dataclass, field
+from enum import Enum
 from functools import cached_property
 from itertools import accumulate
 
@@ -44,10 +45,15 @@ class CodeGrid:
         """The largest code."""
         return (1 << self.bits) - 1
 
-    @property
+    @cached_property
     def inverse_scale(self) -> np.float32:
         """1 / scale, rounded to float32: what values are multiplied by."""
         return np.float32(1) / np.float32(self.scale)
+
+    @cached_property
+    def numbers(self) -> tuple[float, float, int, int]:
+        """Scale, its inverse, zero point and largest code, as the kernels read them."""
+        return float(self.scale), float(self.inverse_scale), self.zero_point, self.maximum
 
     @property
     def tables(self) -> "tuple[ColumnTable, ...]":
@@ -164,15 +170,35 @@ class Sum:
     Args:
         values: (rows, columns) float32.
         addend: (a divisor of rows, columns) float32, repeated over the rows.
+        undone: the addend is subtracted again. What is left are the values, but for their last
+            bits, which decide codes: as the simulation has them.
     """
 
     values: np.ndarray
     addend: np.ndarray
+    undone: bool = False
+
+    def __getitem__(self, rows: slice) -> "Sum":
+        """Some rows of values that have a position each."""
+        return Sum(self.values[rows], self.addend[rows])
 
     def total(self) -> np.ndarray:
         """The sum, (rows, columns) float32."""
         groups = self.values.reshape(-1, *self.addend.shape)
-        return (groups + self.addend).reshape(self.values.shape)
+        total = groups + self.addend
+        return (total - self.addend if self.undone else total).reshape(self.values.shape)
+
+
+class Reading(Enum):
+    """What a layer reads of tokens that have positions."""
+
+    VALUES = "values"
+    PLACED = "values with positions"
+    UNPLACED = "values with positions, which are subtracted again"
+
+
+Operand = tuple[CodeGrid | None, Reading]
+"""The grid on which a layer reads tokens, None if it reads values; and which values."""
 
 
 ColumnTable = tuple[slice, np.ndarray]

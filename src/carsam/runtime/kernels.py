@@ -15,23 +15,30 @@ except ImportError:
         float_product,
         layer_norm,
         linear,
+        linear_norm_on_grids,
+        norm_on_grids,
         quantize,
         round_to_table,
         upscaled_masks,
         weighted_rows,
     )
     from carsam.runtime.reference_attention import attention
+    from carsam.runtime.reference_memory import depthwise, rotate
 
     _kernels = None  # type: ignore[assignment]
 else:
     from carsam.runtime.native import (
         activate,
         attention,
+        depthwise,
         empty,
         float_product,
         layer_norm,
         linear,
+        linear_norm_on_grids,
+        norm_on_grids,
         quantize,
+        rotate,
         round_to_table,
         upscaled_masks,
         weighted_rows,
@@ -40,12 +47,16 @@ else:
 __all__ = [
     "activate",
     "attention",
+    "depthwise",
     "empty",
     "float_product",
     "instruction_set",
     "layer_norm",
     "linear",
+    "linear_norm_on_grids",
+    "norm_on_grids",
     "quantize",
+    "rotate",
     "round_to_table",
     "set_threads",
     "threads",

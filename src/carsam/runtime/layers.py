@@ -1,13 +1,24 @@
 """Layers of the native engine: each part quantized or float, as its checkpoint says."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 
 from carsam.runtime import kernels
 from carsam.runtime.geometry import RelativePositions, TokenMap
-from carsam.runtime.grids import CodeGrid, Codes, ColumnGrids, Sum, Tensor, values_of
+from carsam.runtime.grids import (
+    CodeGrid,
+    Codes,
+    ColumnGrids,
+    Operand,
+    Reading,
+    Sum,
+    Tensor,
+    values_of,
+)
 from carsam.runtime.matrices import PackedMatrix
+from carsam.runtime.reference import Target
 from carsam.runtime.softmax_grids import SoftmaxGrid
 
 
@@ -25,7 +36,13 @@ class Norm:
 
     def to_grid(self, values: np.ndarray, output: CodeGrid | None) -> Tensor:
         """Normalise float32 `values` (..., channels); as codes if `output` is given."""
-        return _on_grid(self._apply(values, None, output), output)
+        return on_grid(self._apply(values, None, output), output)
+
+    def on_grids(
+        self, values: np.ndarray, targets: Sequence[Target]
+    ) -> tuple[np.ndarray, list[np.ndarray]]:
+        """Normalise (rows, channels) float32 `values`; the result, and its codes on some grids."""
+        return kernels.norm_on_grids(values, self.weight, self.bias, self.epsilon, targets)
 
     def _apply(
         self, values: np.ndarray, activation: str | None, output: CodeGrid | None
@@ -64,16 +81,40 @@ class Linear:
         return self._apply(tensor, activation, residual, None, into)
 
     def to_grid(
-        self, tensor: Tensor | Sum, output: CodeGrid | None, activation: str | None = None
+        self,
+        tensor: Tensor | Sum,
+        output: CodeGrid | None,
+        activation: str | None = None,
+        residual: np.ndarray | None = None,
     ) -> Tensor:
         """Apply to (M, K) values or codes; the result is codes if `output` is given."""
-        return _on_grid(self._apply(tensor, activation, None, output), output)
+        return on_grid(self._apply(tensor, activation, residual, output), output)
+
+    def normed(
+        self, tensor: Tensor | Sum, residual: np.ndarray, norm: Norm, targets: Sequence[Target]
+    ) -> tuple[np.ndarray, list[np.ndarray]]:
+        """Apply to (M, K) values or codes, then normalise: the result, and its codes on grids."""
+        tensor = quantized(tensor, self.input)
+        if not (isinstance(tensor, Codes) and isinstance(self.weight, PackedMatrix)):
+            return norm.on_grids(self(tensor, residual=residual), targets)
+        numbers = norm.weight, norm.bias, norm.epsilon
+        return kernels.linear_norm_on_grids(
+            tensor, self.weight, self.bias, residual, numbers, targets
+        )
+
+    def for_tokens(self, tokens: int) -> "Linear":
+        """Return what the layer is for rows that are groups of so many tokens: itself."""
+        return self
 
     def to_column_grids(
         self, tensor: Tensor, output: ColumnGrids | None, into: np.ndarray | None = None
     ) -> np.ndarray:
         """Apply to (M, K) values or codes: (M, N) codes, or values without `output`."""
         return self._apply(tensor, None, None, output, into)
+
+    def reads(self, placed: bool) -> Operand:
+        """Return what the layer reads of tokens; `placed` if it is with their positions."""
+        return self.input, Reading.PLACED if placed else Reading.VALUES
 
     @property
     def outputs(self) -> int:
@@ -109,7 +150,7 @@ class Linear:
         output: CodeGrid | ColumnGrids | None,
         into: np.ndarray | None = None,
     ) -> np.ndarray:
-        tensor = _quantized(tensor, self.input)
+        tensor = quantized(tensor, self.input)
         if isinstance(tensor, Codes) and isinstance(self.weight, PackedMatrix):
             return kernels.linear(
                 tensor, self.weight, self.bias, activation, residual, output, into
@@ -163,9 +204,9 @@ class IntegerAttention:
     ) -> Tensor:
         """Attend; operands are values, or codes on their grid, of shape (rows, channels)."""
         result = kernels.attention(
-            _quantized(query, self.query),
-            _quantized(key, self.key),
-            _quantized(value, self.value),
+            quantized(query, self.query),
+            quantized(key, self.key),
+            quantized(value, self.value),
             tokens,
             self.heads,
             self.scaling,
@@ -173,7 +214,7 @@ class IntegerAttention:
             self.relative,
             output,
         )
-        return _on_grid(result, output)
+        return on_grid(result, output)
 
     def operands(self, qkv: Linear, normalised: Tensor) -> tuple[Tensor, ...]:
         """The three operands that one layer makes, with one more row: what an all-zero token makes.
@@ -194,15 +235,17 @@ class IntegerAttention:
         return ColumnGrids(((self.query, columns), (self.key, columns), (self.value, columns)))
 
 
-def _quantized(tensor: Tensor | Sum, grid: CodeGrid | None) -> Tensor:
+def quantized(tensor: Tensor | Sum, grid: CodeGrid | None) -> Tensor:
+    """Return values as codes on a grid, if there is one; codes stay."""
     if isinstance(tensor, Codes):
         return tensor
     if grid is None:
         return values_of(tensor)
     if isinstance(tensor, Sum):
-        return Codes(kernels.quantize(tensor.values, grid, tensor.addend), grid)
+        return Codes(kernels.quantize(tensor.values, grid, tensor.addend, tensor.undone), grid)
     return Codes(kernels.quantize(tensor, grid), grid)
 
 
-def _on_grid(array: np.ndarray, grid: CodeGrid | None) -> Tensor:
+def on_grid(array: np.ndarray, grid: CodeGrid | None) -> Tensor:
+    """Return what a kernel made for a grid, or without one, as what it is."""
     return array if grid is None else Codes(array, grid)

@@ -62,6 +62,11 @@ class PackedMatrix:
         """(rows,) int32: zero points less `offset`."""
         return self.zero_point.astype(np.int32) - self.offset
 
+    @cached_property
+    def padded_zero_point(self) -> np.ndarray:
+        """`signed_zero_point` padded with zeros to a multiple of 16 rows, for the kernels."""
+        return np.pad(self.signed_zero_point(), (0, -self.rows % LANES))
+
     def values(self) -> np.ndarray:
         """(rows, columns) float32."""
         return (self.codes() - self.zero_point[:, None].astype(np.float32)) * self.scale[:, None]
@@ -107,7 +112,7 @@ class UpscalingWeights:
 
 
 def integer_product(left: np.ndarray, right: np.ndarray) -> np.ndarray:
-    """left @ right.T of small integers, exact, as int32.
+    """left @ right.T of small integers, exact, as int32, or int64 where they might not fit.
 
     Runs in float BLAS: float32 where every partial sum is below 2**24, float64 otherwise.
 
@@ -118,7 +123,7 @@ def integer_product(left: np.ndarray, right: np.ndarray) -> np.ndarray:
     largest = left.shape[-1] * _magnitude(left) * _magnitude(right)
     dtype = np.float32 if largest < 1 << 24 else np.float64
     product = left.astype(dtype) @ np.swapaxes(right, -1, -2).astype(dtype)
-    return product.astype(np.int32)
+    return product.astype(np.int32 if largest < 1 << 31 else np.int64)
 
 
 def _magnitude(codes: np.ndarray) -> int:

@@ -1,9 +1,11 @@
-"""The operators of `reference` and `reference_attention` in C++, with the same signatures."""
+"""The operators of the modules `reference*` in C++, with the same signatures."""
 
 import math
+from collections.abc import Sequence
+from functools import lru_cache
 
 import numpy as np
-from numpy.typing import ArrayLike, DTypeLike
+from numpy.typing import DTypeLike
 
 import carsam.runtime._kernels as _kernels
 from carsam import threads
@@ -12,7 +14,8 @@ from carsam.runtime.functions import LANES, LOG2_E
 from carsam.runtime.geometry import RelativePositions, TokenMap
 from carsam.runtime.grids import CodeGrid, Codes, ColumnGrids, Tensor
 from carsam.runtime.matrices import PackedMatrix, UpscalingWeights
-from carsam.runtime.softmax_grids import TOP, RowMaximumCodes, SoftmaxGrid
+from carsam.runtime.reference_memory import signed_weights
+from carsam.runtime.softmax_grids import STEPS_PER_OCTAVE, TOP, RowMaximumCodes, SoftmaxGrid
 from carsam.runtime.sums import check_attention
 from carsam.runtime.tables import CodeTable
 
@@ -25,7 +28,10 @@ ACTIVATION_NUMBERS = {None: 0, "relu": 1, "gelu": 2}
 
 
 def quantize(
-    values: np.ndarray, grid: CodeGrid | ColumnGrids, addend: np.ndarray | None = None
+    values: np.ndarray,
+    grid: CodeGrid | ColumnGrids,
+    addend: np.ndarray | None = None,
+    undone: bool = False,
 ) -> np.ndarray:
     """See `carsam.runtime.reference.quantize`."""
     codes = empty(values.shape, np.uint8)
@@ -34,7 +40,8 @@ def quantize(
     _kernels.quantize(
         _contiguous(values),
         _optional(addend),
-        None if single is None else _grid(single),
+        undone,
+        None if single is None else single.numbers,
         inverse_scale,
         zero,
         highest,
@@ -77,9 +84,22 @@ def layer_norm(
         ACTIVATION_NUMBERS[activation],
         floats,
         codes,
-        None if output is None else _grid(output),
+        None if output is None else output.numbers,
     )
     return _finished(floats, codes, output)
+
+
+def norm_on_grids(
+    values: np.ndarray,
+    weight: np.ndarray,
+    bias: np.ndarray,
+    epsilon: float,
+    targets: Sequence[reference.Target],
+) -> tuple[np.ndarray, list[np.ndarray]]:
+    """See `carsam.runtime.reference.norm_on_grids`."""
+    result, outputs = empty(values.shape), _norm_outputs(values.shape, targets)
+    _kernels.norm_on_grids(_contiguous(values), weight, bias, epsilon, result, outputs)
+    return result, [codes for *_, codes in outputs]
 
 
 def activate(
@@ -107,23 +127,68 @@ def linear(
     into: np.ndarray | None = None,
 ) -> np.ndarray:
     """See `carsam.runtime.reference.linear`."""
-    rows, columns = len(tensor.array), weight.rows
-    floats, codes = _result((rows, columns), output, into)
+    floats, codes = _result((len(tensor.array), weight.rows), output, into)
+    _linear(tensor, weight, bias, activation, residual, floats, codes, output, None)
+    return _finished(floats, codes, output)
+
+
+def linear_norm_on_grids(
+    tensor: Codes,
+    weight: PackedMatrix,
+    bias: np.ndarray | None,
+    residual: np.ndarray | None,
+    norm: reference.NormNumbers,
+    targets: Sequence[reference.Target],
+) -> tuple[np.ndarray, list[np.ndarray]]:
+    """See `carsam.runtime.reference.linear_norm_on_grids`."""
+    result = empty((len(tensor.array), weight.rows))
+    outputs = _norm_outputs(result.shape, targets)
+    _linear(tensor, weight, bias, None, residual, result, None, None, (*norm, outputs))
+    return result, [codes for *_, codes in outputs]
+
+
+def _linear(
+    tensor: Codes,
+    weight: PackedMatrix,
+    bias: np.ndarray | None,
+    activation: str | None,
+    residual: np.ndarray | None,
+    floats: np.ndarray | None,
+    codes: np.ndarray | None,
+    output: CodeGrid | ColumnGrids | None,
+    norm: "tuple[np.ndarray, np.ndarray, float, list[_kernels.NormOutput]] | None",
+) -> None:
+    columns = weight.rows
     _kernels.linear(
         tensor.array,
-        _grid(tensor.grid),
+        tensor.grid.numbers,
         weight.packed,
         weight.bits,
         _padded(np.float32(tensor.grid.scale) * weight.scale, columns, np.float32),
-        _padded(weight.signed_zero_point(), columns, np.int32),
+        weight.padded_zero_point,
         None if bias is None else _padded(bias, columns, np.float32),
         ACTIVATION_NUMBERS[activation],
         _optional(residual),
         floats,
         codes,
         *_column_grids(output, columns),
+        norm,
     )
-    return _finished(floats, codes, output)
+
+
+def _norm_outputs(
+    shape: tuple[int, ...], targets: Sequence[reference.Target]
+) -> "list[_kernels.NormOutput]":
+    return [
+        (
+            _optional(addend),
+            undone,
+            grid.numbers,
+            grid.tables[0][1] if grid.tables else None,
+            empty(shape, np.uint8),
+        )
+        for grid, addend, undone in targets
+    ]
 
 
 def float_product(values: np.ndarray, weight: np.ndarray) -> np.ndarray:
@@ -165,16 +230,17 @@ def attention(
     floats, codes = _result((tokens.outputs, query.shape[1]), output)
     query_scale = float(query.grid.scale)
     probability_grid, numerators, table = _softmax_grid(probabilities)
+    unit = LOG2_E if numerators is None else LOG2_E * STEPS_PER_OCTAVE
     scales = (
-        query_scale * float(key.grid.scale) * (scaling * LOG2_E),
+        query_scale * float(key.grid.scale) * (scaling * unit),
         probability_grid[0] * float(value.grid.scale),
-        query_scale * LOG2_E,
+        query_scale * unit,
     )
     _kernels.attention(
         query.array,
         key.array,
         value.array,
-        (_grid(query.grid), _grid(key.grid), probability_grid, _grid(value.grid)),
+        (query.grid.numbers, key.grid.numbers, probability_grid, value.grid.numbers),
         tokens.query_rows,
         tokens.key_rows,
         tokens.output_rows,
@@ -187,9 +253,37 @@ def attention(
         relative.size if relative else 1,
         floats,
         codes,
-        None if output is None else _grid(output),
+        None if output is None else output.numbers,
     )
     return _finished(floats, codes, output)
+
+
+def rotate(
+    values: np.ndarray,
+    cells: np.ndarray,
+    cosines: np.ndarray,
+    sines: np.ndarray,
+    into: np.ndarray | None = None,
+) -> np.ndarray:
+    """See `carsam.runtime.reference_memory.rotate`."""
+    result = empty(values.shape) if into is None else into
+    places = np.ascontiguousarray(cells, np.int32)
+    _kernels.rotate(_contiguous(values), places, cosines, sines, result)
+    return result
+
+
+def depthwise(tensor: Codes, weight: PackedMatrix, bias: np.ndarray | None = None) -> np.ndarray:
+    """See `carsam.runtime.reference_memory.depthwise`."""
+    result = empty(tensor.shape)
+    _kernels.depthwise(
+        np.ascontiguousarray(tensor.array),
+        tensor.grid.zero_point,
+        signed_weights(weight),
+        np.float32(tensor.grid.scale) * weight.scale,
+        bias,
+        result,
+    )
+    return result
 
 
 def upscaled_masks(
@@ -231,10 +325,6 @@ def empty(shape: tuple[int, ...], dtype: DTypeLike = np.float32) -> np.ndarray:
     return _kernels.empty(size).view(dtype).reshape(shape)
 
 
-def _grid(grid: CodeGrid) -> tuple[float, float, int, int]:
-    return float(grid.scale), float(grid.inverse_scale), grid.zero_point, grid.maximum
-
-
 def _softmax_grid(
     grid: SoftmaxGrid,
 ) -> tuple[
@@ -242,18 +332,22 @@ def _softmax_grid(
 ]:
     """Scale, inverse, zero point and highest code; numerators; values, middles and bits."""
     if isinstance(grid, CodeGrid):
-        return _grid(grid), None, None
+        return grid.numbers, None, None
     if isinstance(grid, RowMaximumCodes):
-        return (1.0, float(grid.factor), 0, TOP), grid.numerators, None
+        return (1.0, 1.0, 0, TOP), grid.by_depth, None
     return (1.0, 1.0, 0, (1 << grid.bits) - 1), None, grid.padded
 
 
 def _column_grids(
     grid: CodeGrid | ColumnGrids | None, columns: int
-) -> tuple[np.ndarray, np.ndarray, np.ndarray] | tuple[None, None, None]:
+) -> tuple[np.ndarray | None, np.ndarray | None, np.ndarray | None]:
     """Inverse scale, zero point and highest code of every column, as padded float32."""
     if grid is None:
         return None, None, None
+    if isinstance(grid, CodeGrid):
+        _, *numbers = grid.numbers
+        inverse_scale, zero, highest = (_repeated(number, columns) for number in numbers)
+        return inverse_scale, zero, highest
     return (
         _padded(grid.inverse_scale, columns, np.float32),
         _padded(grid.zero_point, columns, np.float32),
@@ -261,8 +355,18 @@ def _column_grids(
     )
 
 
-def _padded(numbers: ArrayLike, columns: int, dtype: DTypeLike) -> np.ndarray:
-    """A copy of (columns,) `numbers`, or one number repeated, with zeros up to whole panels."""
+@lru_cache(maxsize=1024)
+def _repeated(number: float, columns: int) -> np.ndarray:
+    """One number for each of so many columns, as padded float32; not to be changed."""
+    repeated = _padded(np.full(columns, number, np.float32), columns, np.float32)
+    repeated.flags.writeable = False
+    return repeated
+
+
+def _padded(numbers: np.ndarray, columns: int, dtype: DTypeLike) -> np.ndarray:
+    """(columns,) `numbers` with zeros up to whole panels; a copy where anything must be changed."""
+    if columns % LANES == 0 and numbers.dtype == dtype and numbers.flags.c_contiguous:
+        return numbers
     padded = np.zeros(columns + -columns % LANES, dtype)  # `np.pad` takes ten times as long
     padded[:columns] = numbers
     return padded

@@ -1,5 +1,6 @@
 """Rearrangements of channel-last images: patches, neighbourhoods, windows, pooling, upscaling."""
 
+from collections.abc import Iterator
 from functools import reduce
 
 import numpy as np
@@ -45,6 +46,19 @@ def surroundings(
     padded = np.pad(image, (border, border, (0, 0)), constant_values=padding)
     squares = sliding_window_view(padded, (side, side), axis=(0, 1))[::stride, ::stride]
     return squares.transpose(0, 1, 3, 4, 2)
+
+
+def shifted(image: np.ndarray, side: int) -> Iterator[np.ndarray]:
+    """Yield an image (H, W, C) once for each place of a square of odd side around its pixels.
+
+    Places come row by row; what is beyond the border is 0.
+    """
+    height, width, _ = image.shape
+    border = (side // 2, side // 2)
+    padded = np.pad(image, (border, border, (0, 0)))
+    for y in range(side):
+        for x in range(side):
+            yield padded[y : y + height, x : x + width]
 
 
 def largest_of_squares(rows: np.ndarray, width: int, side: int) -> np.ndarray:

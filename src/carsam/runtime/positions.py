@@ -1,4 +1,7 @@
-"""Hiera's positions: a small table enlarged over the image, and one that every window repeats."""
+"""Positions in images: Hiera's tables, sines, and angles that turn queries and keys.
+
+They are computed in float64 and rounded once, so that all engines have the same.
+"""
 
 import numpy as np
 
@@ -15,8 +18,6 @@ def image_positions(background: np.ndarray, window: np.ndarray, side: int) -> np
     Args:
         background: (C, n, m), enlarged with the bicubic filter.
         window: (C, k, k), repeated; k divides `side`.
-
-    The sums are in float64 and rounded once, so that they do not depend on their order.
     """
     channels, height, width = background.shape
     rows, columns = (bicubic_filter(length, side) for length in (height, width))
@@ -28,6 +29,31 @@ def image_positions(background: np.ndarray, window: np.ndarray, side: int) -> np
         enlarged = rows[lines] @ wide.reshape(height, -1)
         result[lines] += enlarged.reshape(-1, side, channels).astype(np.float32)
     return result.reshape(side * side, channels)
+
+
+def sine_positions(side: int, channels: int, temperature: float = 10000.0) -> np.ndarray:
+    """Return sines and cosines of rows, then of columns, of a square: (side * side, channels).
+
+    Channels 2i and 2i + 1 of a half of h channels are sine and cosine of the place, which runs to
+    2 pi at the last line, times temperature^(-2i / h). Float32.
+    """
+    half = channels // 2
+    places = np.arange(1, side + 1) / side * (2 * np.pi)
+    angles = places[:, None] * temperature ** (-2 * np.arange(half // 2) / half)
+    line = np.stack([np.sin(angles), np.cos(angles)], axis=-1).reshape(side, half)
+    image = np.concatenate([line.repeat(side, axis=0), np.tile(line, (side, 1))], axis=1)
+    return image.astype(np.float32)
+
+
+def rotary_angles(side: int, channels: int, base: float, step: float = 1.0) -> np.ndarray:
+    """Return the angle of each pair of channels in each cell of a square: (side * side, pairs).
+
+    The first half of the pairs turns by the column, the second by the row; pair i of a half of h
+    channels by step base^(-2i / h) a cell. Float64.
+    """
+    half = channels // 2
+    line = (step * np.arange(side))[:, None] * base ** (-np.arange(0, half, 2) / half)
+    return np.concatenate([np.tile(line, (side, 1)), line.repeat(side, axis=0)], axis=1)
 
 
 def bicubic_filter(source: int, target: int) -> np.ndarray:

@@ -1,5 +1,7 @@
 """Plain numpy operators: what each C++ kernel must compute, to the bit."""
 
+from collections.abc import Sequence
+
 import numpy as np
 from numpy.typing import DTypeLike
 
@@ -17,13 +19,23 @@ ROWS_AT_ONCE = 64
 """Rows of float64 numbers that exist at a time."""
 
 
+Target = tuple[CodeGrid, np.ndarray | None, bool]
+"""A grid, and what is added first; see `quantize`."""
+
+NormNumbers = tuple[np.ndarray, np.ndarray, float]
+"""Weight, bias and epsilon."""
+
+
 def empty(shape: tuple[int, ...], dtype: DTypeLike = np.float32) -> np.ndarray:
     """An array of undefined contents."""
     return np.empty(shape, dtype)
 
 
 def quantize(
-    values: np.ndarray, grid: CodeGrid | ColumnGrids, addend: np.ndarray | None = None
+    values: np.ndarray,
+    grid: CodeGrid | ColumnGrids,
+    addend: np.ndarray | None = None,
+    undone: bool = False,
 ) -> np.ndarray:
     """Return the codes (uint8) of float32 `values`: clamp(rint(value / scale) + zero_point).
 
@@ -32,15 +44,29 @@ def quantize(
     Args:
         values: (rows, columns).
         addend: (a divisor of rows, columns) float32, repeated over the rows, added first.
+        undone: the addend is subtracted again.
     """
     if addend is not None:
-        values = values + _repeated(addend, len(values))
+        added = _repeated(addend, len(values))
+        values = values + added - added if undone else values + added
     zero = np.asarray(grid.zero_point, np.float32)
     scaled = np.rint(values * grid.inverse_scale)
     codes = (np.clip(scaled, -zero, grid.maximum - zero) + zero).astype(np.uint8)
     for columns, table in grid.tables:
         codes[:, columns] = table[codes[:, columns]]
     return codes
+
+
+def norm_on_grids(
+    values: np.ndarray,
+    weight: np.ndarray,
+    bias: np.ndarray,
+    epsilon: float,
+    targets: Sequence[Target],
+) -> tuple[np.ndarray, list[np.ndarray]]:
+    """Return the norm of (rows, columns) float32 `values`, and its codes on several grids."""
+    result = layer_norm(values, weight, bias, epsilon)
+    return result, [quantize(result, *target) for target in targets]
 
 
 def round_to_table(numbers: np.ndarray, table: CodeTable) -> np.ndarray:
@@ -163,6 +189,21 @@ def linear(
     product = total.astype(np.float32) * (np.float32(grid.scale) * weight.scale)
     result = activate(product, bias, activation, residual)
     return _into(result if output is None else quantize(result, output), into)
+
+
+def linear_norm_on_grids(
+    tensor: Codes,
+    weight: PackedMatrix,
+    bias: np.ndarray | None,
+    residual: np.ndarray | None,
+    norm: NormNumbers,
+    targets: Sequence[Target],
+) -> tuple[np.ndarray, list[np.ndarray]]:
+    """Return the norm of what a layer makes, and its codes on several grids.
+
+    See `linear` and `norm_on_grids`.
+    """
+    return norm_on_grids(linear(tensor, weight, bias, residual=residual), *norm, targets)
 
 
 def upscaled_masks(

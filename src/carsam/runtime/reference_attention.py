@@ -7,7 +7,7 @@ from carsam.runtime.geometry import RelativePositions, TokenMap
 from carsam.runtime.grids import CodeGrid, Codes, Tensor, values_of
 from carsam.runtime.matrices import integer_product
 from carsam.runtime.reference import quantize
-from carsam.runtime.softmax_grids import TOP, RowMaximumCodes, SoftmaxGrid
+from carsam.runtime.softmax_grids import RowMaximumCodes, SoftmaxGrid, depths
 from carsam.runtime.sums import check_attention, grid_of
 from carsam.runtime.tables import CodeTable
 
@@ -64,7 +64,7 @@ def attention(
                 queries = _rows(query, query_rows[positions], columns)
                 logits = _logits(queries, keys, positions, scaling, relative)
                 attended = _attended(
-                    exp2(logits - logits.max(axis=1, keepdims=True)),
+                    logits,
                     _transposed(values),
                     relative.size if relative else 0,
                     probabilities,
@@ -110,18 +110,19 @@ def _relative_scores(
 
 
 def _attended(
-    powers: np.ndarray, values: Tensor, row_length: int, grid: SoftmaxGrid | None
+    logits: np.ndarray, values: Tensor, row_length: int, grid: SoftmaxGrid | None
 ) -> np.ndarray:
     """What queries get, (queries, head_dim) float32.
 
     Args:
-        powers: (queries, keys) float32, each relative to its row's largest.
+        logits: (queries, keys) float32, in units of log 2.
         values: (head_dim, keys).
         row_length: of the image's rows that the keys make up; 0 without.
         grid: of the probabilities.
     """
     if isinstance(grid, RowMaximumCodes):
-        return _relative_product(powers, values, grid)
+        return _relative_product(logits, values, grid)
+    powers = exp2(logits - logits.max(axis=1, keepdims=True))
     total = _row_sums(powers, row_length)
     if not isinstance(grid, CodeGrid):
         shares = powers * (np.float32(1) / total)
@@ -143,10 +144,9 @@ def _row_sums(powers: np.ndarray, row_length: int) -> np.ndarray:
     return lane_sum(padded.reshape(len(powers), -1))[:, None]
 
 
-def _relative_product(powers: np.ndarray, values: Tensor, grid: RowMaximumCodes) -> np.ndarray:
-    """sum_j n_j v_j / sum_j n_j, n_j being the numerator of the power j."""
-    steps = np.rint(np.minimum(powers * grid.factor, np.float32(TOP))).astype(np.uint8)
-    numerators = grid.numerators[steps]
+def _relative_product(logits: np.ndarray, values: Tensor, grid: RowMaximumCodes) -> np.ndarray:
+    """sum_j n_j v_j / sum_j n_j, n_j being the numerator of logit j."""
+    numerators = grid.by_depth[depths(logits)]
     sums = numerators.sum(axis=1, dtype=np.int32).astype(np.float32)[:, None]
     if not isinstance(values, Codes):
         return numerators.astype(np.float32) @ values.T / sums
@@ -179,9 +179,9 @@ def _scaled_product(left: Tensor, right: Tensor, factor: float) -> np.ndarray:
 
 def _integers(left: Codes, right: Codes) -> np.ndarray:
     """left @ right.T in units of both scales: exact integers, as float32."""
-    total = integer_product(left.array, right.array)
-    left_sums = left.array.sum(axis=1, dtype=np.int32)[:, None]
-    right_sums = right.array.sum(axis=1, dtype=np.int32)
+    total = integer_product(left.array, right.array).astype(np.int64)
+    left_sums = left.array.sum(axis=1, dtype=np.int64)[:, None]
+    right_sums = right.array.sum(axis=1, dtype=np.int64)
     left_zero, right_zero = left.grid.zero_point, right.grid.zero_point
     total -= right_zero * left_sums + left_zero * right_sums
     total += left.shape[1] * left_zero * right_zero

@@ -1,7 +1,7 @@
 """SAM 2's mask decoder: as SAM's, with finer levels, an object's score and a choice of masks."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -35,11 +35,13 @@ class Decoded(NamedTuple):
         masks: logits (P, M, 4 size, 4 size).
         ious: predicted (P, M).
         scores: logits (P, 1) of the object being there at all.
+        tokens: (P, masks, C) of all masks, whichever were asked for.
     """
 
     masks: np.ndarray
     ious: np.ndarray
     scores: np.ndarray
+    tokens: np.ndarray
 
 
 @dataclass(frozen=True)
@@ -84,6 +86,20 @@ class Sam2MaskDecoder:
     score_head: FeedForward
     stability: Stability | None
 
+    def rounded_once(self) -> "Sam2MaskDecoder":
+        """The same, summing what is float in its heads in float64.
+
+        Its results do not depend on the order of a sum then. They may become codes again: masks as
+        memories, tokens as pointers.
+        """
+        return replace(
+            self,
+            upscaling=self.upscaling.rounded_once(),
+            hypernetworks=tuple(network.rounded_once() for network in self.hypernetworks),
+            iou_head=self.iou_head.rounded_once(),
+            score_head=self.score_head.rounded_once(),
+        )
+
     def __call__(
         self, image: Tokens, prompt_tokens: np.ndarray, multimask_output: bool, fine: FineLevels
     ) -> Decoded:
@@ -102,13 +118,15 @@ class Sam2MaskDecoder:
         made = len(self.hypernetworks) - 1 if multimask_output else 1
         masks = np.empty((count, made, 4 * self.size, 4 * self.size), np.float32)
         ious, scores = np.empty((count, made), np.float32), np.empty((count, 1), np.float32)
-        start = 0
+        of_masks = slice(FIRST_MASK, FIRST_MASK + len(self.hypernetworks))
+        mask_tokens, start = [], 0
         for tokens, images in self.transformer(Tokens(given, given), image):
             part = slice(start, start + len(tokens))
             masks[part], ious[part] = self._masks(tokens, images, multimask_output, fine)
             scores[part] = self.score_head(tokens[:, SCORE])
+            mask_tokens.append(tokens[:, of_masks])
             start += len(tokens)
-        return Decoded(masks, ious, scores)
+        return Decoded(masks, ious, scores, np.concatenate(mask_tokens))
 
     def _masks(
         self, tokens: np.ndarray, images: np.ndarray, multimask_output: bool, fine: FineLevels
@@ -127,8 +145,15 @@ class Sam2MaskDecoder:
         return masks[chosen][:, None], ious[chosen][:, None]
 
 
-def read_sam2_decoder(weights: Weights, config: Mapping[str, Any], size: int) -> Sam2MaskDecoder:
-    """Build the decoder; `config` is transformers' `mask_decoder_config`.
+def read_sam2_decoder(
+    weights: Weights, config: Mapping[str, Any], size: int, positions: np.ndarray
+) -> Sam2MaskDecoder:
+    """Build the decoder.
+
+    Args:
+        config: transformers' `mask_decoder_config`.
+        size: side of the image embedding.
+        positions: (size * size, C) float32, of its tokens.
 
     Raises:
         UnsupportedError: another number of blocks than SAM 2's, whose perceptrons have as many
@@ -153,7 +178,7 @@ def read_sam2_decoder(weights: Weights, config: Mapping[str, Any], size: int) ->
     return Sam2MaskDecoder(
         size,
         np.concatenate(tokens),
-        read_two_way_transformer(weights, config, size * size, TwoWayForm.of_sam2()),
+        read_two_way_transformer(weights, config, positions, TwoWayForm.of_sam2()),
         read_mask_upscaling(weights, channels),
         read_hypernetworks(weights, channels, masks),
         read_iou_head(weights, config),

@@ -9,52 +9,21 @@ import numpy as np
 
 from carsam.errors import UnsupportedError
 from carsam.runtime import kernels
-from carsam.runtime.grids import Codes, Tensor
+from carsam.runtime.centred import Centred
+from carsam.runtime.convolution import Convolution
+from carsam.runtime.grids import Tensor
 from carsam.runtime.hiera import POOLING, HieraBlock, read_blocks
 from carsam.runtime.layers import Linear
-from carsam.runtime.patches import surroundings
 from carsam.runtime.positions import image_positions
 from carsam.runtime.strips import strips
 from carsam.runtime.weights import Weights
 
 
 @dataclass(frozen=True)
-class PatchEmbedding:
-    """A convolution of overlapping patches, and the positions of its tokens.
-
-    Args:
-        side, stride, margin: of the patches, in pixels.
-        positions: (tokens, channels) float32.
-    """
-
-    convolution: Linear
-    side: int
-    stride: int
-    margin: int
-    positions: np.ndarray
-
-    def __call__(self, pixels: np.ndarray) -> np.ndarray:
-        """Map pixels (3, S, S) float32 to tokens (rows, channels) float32."""
-        image, zero, grid = pixels.transpose(1, 2, 0), 0, self.convolution.input
-        if grid is not None:
-            flat = np.ascontiguousarray(image).reshape(-1, image.shape[2])
-            image, zero = kernels.quantize(flat, grid).reshape(image.shape), grid.zero_point
-        squares = surroundings(image, self.side, self.stride, self.margin, zero)
-        result = kernels.empty(self.positions.shape)
-        height, width = squares.shape[:2]
-        for first, last in strips(height, width):
-            rows = squares[first:last].reshape(-1, self.convolution.inputs)
-            part: Tensor = rows if grid is None else Codes(rows, grid)
-            tokens = slice(first * width, last * width)
-            self.convolution(part, residual=self.positions[tokens], into=result[tokens])
-        return result
-
-
-@dataclass(frozen=True)
 class Level:
     """Convolutions of side 1, one after the other."""
 
-    layers: tuple[Linear, ...]
+    layers: tuple[Linear | Centred, ...]
 
     def __call__(self, hidden: np.ndarray) -> np.ndarray:
         """Map tokens (rows, channels) float32 to (rows, channels of the level) float32."""
@@ -62,7 +31,8 @@ class Level:
         for first, last in strips(len(hidden), 1):
             tensor: Tensor = hidden[first:last]
             for layer, following in pairwise(self.layers):
-                tensor = layer.to_grid(tensor, following.input)
+                grid = following.input if isinstance(following, Linear) else None
+                tensor = layer.to_grid(tensor, grid)
             self.layers[-1](tensor, into=result[first:last])
         return result
 
@@ -74,12 +44,14 @@ class Sam2Encoder:
     Args:
         side: tokens along a side of the image in the first of the four stages; each of the others
             has half as many.
+        positions: (tokens of the first stage, channels) float32.
         stages: Hiera's blocks.
         levels: what is made of each stage.
     """
 
     side: int
-    patch_embedding: PatchEmbedding
+    patch_embedding: Convolution
+    positions: np.ndarray
     stages: tuple[tuple[HieraBlock, ...], ...]
     levels: tuple[Level, ...]
 
@@ -95,7 +67,8 @@ class Sam2Encoder:
             The embedding (C, size, size), then the finer levels (C / 4, 2 size, 2 size) and
             (C / 8, 4 size, 4 size). In memory they stay token by token.
         """
-        hidden, side = self.patch_embedding(pixels), self.side
+        image, side = pixels.transpose(1, 2, 0), self.side
+        hidden = self.patch_embedding(image, self.positions).reshape(self.positions.shape)
         made = []
         for blocks, level in zip(self.stages, self.levels, strict=True):
             for block in blocks:
@@ -136,16 +109,21 @@ def read_sam2_encoder(weights: Weights, config: Mapping[str, Any], image_side: i
         f"{root}.patch_embed.projection", backbone["num_channels"], patch, widths[0]
     )
     laterals = [
-        weights.linear(f"vision_encoder.neck.convs.{3 - stage}", widths[stage], channels)
+        weights.map_convolution(
+            f"vision_encoder.neck.convs.{3 - stage}", widths[stage], 1, channels, side >> stage
+        )
         for stage in range(4)
     ]
     finest, finer = (
-        weights.linear(f"mask_decoder.conv_s{level}", channels, channels // (8 >> level))
+        weights.map_convolution(
+            f"mask_decoder.conv_s{level}", channels, 1, channels // (8 >> level), side >> level
+        )
         for level in (0, 1)
     )
     return Sam2Encoder(
         side,
-        PatchEmbedding(convolution.rounded_once(), patch, stride, margin, positions),
+        Convolution(convolution.rounded_once(), patch, stride, margin),
+        positions,
         read_blocks(weights, backbone, root, side),
         (
             Level((laterals[0], finest)),

@@ -1,4 +1,8 @@
-"""How many products of codes the 32-bit sums of the kernels hold."""
+"""How many products of codes the 32-bit sums of the kernels hold.
+
+Attention adds up more products of probabilities and values in parts, whose sums it adds up in
+float64; `csrc/attention_kernel.h`.
+"""
 
 from carsam.errors import UnsupportedError
 from carsam.runtime.grids import CodeGrid, Codes, Tensor
@@ -11,7 +15,7 @@ MOST_COLUMNS = 1 << 15
 """Inputs of a linear layer: products of so many codes of 8 bits fit, whatever they are."""
 
 
-def most_products(left_bits: int, right_bits: int) -> int:
+def most_products(left_bits: int, right_bits: int = 1) -> int:
     """Return how many products of codes, each less its zero point, fit whatever they are.
 
     With a, b the codes, y, z their zero points and h half of the codes b, kernels add up
@@ -45,8 +49,16 @@ def check_attention(
     if query is not None and key is not None:
         _check(name, head_dim, "channels of a head", (query.bits, "query"), (key.bits, "key"))
     if probabilities is not None and value is not None:
-        left = (_bits(probabilities), "probability")
-        _check(name, keys, "keys", left, (value.bits, "value"))
+        left, right = (_bits(probabilities), "probability"), (value.bits, "value")
+        if isinstance(probabilities, CodeGrid) and probabilities.zero_point != 0:
+            _check(name, keys, "keys", left, right)
+        else:  # products are added up in parts, so that only sums of codes have to fit
+            _check(name, keys, "keys", max(left, right))
+
+
+def keys_of_one_sum(probabilities: SoftmaxGrid, value: CodeGrid) -> int:
+    """Return how many keys' products of probabilities and values fit one sum of 32 bits."""
+    return most_products(_bits(probabilities), value.bits)
 
 
 def grid_of(tensor: Tensor) -> CodeGrid | None:
@@ -54,13 +66,14 @@ def grid_of(tensor: Tensor) -> CodeGrid | None:
     return tensor.grid if isinstance(tensor, Codes) else None
 
 
-def _check(name: str, count: int, what: str, left: tuple[int, str], right: tuple[int, str]) -> None:
-    most = most_products(left[0], right[0])
+def _check(name: str, count: int, what: str, *factors: tuple[int, str]) -> None:
+    """Refuse a sum over so many products of factors of some bits, or over one factor alone."""
+    most = most_products(*(bits for bits, _ in factors))
     if count > most:
+        codes = " and ".join(f"{bits}-bit {operand} codes" for bits, operand in factors)
         raise UnsupportedError(
-            f"{name} has {count} {what}; with {left[0]}-bit {left[1]} codes and {right[0]}-bit "
-            f"{right[1]} codes the sums of the native engine hold at most {most}. Use fewer bits "
-            "or a smaller image, or --engine simulated."
+            f"{name} has {count} {what}; with {codes} the sums of the native engine hold at most "
+            f"{most}. Use fewer bits or a smaller image, or --engine simulated."
         )
 
 

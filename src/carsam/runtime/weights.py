@@ -8,6 +8,8 @@ import numpy as np
 
 from carsam.errors import UnsupportedError, UserError
 from carsam.formats.checkpoint import Checkpoint
+from carsam.runtime.centred import AnyLinear, Centred, TokenCentred, map_table
+from carsam.runtime.convolution import DepthwiseConvolution
 from carsam.runtime.functions import ACTIVATIONS
 from carsam.runtime.geometry import RelativePositions
 from carsam.runtime.grid_readers import READERS
@@ -63,11 +65,56 @@ class Weights:
             )
         return layer
 
+    def tokens_linear(
+        self, path: str, columns: int, rows: int, positions: np.ndarray | None = None
+    ) -> AnyLinear:
+        """A fully connected layer of the two-way transformer, centred where its checkpoint says so.
+
+        Args:
+            positions: (h * w, columns) float32, of the image's tokens, if it may read these.
+        """
+        layer = self.linear(path, columns, rows)
+        centre = self._centre(path)
+        if centre is None:
+            return layer
+        if centre == "places" and positions is not None:
+            weight = self.tensor(f"{path}.centre.weight", rows, columns)
+            table = positions.astype(np.float64) @ weight.astype(np.float64).T
+            return Centred(layer, table.astype(np.float32), weight=weight)
+        means = self.tensor(f"{path}.centre.means")
+        table = self.tensor(f"{path}.centre.table", len(means), rows)
+        if means.shape != (len(table), columns):
+            raise UserError(
+                f"The checkpoint's {path}.centre.means has shape {means.shape}; expected "
+                f"{(len(table), columns)}. Quantize the model again."
+            )
+        return TokenCentred(layer, means, table)
+
     def convolution(self, path: str, channels: int, side: int, rows: int) -> Linear:
         """A convolution for channel-last patches: columns ordered (height, width, channel)."""
-        layer = self.linear(path, channels * side * side, rows)
+        grid, layer = self.grid(path, "input"), self.linear(path, channels * side * side, rows)
         order = np.arange(channels * side * side).reshape(channels, side * side).T.ravel()
-        return Linear(_rearranged(layer.weight, order), layer.bias, self.grid(path, "input"))
+        return Linear(_rearranged(layer.weight, order), layer.bias, grid)
+
+    def depthwise(self, path: str, channels: int, side: int) -> DepthwiseConvolution:
+        """A convolution of every channel by itself, with squares of an odd side."""
+        grid, layer = self.grid(path, "input"), self.linear(path, side * side, channels)
+        return DepthwiseConvolution(layer.weight, layer.bias, grid)
+
+    def map_convolution(
+        self, path: str, channels: int, side: int, rows: int, size: int
+    ) -> Linear | Centred:
+        """A convolution over a map of size x size, centred where its checkpoint says so."""
+        layer = (
+            self.linear(path, channels, rows)
+            if side == 1
+            else self.convolution(path, channels, side, rows)
+        )
+        if self._centre(path) is None:
+            return layer
+        taps = self.tensor(f"{path}.centre.taps", side * side, rows)
+        table = taps if side == 1 else map_table(taps, size, size)
+        return Centred(layer, table, self.tensor(f"{path}.centre.means", channels)[None])
 
     def transposed_convolution(self, path: str, channels: int, side: int, rows: int) -> Linear:
         """A transposed convolution whose stride is its side.
@@ -167,6 +214,11 @@ class Weights:
             self._raw(f"{path}.weight_zero_point"),
         )
 
+    def _centre(self, path: str) -> str | None:
+        """What is taken out of a layer's inputs, one of `formats.manifest.CENTRES`."""
+        centre: str | None = self.checkpoint.manifest["sites"].get(path, {}).get("centre")
+        return centre
+
     def _bias(self, path: str) -> np.ndarray | None:
         name = f"{path}.bias"
         return self.tensor(name) if name in self.checkpoint.tensors else None
@@ -178,9 +230,9 @@ class Weights:
         return found
 
 
-def activation_name(config: Mapping[str, Any]) -> str:
+def activation_name(config: Mapping[str, Any], key: str = "hidden_act") -> str:
     """The activation function of a part's configuration, checked to be one that exists here."""
-    name = config["hidden_act"]
+    name = config[key]
     if name not in ACTIVATIONS:
         raise UserError(
             f"The native engine has no activation function {name}; it has "

@@ -25,5 +25,5 @@ def refusal(error: Refused) -> Response:
     """Return the answer to a request that is refused."""
     headers = {} if error.retry_after is None else {"Retry-After": str(error.retry_after)}
     if error.status == 401:
-        headers["WWW-Authenticate"] = "Bearer"
+        headers["WWW-Authenticate"] = 'Basic realm="carsam", Bearer'
     return failure(error.status, error.code, str(error), headers)

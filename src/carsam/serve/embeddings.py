@@ -20,12 +20,14 @@ class Encoded:
         key: SHA-256 of its file, in hexadecimal.
         embedding: what the engine computed of it.
         size: height and width of the image.
+        seconds: that reading and encoding it took.
         warnings: what was said when it was read.
     """
 
     key: str
     embedding: Embedding
     size: tuple[int, int]
+    seconds: float
     warnings: tuple[str, ...] = ()
 
     @property
@@ -41,7 +43,7 @@ class Embeddings:
 
     Attributes:
         nbytes: bytes in use.
-        found, computed: how often `encode` had one already, and how often not.
+        found, computed: how often one was kept that was asked for by content, and how often not.
     """
 
     def __init__(self, capacity: int) -> None:
@@ -61,17 +63,25 @@ class Embeddings:
                 self._kept.move_to_end(key)
             return self._kept.get(key)
 
+    def find(self, content: bytes) -> Encoded | None:
+        """Return what is kept of an image, or None; nobody is waited for."""
+        return self._found(hashlib.sha256(content).hexdigest())
+
     def encode(self, content: bytes, compute: Callable[[str], Encoded]) -> Encoded:
         """Return the embedding of an image; `compute` is given its key if it is not kept."""
         key = hashlib.sha256(content).hexdigest()
         with self._stripes[int(key[:8], 16) % STRIPES]:
-            encoded = self.get(key)
-            if encoded is not None:
-                with self._lock:
-                    self.found += 1
-                return encoded
-            encoded = compute(key)
-            self._keep(encoded)
+            encoded = self._found(key)
+            if encoded is None:
+                encoded = compute(key)
+                self._keep(encoded)
+        return encoded
+
+    def _found(self, key: str) -> Encoded | None:
+        encoded = self.get(key)
+        if encoded is not None:
+            with self._lock:
+                self.found += 1
         return encoded
 
     def _keep(self, encoded: Encoded) -> None:

@@ -109,7 +109,7 @@ HANDLERS = (HTTPHandler, HTTPSHandler, HTTPDefaultErrorHandler, HTTPErrorProcess
 
 
 def _fetched(url: str, settings: Settings) -> bytes:
-    largest = int(settings.upload_mb * 1e6)
+    largest = settings.upload_bytes
     token = settings.images_token
     headers = {} if token is None else {"Authorization": f"Token {token}"}
     opener = OpenerDirector()

@@ -65,7 +65,7 @@ def _regions(
     to_name = field(marks[0], "to_name", str)
     from_name, kind, data = _target(config, to_name)
     address = field(field(task, "data", dict), data, str)
-    encoded = asked.segmenter.encode(from_address(address, asked.settings))
+    encoded = asked.encoded(from_address(address, asked.settings))
     prompt = _prompt(marks, encoded.size)
     (found,) = asked.segmenter.best(encoded, prompt.boxes, prompt.points, prompt.labels)
     height, width = encoded.size

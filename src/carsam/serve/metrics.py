@@ -1,6 +1,7 @@
 """Counters of a server, as Prometheus reads them."""
 
 from collections import Counter
+from collections.abc import Mapping
 
 from carsam.serve.segmenter import Segmenter
 from carsam.serve.uploads import Uploads
@@ -21,7 +22,7 @@ class Metrics:
         self._answers[route, status] += 1
         self._seconds[route] = self._seconds.get(route, 0.0) + seconds
 
-    def text(self, segmenter: Segmenter, work: Work, uploads: Uploads) -> str:
+    def text(self, segmenter: Segmenter, lanes: Mapping[str, Work], uploads: Uploads) -> str:
         """Return all counters."""
         embeddings = segmenter.embeddings
         lines = [
@@ -37,9 +38,14 @@ class Metrics:
                 f'carsam_request_seconds_total{{route="{route}"}} {seconds:.6f}'
                 for route, seconds in sorted(self._seconds.items())
             ),
+            "# HELP carsam_requests_pending Requests computed or waiting.",
+            "# TYPE carsam_requests_pending gauge",
+            *(
+                f'carsam_requests_pending{{lane="{name}"}} {lane.pending}'
+                for name, lane in lanes.items()
+            ),
         ]
         for name, kind, text, value in (
-            ("requests_pending", "gauge", "Requests computed or waiting.", work.pending),
             ("upload_bytes", "gauge", "Bytes of requests in memory.", uploads.nbytes),
             ("embedding_bytes", "gauge", "Bytes of the embeddings kept.", embeddings.nbytes),
             ("embeddings", "gauge", "Embeddings kept.", len(embeddings)),

@@ -1,5 +1,6 @@
 """The interface of carsam itself: images, masks of prompts, everything mode."""
 
+import time
 from typing import Any
 
 from carsam.images.run_lengths import RunLengths
@@ -13,10 +14,22 @@ from carsam.serve.segmenter import Found
 MOST_POINTS_PER_SIDE = 64
 
 
+def health(asked: Asked) -> dict[str, Any]:
+    """Say that the server is there, and what it serves."""
+    return {
+        "status": "UP",
+        "model": asked.segmenter.name,
+        "model_class": "carsam",
+        "engine": asked.segmenter.engine.mode,
+        "replaced": asked.segmenter.replaced,
+        "models_loaded": 1,
+    }
+
+
 def add_image(asked: Asked) -> dict[str, Any]:
     """Encode an image: the body is its file, or JSON with a data URI."""
     if not asked.json:
-        return _about(asked.segmenter.encode(checked_content(asked.body)))
+        return _about(asked.encoded(checked_content(asked.body)))
     request = parse(asked.body)
     known(request, "image")
     return _about(_image(asked, request))
@@ -37,12 +50,15 @@ def predict(asked: Asked) -> dict[str, Any]:
     )
     multimask = optional(request, "multimask", bool, False)
     encoded = _image(asked, request)
+    began = time.perf_counter()
     found = asked.segmenter.masks(encoded, boxes, points, labels, multimask)
-    return {**_about(encoded), "masks": [[_record(mask) for mask in each] for each in found]}
+    masks = [[_record(mask) for mask in each] for each in found]
+    return {**_about(encoded), "masks": masks, "seconds": time.perf_counter() - began}
 
 
 def everything(asked: Asked) -> dict[str, Any]:
     """Return the masks of all that is in an image."""
+    asked.take_time()
     request = parse(asked.body)
     known(request, "image", "points_per_side", "iou", "stability", "min_area")
     points = optional(request, "points_per_side", int, 32)
@@ -53,6 +69,7 @@ def everything(asked: Asked) -> dict[str, Any]:
         for short, long in (("iou", "pred_iou_thresh"), ("stability", "stability_score_thresh"))
     }
     encoded = _image(asked, request)
+    began = time.perf_counter()
     records, said = asked.segmenter.everything(
         encoded,
         points_per_side=points,
@@ -63,7 +80,9 @@ def everything(asked: Asked) -> dict[str, Any]:
         if each["stability_score"] != each["stability_score"]:  # JSON has no NaN
             each["stability_score"] = None
     about = _about(encoded)
-    return {**about, "masks": records, "warnings": [*about["warnings"], *said]}
+    warnings = [*about["warnings"], *said]
+    seconds = time.perf_counter() - began
+    return {**about, "masks": records, "seconds": seconds, "warnings": warnings}
 
 
 ANSWERS: dict[str, Answer] = {
@@ -77,7 +96,7 @@ ANSWERS: dict[str, Answer] = {
 def _image(asked: Asked, request: dict[str, Any]) -> Encoded:
     given = field(request, "image", str)
     if ":" in given[:20] or given.startswith("/"):
-        return asked.segmenter.encode(from_address(given, asked.settings))
+        return asked.encoded(from_address(given, asked.settings))
     return asked.segmenter.kept(given)
 
 
@@ -87,6 +106,7 @@ def _about(encoded: Encoded) -> dict[str, Any]:
         "image": encoded.key,
         "height": height,
         "width": width,
+        "encode_seconds": encoded.seconds,
         "warnings": list(encoded.warnings),
     }
 

@@ -1,6 +1,7 @@
 """What is served: a model, and the embeddings of the images that were sent."""
 
 import re
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -49,6 +50,9 @@ class Segmenter:
         engine, device, warn: as of `carsam.load`.
         cache_bytes: of embeddings that are kept.
 
+    Attributes:
+        folder: of a quantized model; None for a float one.
+
     Raises:
         UserError: the model cannot be loaded.
     """
@@ -62,7 +66,7 @@ class Segmenter:
         warn: Callable[[str], object],
     ) -> None:
         self.name = Path(model).name
-        self._folder = run_folder(model) if is_run(model) else None
+        self.folder = run_folder(model) if is_run(model) else None
         self._files = self._look()
         self.engine: Engine = load(model, engine, device, warn)
         self.embeddings = Embeddings(cache_bytes)
@@ -165,14 +169,15 @@ class Segmenter:
 
     def _computed(self, key: str, content: bytes) -> Encoded:
         said: list[str] = []
-        predictor = SamPredictor(self.engine)
+        predictor, began = SamPredictor(self.engine), time.perf_counter()
         predictor.set_image(EncodedImage("of the request", content), warn=said.append)
-        return Encoded(key, predictor.embedding, predictor.original_size, tuple(said))
+        seconds = time.perf_counter() - began
+        return Encoded(key, predictor.embedding, predictor.original_size, seconds, tuple(said))
 
     def _look(self) -> tuple[FileState, ...]:
-        if self._folder is None:
+        if self.folder is None:
             return ()
-        return tuple(_state(self._folder / name) for name in (MANIFEST_FILE, WEIGHTS_FILE))
+        return tuple(_state(self.folder / name) for name in (MANIFEST_FILE, WEIGHTS_FILE))
 
 
 def _state(path: Path) -> FileState:

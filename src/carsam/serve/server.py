@@ -4,18 +4,17 @@ import socket
 from collections.abc import Callable
 
 import uvicorn
+from starlette.types import ASGIApp
 
 from carsam.errors import UserError
-from carsam.serve.app import make_app
-from carsam.serve.segmenter import Segmenter
 from carsam.serve.settings import Settings
 
 MOST_CONNECTIONS = 1000
 """Open at the same time; most of them wait for their user's next click."""
 
 
-def serve(segmenter: Segmenter, settings: Settings, ready: Callable[[str], object]) -> None:
-    """Serve a model until the process is interrupted.
+def serve(app: ASGIApp, settings: Settings, ready: Callable[[str], object]) -> None:
+    """Serve an application until the process is interrupted.
 
     Args:
         ready: told the address when requests are accepted.
@@ -25,7 +24,7 @@ def serve(segmenter: Segmenter, settings: Settings, ready: Callable[[str], objec
     """
     with _listening(settings.host, settings.port) as listener:
         config = uvicorn.Config(
-            make_app(segmenter, settings),
+            app,
             http="h11",
             ws="none",
             log_level="warning",

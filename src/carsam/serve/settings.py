@@ -14,12 +14,12 @@ class Settings:
     Args:
         host, port: where it listens; port 0 takes a free one.
         token: what requests must know, None for nothing.
-        workers: requests that are computed at the same time.
-        queue: requests that may wait for them; with more the answer is 503.
+        workers: images that are encoded at the same time, and as many quick requests beside them.
+        queue: requests that may wait for either; with more the answer is 503.
         timeout: seconds that a request may take to arrive, and again to be answered.
         upload_mb: million bytes that the body of a request may have.
         bodies_mb: million bytes that all bodies in memory may have together.
-        cache_mb: million bytes of embeddings that are kept.
+        cache_mb: million bytes of embeddings that are kept, of each model.
         images_from: scheme, host and port from which images may be fetched, None for nowhere.
         images_token: sent there, None for nothing.
 
@@ -58,6 +58,21 @@ class Settings:
                 f"Found {self.images_from!r} to fetch images from; expected scheme, host and port "
                 "alone, such as http://localhost:8080."
             )
+
+    @property
+    def upload_bytes(self) -> int:
+        """Bytes that the body of a request may have."""
+        return int(self.upload_mb * 1e6)
+
+    @property
+    def bodies_bytes(self) -> int:
+        """Bytes that all bodies in memory may have together."""
+        return int(self.bodies_mb * 1e6)
+
+    @property
+    def cache_bytes(self) -> int:
+        """Bytes of embeddings that are kept, of each model."""
+        return int(self.cache_mb * 1e6)
 
     @property
     def local(self) -> bool:

@@ -79,6 +79,7 @@ class Work:
             )
         finally:
             left.cancel()
+            future.cancel()  # at once: `result` alone would pass it on at the loop's next turn
             result.cancel()
 
     def close(self) -> None:

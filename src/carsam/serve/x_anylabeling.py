@@ -50,7 +50,7 @@ def predict(asked: Asked) -> dict[str, Any]:
     content = from_data_uri(field(request, "image", str))
     shapes = []
     if boxes or points:
-        encoded = asked.segmenter.encode(content)
+        encoded = asked.encoded(content)
         for found in asked.segmenter.best(encoded, boxes, points, labels):
             score = min(max(found.predicted_iou, 0.0), 1.0)
             shapes += [_shape(outline, score) for outline in outlines(found.mask, fineness)]

@@ -9,8 +9,10 @@ from transformers import AttentionInterface
 
 from carsam.grids.base import UniformGrid
 from carsam.grids.codebook import CodebookGrid
-from carsam.grids.row_maximum import RowMaximumGrid
+from carsam.grids.row_maximum import RowMaximumGrid, round_to_steps_
 from carsam.grids.tables import Log1pGrid, LogGrid, TableGrid, TwinUniformGrid
+from carsam.runtime.functions import LOG2_E
+from carsam.runtime.softmax_grids import STEPS_PER_OCTAVE
 from carsam.simulation import integer_attention, on_kernels, products
 from carsam.simulation.integer_attention import OperandGrids
 from carsam.simulation.relative_position import RelativePosition
@@ -90,7 +92,7 @@ class AttentionProduct(nn.Module):
         scores = scores_of(query, key, scaling, relative_position)
         quantizer = self.quantizers["probabilities"]
         if is_relative(quantizer):
-            parts = quantizer(torch.exp(scores - scores.amax(-1, keepdim=True)))
+            parts = quantizer(powers_of(scores))
             return products.matmul(parts, value) / parts.sum(-1, keepdim=True)
         return products.matmul(quantizer(softmax(scores)), value)
 
@@ -121,6 +123,17 @@ def scores_of(
     if relative_position is not None:
         scores = relative_position.add_(scores, query, rows)
     return scores
+
+
+def powers_of(scores: Tensor) -> Tensor:
+    """Return exp(score - largest score of the row), of scores rounded to steps.
+
+    Steps are those of `carsam.runtime.softmax_grids`; gradients take no notice of them.
+    """
+    below = scores - scores.amax(-1, keepdim=True)
+    steps = round_to_steps_(scores.detach() * LOG2_E)
+    rounded = (steps - steps.amax(-1, keepdim=True)) / (STEPS_PER_OCTAVE * LOG2_E)
+    return torch.exp(below + (rounded - below.detach()))
 
 
 def softmax(scores: Tensor) -> Tensor:

@@ -12,10 +12,19 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from transformers.activations import GELUActivation
 from transformers.models.sam.modeling_sam import SamPositionalEmbedding
-from transformers.models.sam2.modeling_sam2 import Sam2PositionalEmbedding
+from transformers.models.sam2.modeling_sam2 import (
+    Sam2PositionalEmbedding,
+    Sam2SinePositionEmbedding,
+)
 from transformers.models.sam2_video.modeling_sam2_video import (
     Sam2VideoPositionalEmbedding,
     Sam2VideoPositionEmbeddingSine,
+)
+from transformers.models.sam3.modeling_sam3 import Sam3SinePositionEmbedding
+from transformers.models.sam3_tracker.modeling_sam3_tracker import Sam3TrackerPositionalEmbedding
+from transformers.models.sam3_tracker_video.modeling_sam3_tracker_video import (
+    Sam3TrackerVideoPositionalEmbedding,
+    Sam3TrackerVideoPositionEmbeddingSine,
 )
 from transformers.models.sam_hq.modeling_sam_hq import SamHQPositionalEmbedding
 
@@ -153,7 +162,14 @@ REPLACEMENTS: dict[Any, Callable[[Any], nn.Module]] = {
         SamHQPositionalEmbedding,
         Sam2PositionalEmbedding,
         Sam2VideoPositionalEmbedding,
+        Sam3TrackerPositionalEmbedding,
+        Sam3TrackerVideoPositionalEmbedding,
     ): ExactPositionalEncoding,
-    Sam2VideoPositionEmbeddingSine: ExactSinePositions,
+    (
+        Sam2SinePositionEmbedding,
+        Sam2VideoPositionEmbeddingSine,
+        Sam3SinePositionEmbedding,
+        Sam3TrackerVideoPositionEmbeddingSine,
+    ): ExactSinePositions,
 }
 """What takes the place of which modules."""

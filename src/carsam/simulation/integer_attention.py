@@ -47,18 +47,19 @@ class OperandGrids:
             most = min(most, 2 / self.probabilities.scale.item() + 1)
         return exact_type(most * self.value.largest_step)
 
-    def rounded(self, powers: Tensor, line: int) -> tuple[Tensor, float | Tensor]:
+    def rounded(self, logits: Tensor, line: int) -> tuple[Tensor, float | Tensor]:
         """Return probabilities to multiply, and what their products with integer values are worth.
 
         They are integers or, where the grid lists its values, those.
 
         Args:
-            powers: (..., queries, keys) float32, what softmax divides by their sum.
+            logits: (..., queries, keys) float32, in units of log 2; they are overwritten.
             line: keys per row of the image; all without relative positions.
         """
         if isinstance(self.probabilities, RowMaximumGrid):
-            numerators = self.probabilities.numerators(powers)
+            numerators = self.probabilities.numerators_of_logits(logits)
             return numerators, self.value.scale / numerators.sum(-1, keepdim=True)
+        powers = exp2_(logits.sub_(logits.amax(-1, keepdim=True)))
         total = lane_sum(powers.view(-1, powers.shape[-1] // line, line))
         total = total.view(*powers.shape[:-1], 1)
         if isinstance(self.probabilities, TableGrid):
@@ -113,8 +114,7 @@ def attend(
             logits = scores.mul_(grids.score_unit(scaling))
             if positions is not None:
                 logits.add_(positions.of(heads, rows))
-            powers = exp2_(logits.sub_(logits.amax(-1, keepdim=True)))
-            rounded, unit = grids.rounded(powers, line)
+            rounded, unit = grids.rounded(logits, line)
             total = torch.matmul(rounded.to(output_type), value[heads]).float()
             result[heads, rows] = total.mul_(unit)
     return result

@@ -12,6 +12,7 @@ from carsam.grids.grouped import GroupedUniformGrid
 from carsam.grids.tables import TableGrid
 from carsam.simulation import on_kernels, products
 from carsam.simulation.arithmetic import exact_type
+from carsam.simulation.centre import Centre
 
 Layer = nn.Linear | nn.Conv2d | nn.ConvTranspose2d
 
@@ -24,7 +25,8 @@ class QuantizedLayer(nn.Module):
     """One linear, convolution or transposed convolution as a quantized site.
 
     `input_quantizer` is an identity (float), an observer, or a grid. `weight_grid` is None for a
-    float weight; once the weight is rounded, it holds values of that grid only.
+    float weight; once the weight is rounded, it holds values of that grid only. `centre`, if there
+    is one, is taken out of the inputs before they are rounded, and its product added to the result.
 
     Args:
         layer: to be quantized.
@@ -37,6 +39,7 @@ class QuantizedLayer(nn.Module):
         self.layer = layer
         self.input_quantizer: nn.Module = nn.Identity()
         self.weight_grid: UniformGrid | None = None
+        self.centre: Centre | None = None
         self._rounds_once = rounds_once
 
     @property
@@ -49,6 +52,11 @@ class QuantizedLayer(nn.Module):
 
         Without gradients, codes are multiplied as integers, and scaled as the native engine does.
         """
+        if self.centre is None:
+            return self._multiplied(inputs)
+        return self._multiplied(self.centre.removed_from(inputs)) + self.centre.product(inputs)
+
+    def _multiplied(self, inputs: Tensor) -> Tensor:
         steps = self._weight_steps()
         if steps is not None:
             return self._product_of_integers(inputs, steps)

@@ -3,6 +3,7 @@
 import copy
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from carsam.formats.packing import pack, unpack
 from carsam.grids.base import Grid, UniformGrid
 from carsam.grids.registry import describe_grid, load_grid, store_grid
 from carsam.simulation import slots
+from carsam.simulation.centre import load_centres_
 from carsam.simulation.expected import Expected, is_float, mismatches
 from carsam.simulation.layers import rows_to_weight, weight_to_rows
 from carsam.simulation.stored import as_stored
@@ -43,6 +45,11 @@ class QuantizedModel:
     def sites(self) -> tuple[Site, ...]:
         """Every site of the model, quantized or not."""
         return self.family.sites(self.module)
+
+    @property
+    def image_size(self) -> int:
+        """Side of its inputs, in pixels."""
+        return self.family.framing(self.module.config).side
 
     @property
     def expected(self) -> Expected | None:
@@ -183,6 +190,8 @@ def fill_(
         if name not in parameters:
             parameters[name] = _float_parameter(tensors, name)
     _assign_(module, tuple(sites.values()), parameters)
+    centres = {path: each["centre"] for path, each in descriptions.items() if "centre" in each}
+    load_centres_(module, centres, partial(_float_parameter, tensors))
 
 
 def load_simulated(folder: str | Path) -> QuantizedModel:
@@ -192,14 +201,16 @@ def load_simulated(folder: str | Path) -> QuantizedModel:
 
 def _describe(module: Any, site: Site) -> dict[str, Any]:
     """Return a site's entry of the manifest."""
-    weight = None
-    if site.type is not SiteType.ATTENTION:
-        layer = slots.layer(module, site)
-        if layer.weight_grid is not None:
-            grid = layer.weight_grid
-            weight = {**describe_grid(grid), "shape": list(layer.layer.weight.shape)}
+    weight, centre = None, {}
+    layer = slots.weight_layer(module, site)
+    if layer is not None and layer.weight_grid is not None:
+        grid = layer.weight_grid
+        weight = {**describe_grid(grid), "shape": list(layer.layer.weight.shape)}
+    if layer is not None and layer.centre is not None:
+        centre = {"centre": layer.centre.name}
     operands = {operand: describe_grid(grid) for operand, grid in _operand_grids(module, site)}
-    return {"kind": site.kind, "type": str(site.type), "weight": weight, "operands": operands}
+    described = {"kind": site.kind, "type": str(site.type), "weight": weight, "operands": operands}
+    return described | centre
 
 
 def _operand_grids(module: Any, site: Site) -> Iterator[tuple[str, Grid]]:

@@ -27,6 +27,17 @@ def multiplies_bfloat16() -> bool:
     return bool(cpu._is_avx512_bf16_supported() or cpu._is_amx_tile_supported())
 
 
+def prefers_bfloat16() -> bool:
+    """Tell whether this processor multiplies bfloat16 faster than float32.
+
+    Intel's processors with AVX512-FP16 have AMX for it. Where a virtual machine hides that,
+    AVX512-BF16 takes as long as float32, and the conversions come on top.
+    """
+    cpu: Any = torch.cpu
+    half = cpu.get_capabilities().get("avx512_fp16", False)
+    return bool(cpu._is_amx_tile_supported() or (multiplies_bfloat16() and not half))
+
+
 def check_gradients(name: str) -> None:
     """Raise UserError unless gradients can be found in this one of GRADIENTS here."""
     if name not in GRADIENTS:
@@ -43,11 +54,11 @@ def gradients_in(name: str, device: torch.device) -> Iterator[None]:
     """Find the gradients of products in one of GRADIENTS meanwhile.
 
     Args:
-        name: `auto` is bfloat16 where the processor multiplies it, else float32.
+        name: `auto` is bfloat16 where the processor multiplies it faster, else float32.
         device: of the model; on others than the CPU gradients are float32.
     """
-    fast = name != "float32" and device.type == "cpu" and multiplies_bfloat16()
-    token = _in_bfloat16.set(fast)
+    chosen = name == "bfloat16" or (name == "auto" and prefers_bfloat16())
+    token = _in_bfloat16.set(chosen and device.type == "cpu")
     try:
         yield
     finally:

@@ -7,6 +7,10 @@ from torch import nn
 from transformers.models.sam.modeling_sam import SamVisionAttention
 from transformers.models.sam2.modeling_sam2 import Sam2Attention
 from transformers.models.sam2_video.modeling_sam2_video import Sam2VideoAttention
+from transformers.models.sam3_tracker.modeling_sam3_tracker import Sam3TrackerAttention
+from transformers.models.sam3_tracker_video.modeling_sam3_tracker_video import (
+    Sam3TrackerVideoAttention,
+)
 from transformers.models.sam_hq.modeling_sam_hq import SamHQVisionAttention
 
 from carsam.families.base import Family, SiteType
@@ -22,6 +26,8 @@ REPLACEMENTS: dict[type[nn.Module], Replacement] = {
     SamHQVisionAttention: QuantizedVisionAttention,
     Sam2Attention: TwoWayAttention,
     Sam2VideoAttention: TwoWayAttention,
+    Sam3TrackerAttention: TwoWayAttention,
+    Sam3TrackerVideoAttention: TwoWayAttention,
 }
 """Attentions that are replaced wholly; the others ask transformers' registry how to multiply."""
 

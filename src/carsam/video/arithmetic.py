@@ -16,9 +16,6 @@ MASK_LOGIT = 10.0
 LARGEST_LOGIT = 32.0
 """Earlier logits are cut off at this size before they become a prompt."""
 
-SHRUNK = 4
-"""Pixels of the model's input along a side of a low-resolution pixel."""
-
 
 def to_bfloat16(values: np.ndarray) -> np.ndarray:
     """Round float32 to bfloat16, ties to even, as its 16 bits; NaN is not looked after."""
@@ -44,14 +41,18 @@ def resized_mask(mask: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     return _resized(mask.astype(np.float32), size) >= 0.5
 
 
-def logits_of_mask(mask: np.ndarray) -> np.ndarray:
-    """Return the low-resolution logits (S / 4, S / 4) that stand for a mask (S, S) of the input."""
-    logits = np.where(mask, np.float32(MASK_LOGIT), np.float32(-MASK_LOGIT))
-    return _resized(logits, (mask.shape[0] // SHRUNK, mask.shape[1] // SHRUNK))
+def resized(values: np.ndarray, side: int) -> np.ndarray:
+    """Resize a square of float32 as the models do, which average where they shrink."""
+    return values if len(values) == side else _resized(values, (side, side))
 
 
-def prompt_of_mask(mask: np.ndarray, kernel: tuple[np.ndarray, float]) -> np.ndarray:
-    """Return the decoder's mask prompt (S / k, S / k) of a mask (S, S): a convolution of stride k.
+def logits_of_mask(mask: np.ndarray, side: int) -> np.ndarray:
+    """Return the decoder's logits (side, side) that stand for a mask (S, S) of the input."""
+    return resized(np.where(mask, np.float32(MASK_LOGIT), np.float32(-MASK_LOGIT)), side)
+
+
+def prompt_of_mask(mask: np.ndarray, kernel: tuple[np.ndarray, float], side: int) -> np.ndarray:
+    """Return the decoder's mask prompt (side, side) of a mask (S, S): a convolution of stride k.
 
     Args:
         kernel: weight (k, k) and bias.
@@ -60,7 +61,8 @@ def prompt_of_mask(mask: np.ndarray, kernel: tuple[np.ndarray, float]) -> np.nda
     step = len(weight)
     rows, columns = (side // step for side in mask.shape)
     cells = mask.reshape(rows, step, columns, step).astype(np.float64)
-    return (np.einsum("ikjl,kl->ij", cells, weight.astype(np.float64)) + bias).astype(np.float32)
+    made = (np.einsum("ikjl,kl->ij", cells, weight.astype(np.float64)) + bias).astype(np.float32)
+    return resized(made, side)
 
 
 def sines(steps: np.ndarray, channels: int, base: float = 10000.0) -> np.ndarray:

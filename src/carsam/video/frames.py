@@ -121,7 +121,7 @@ def frame_pixels(frame: np.ndarray, framing: Framing) -> np.ndarray:
         resized = np.asarray(Image.fromarray(frame).resize(extent, Image.Resampling.BICUBIC))
     else:
         resized = resize(frame, framing)
-    return normalise_and_pad(resized, framing.side)
+    return normalise_and_pad(resized, framing)
 
 
 def _check_sizes(images: Sequence[ImageSource]) -> None:

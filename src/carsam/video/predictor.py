@@ -36,9 +36,10 @@ class SAM2VideoPredictor:
             `non_overlap_masks`, `corrections_condition` and `binarize_prompted` of
             `carsam.video.session.Settings`.
         keep_all: of `Settings` too: old frames can be corrected, for memory that grows.
+        memory_frames: of `Settings` too: fewer are faster and follow less well.
 
     Raises:
-        UserError: the model has no memory.
+        UserError: the model has no memory, or recalls no such number of frames.
     """
 
     def __init__(
@@ -50,6 +51,7 @@ class SAM2VideoPredictor:
         binarize_mask_from_pts_for_mem_enc: bool = True,
         *,
         keep_all: bool = False,
+        memory_frames: int | None = None,
     ) -> None:
         if fill_hole_area > 0:
             raise UserError(
@@ -62,7 +64,9 @@ class SAM2VideoPredictor:
             binarize_prompted=binarize_mask_from_pts_for_mem_enc,
             corrections_condition=add_all_frames_to_correct_as_cond,
             keep_all=keep_all,
+            memory_frames=memory_frames,
         )
+        self.settings.numbers(self.model.memory)  # refuses before there is a video
 
     @classmethod
     def from_pretrained(cls, model_id: str, **settings: Any) -> "SAM2VideoPredictor":
@@ -212,12 +216,11 @@ class SAM2VideoPredictor:
 
 def video_engine(model: Any) -> VideoEngine:
     """Return the engine of a model with a memory; UserError if it has none."""
-    engine = load(model, video=True) if isinstance(model, str | Path) else engine_of(model)
+    engine = load(model) if isinstance(model, str | Path) else engine_of(model)
     if not isinstance(engine, VideoEngine):
         raise UserError(
             f"The engine {type(engine).__name__} ({engine.mode}) has no memory, so that it "
-            "segments single images only; expected a model of SAM 2 for videos and an engine that "
-            "runs its memory: simulated, or float."
+            "segments single images only; expected a model of SAM 2 for videos."
         )
     return engine
 

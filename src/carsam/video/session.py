@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from carsam.engines.base import Embedding
-from carsam.engines.video import VideoEngine
+from carsam.engines.video import MemoryNumbers, VideoEngine
 from carsam.errors import UserError, few
 from carsam.images.preprocess import Frame
 from carsam.images.prompts import Prompts
@@ -23,12 +23,16 @@ from carsam.video.arithmetic import (
     logits_of_mask,
     probabilities,
     prompt_of_mask,
+    resized,
     resized_mask,
     to_bfloat16,
     without_overlaps,
 )
 from carsam.video.frames import Frames, frame_pixels
 from carsam.video.memory import ObjectMemory, Output
+
+SHRUNK = 4
+"""Pixels of a remembered mask along a side of one that the decoder makes."""
 
 NOT_A_POINT = Prompts(np.zeros((1, 1, 2), np.float32), np.full((1, 1), -1, np.int64))
 """The prompt of an object that is only followed."""
@@ -46,12 +50,30 @@ class Settings:
             from then on as prompted ones are. Without it, propagation computes them anew.
         keep_all: nothing is forgotten, so that any old frame can be corrected; memory grows with
             every frame and object.
+        memory_frames: that are recalled at most beside those with prompts, the nearest; as many as
+            the model was trained with unless given. Fewer are faster and follow less well.
     """
 
     non_overlap_masks: bool = False
     binarize_prompted: bool = True
     corrections_condition: bool = True
     keep_all: bool = False
+    memory_frames: int | None = None
+
+    def numbers(self, memory: MemoryNumbers) -> MemoryNumbers:
+        """Return the numbers of a session with a model.
+
+        Raises:
+            UserError: the model does not recall so many frames.
+        """
+        if self.memory_frames is None:
+            return memory
+        if not 0 <= self.memory_frames < memory.frames:
+            raise UserError(
+                f"Found {self.memory_frames} memory frames; expected 0 to {memory.frames - 1}, as "
+                "many as the model was trained with."
+            )
+        return replace(memory, frames=1 + self.memory_frames)
 
 
 @dataclass
@@ -86,6 +108,7 @@ class Session:
     ) -> None:
         self.engine, self.frames = engine, frames
         self.settings = settings or Settings()
+        self._numbers = self.settings.numbers(engine.memory)
         self.objects: dict[int, FollowedObject] = {}
         self.frame = Frame(frames.size, engine.framing)
         self._embedding: tuple[int, Embedding] | None = None
@@ -113,13 +136,15 @@ class Session:
         side = self.engine.framing.side
         mask = resized_mask(mask, (side, side))
         there = bool(mask.any())
-        given = prompt_of_mask(mask, self.engine.memory.mask_kernel)[None]
+        numbers = self.engine.memory
+        low = numbers.mask_side // SHRUNK
+        given = prompt_of_mask(mask, numbers.mask_kernel, low)[None]
         found = self.engine.track(self._embed(index), replace(NOT_A_POINT, masks=given), False)
         # The decoder's own score counts first, then whether the mask is empty.
         seen = there and found.scores[0, 0] > 0
         output = Output(
-            logits_of_mask(mask),
-            found.pointers[0, 0] if seen else self.engine.memory.no_pointer,
+            logits_of_mask(mask, low),
+            found.pointers[0, 0] if seen else numbers.no_pointer,
             MASK_LOGIT if there else -MASK_LOGIT,
         )
         self._keep_new(number, followed, index, None, output, fresh)
@@ -182,7 +207,7 @@ class Session:
         return without_overlaps(logits) if self.settings.non_overlap_masks else logits
 
     def _object(self, number: int) -> FollowedObject:
-        return self.objects.get(number) or FollowedObject(ObjectMemory(self.engine.memory))
+        return self.objects.get(number) or FollowedObject(ObjectMemory(self._numbers))
 
     def _keep_new(
         self,
@@ -234,6 +259,7 @@ class Session:
         """Return an output with the memory of its frame."""
         numbers, side = self.engine.memory, self.engine.framing.side
         logits = upscale_masks(output.logits, Frame((side, side), self.engine.framing))
+        logits = resized(logits, numbers.mask_side)
         binary = prompted and self.settings.binarize_prompted
         mask = (logits > 0).astype(np.float32) if binary else probabilities(logits)
         mask = mask * np.float32(numbers.mask_scale) + np.float32(numbers.mask_bias)

@@ -14,6 +14,7 @@ from torch import nn
 from carsam.benchmark.inputs import BATCHES
 from carsam.families import load_model
 from carsam.families.base import Family
+from carsam.families.registry import architecture_of
 from carsam.formats.checkpoint import read_checkpoint
 from carsam.formats.folders import whole_folder
 
@@ -42,11 +43,11 @@ def build(run: str | Path, folder: Path, formats: Sequence[str]) -> None:
 @torch.no_grad()
 def _draw_float_model(run: Path, folder: Path) -> None:
     """Save a transformers model of the run's geometry; the initial weights would be nearly 0."""
-    from transformers import AutoConfig, AutoModelForMaskGeneration
+    from transformers import AutoConfig
 
     torch.manual_seed(0)
     config = AutoConfig.for_model(**read_checkpoint(run).manifest["model_config"])
-    model = AutoModelForMaskGeneration.from_config(config)
+    model = architecture_of(config)(config)
     for parameter in model.parameters():
         if parameter.ndim > 1:
             parameter.normal_(std=parameter[0].numel() ** -0.5)

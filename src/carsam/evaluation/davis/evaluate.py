@@ -39,6 +39,7 @@ def evaluate_davis(
     names: Sequence[str] | None = None,
     model: str = "",
     target: Path | None = None,
+    memory_frames: int | None = None,
     progress: Progress | None = None,
     bootstrap: int = 1000,
     seed: int = 0,
@@ -57,6 +58,7 @@ def evaluate_davis(
         model: names model and run in the result.
         target: file that the result is going to; beside it finished sequences are kept, and
             another call goes on after them, if the engine has a fingerprint.
+        memory_frames: of `Settings`.
         progress: hears of every sequence.
         bootstrap: resamples for the intervals.
         seed: of the resamples.
@@ -71,14 +73,14 @@ def evaluate_davis(
     journal = None
     if target is not None and fingerprint is not None:
         place = {"root": str(Path(root).resolve()), "prompts": prompts, "year": year}
-        identity = {"version": 1, "engine": fingerprint, **place}
+        identity = {"version": 2, "engine": fingerprint, "memory": memory_frames, **place}
         journal = Journal(target, JOURNAL, identity, progress.warn)
     progress.start("Sequences", len(sequences))
     results = []
     for sequence in sequences:
         result = _restored(journal, sequence)
         if result is None:
-            result = _measured(engine, sequence, prompt)
+            result = _measured(engine, sequence, prompt, memory_frames)
             if journal is not None:
                 journal.store(sequence.name, Item({}, _document(result)))
         results.append(result)
@@ -90,6 +92,7 @@ def evaluate_davis(
         mode=engine.mode,
         year=year,
         prompts=prompts,
+        memory_frames=memory_frames,
         resamples=bootstrap,
         seed=seed,
     )
@@ -129,10 +132,17 @@ def measure_masks(
 
 
 def follow(
-    engine: VideoEngine, sequence: VideoSequence, prompt: "Prompter"
+    engine: VideoEngine,
+    sequence: VideoSequence,
+    prompt: "Prompter",
+    memory_frames: int | None = None,
 ) -> Iterator[tuple[int, Masks]]:
     """Yield the place of each frame and the masks found there, by object."""
-    settings = Settings(non_overlap_masks=not sequence.by_object, binarize_prompted=False)
+    settings = Settings(
+        non_overlap_masks=not sequence.by_object,
+        binarize_prompted=False,
+        memory_frames=memory_frames,
+    )
     session = Session(engine, ImageFrames(sequence.frames), settings)
     for number, (place, mask) in sequence.first_masks().items():
         if mask.shape != session.frames.size:
@@ -180,13 +190,15 @@ def prompt_kind(name: str) -> Prompter:
     return PROMPTERS[name]
 
 
-def _measured(engine: VideoEngine, sequence: VideoSequence, prompt: Prompter) -> SequenceResult:
+def _measured(
+    engine: VideoEngine, sequence: VideoSequence, prompt: Prompter, memory_frames: int | None
+) -> SequenceResult:
     seconds = 0.0
 
     def timed() -> Iterator[tuple[int, Masks]]:
         nonlocal seconds
         started = time.perf_counter()
-        for found in follow(engine, sequence, prompt):
+        for found in follow(engine, sequence, prompt, memory_frames):
             seconds += time.perf_counter() - started
             yield found
             started = time.perf_counter()

@@ -59,6 +59,7 @@ class DavisResult:
         mode: of the engine; `masks` for masks made before.
         year: the protocol.
         prompts: `masks`, `boxes` or `clicks`; None for masks made before.
+        memory_frames: recalled beside those with prompts; None for the model's own number.
         J_and_F: mean of the means of J and F.
         J, F: their mean, recall and decay.
         intervals: 95 % of `J_and_F`, `J` and `F`, over sequences; None for fewer than two.
@@ -70,6 +71,7 @@ class DavisResult:
     mode: str
     year: str
     prompts: str | None
+    memory_frames: int | None
     J_and_F: float | None
     J: Mapping[str, float | None]
     F: Mapping[str, float | None]
@@ -86,6 +88,7 @@ class DavisResult:
         mode: str,
         year: str,
         prompts: str | None,
+        memory_frames: int | None = None,
         resamples: int,
         seed: int,
     ) -> "DavisResult":
@@ -116,6 +119,7 @@ class DavisResult:
             mode=mode,
             year=year,
             prompts=prompts,
+            memory_frames=memory_frames,
             J_and_F=float(both.mean()) if rows else None,
             J={name: means[f"J {name}"] for name in NAMES},
             F={name: means[f"F {name}"] for name in NAMES},

@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from carsam.errors import UnsupportedError
 from carsam.export.onnx.arithmetic import exp2, lane_sum, look_up
 from carsam.export.onnx.graph import Graph
 from carsam.export.onnx.grids import Coded, Tensor, codes_of, quantized, rounded, values_of
@@ -10,7 +11,8 @@ from carsam.runtime.functions import LANES, LOG2_E
 from carsam.runtime.geometry import RelativePositions
 from carsam.runtime.grids import CodeGrid
 from carsam.runtime.layers import IntegerAttention
-from carsam.runtime.softmax_grids import RowMaximumCodes, SoftmaxGrid
+from carsam.runtime.softmax_grids import STEPS_PER_OCTAVE, RowMaximumCodes, SoftmaxGrid
+from carsam.runtime.sums import keys_of_one_sum
 from carsam.runtime.tables import CodeTable
 
 LAST = np.array([-1], np.int64)
@@ -36,12 +38,25 @@ def attention(
     Returns:
         Values of the shape of the query.
     """
+    _check_sums(layer, keys)
     rounded_operands = _on_grids(graph, operands, layer)
     if not by_turns:
         return _attend(graph, rounded_operands, layer, keys)
     query, key, value = (_heads_of(graph, each, layer.heads) for each in rounded_operands)
     attended = [_attend(graph, head, layer, keys) for head in zip(query, key, value, strict=True)]
     return graph("Concat", *attended, axis=1)
+
+
+def _check_sums(layer: IntegerAttention, keys: int | None) -> None:
+    """Refuse more keys than ONNX's integer product adds up in its 32 bits."""
+    if layer.probabilities is None or layer.value is None or keys is None:
+        return
+    most = keys_of_one_sum(layer.probabilities, layer.value)
+    if keys > most:
+        raise UnsupportedError(
+            f"An attention has {keys} keys; ONNX adds up products of at most {most} such codes. "
+            "Quantize with fewer bits, or for a smaller image."
+        )
 
 
 def _on_grids(graph: Graph, operands: tuple[str, str, str], layer: IntegerAttention) -> Operands:
@@ -78,7 +93,8 @@ def _attend(graph: Graph, operands: Operands, layer: IntegerAttention, keys: int
         line = relative.size
     grid = layer.probabilities
     if isinstance(grid, RowMaximumCodes):
-        return _relative_product(graph, _powers(graph, scores), value, grid)
+        steps = graph("Mul", scores, np.float32(STEPS_PER_OCTAVE * LOG2_E / unit))
+        return _relative_product(graph, steps, value, grid)
     if isinstance(grid, CodeGrid):
         return _product(graph, _share_codes(graph, scores, grid, keys, line), value, 1.0)
     shares = _shares(graph, scores, keys, line)
@@ -164,11 +180,16 @@ def _row_sums(graph: Graph, powers: str, keys: int | None, line: int) -> str:
     return lane_sum(graph, graph.reshape(rows, 0, 0, 0, width), width)
 
 
-def _relative_product(graph: Graph, powers: str, value: Tensor, grid: RowMaximumCodes) -> str:
-    """Return sum_j n_j v_j / sum_j n_j, n_j being the numerator of the power j."""
-    scaled = graph("Mul", powers, grid.factor)
-    steps = graph("QuantizeLinear", scaled, np.float32(1), np.uint8(0))
-    numerators = look_up(graph, grid.numerators, steps)
+def _relative_product(graph: Graph, steps: str, value: Tensor, grid: RowMaximumCodes) -> str:
+    """Return sum_j n_j v_j / sum_j n_j, n_j being the numerator of logit j.
+
+    Args:
+        steps: logits in units of `STEPS_PER_OCTAVE`, not rounded yet.
+    """
+    steps = graph("Clip", graph("Round", steps), np.float32(-(1 << 15)), np.float32((1 << 15) - 1))
+    depths = graph("Sub", graph("ReduceMax", steps, LAST, keepdims=1), steps)
+    depths = graph("QuantizeLinear", depths, np.float32(1), np.uint8(0))  # at most 255
+    numerators = look_up(graph, grid.by_depth, depths)
     sums = graph("ReduceSum", graph.cast(numerators, np.int32), LAST, keepdims=1)
     sums = graph.cast(sums, np.float32)
     if not isinstance(value, Coded):

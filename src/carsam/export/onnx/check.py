@@ -29,7 +29,7 @@ LEAST_OVERLAP = 0.9
 
 FLIPS = (
     "Where bits differ, codes near the middle of two fell to the other side, and 4 bits amplify "
-    "that. Masks are other ones then, on average about as good; --exact avoids it."
+    "that. Masks are other ones then, on average about as good."
 )
 
 
@@ -157,11 +157,11 @@ def _images(
         for seed in range(count):
             image = scene(seed).image
             size = (image.shape[0], image.shape[1])
-            yield normalise_and_pad(resize(image, framing), framing.side), Frame(size, framing)
+            yield normalise_and_pad(resize(image, framing), framing), Frame(size, framing)
         return
     for path in list_images(folder, warn=progress.warn, info=progress.info)[:count]:
         image, size = read_resized(path, framing)
-        yield normalise_and_pad(image, framing.side), Frame(size, framing)
+        yield normalise_and_pad(image, framing), Frame(size, framing)
 
 
 def _block_differences(exporter: Exporter, pixels: np.ndarray) -> list[float]:

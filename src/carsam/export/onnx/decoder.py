@@ -7,7 +7,7 @@ import numpy as np
 from carsam.export.onnx.arithmetic import activate, norm
 from carsam.export.onnx.attention import attention
 from carsam.export.onnx.graph import Graph
-from carsam.export.onnx.layers import feed_forward, linear
+from carsam.export.onnx.layers import feed_forward, linear, tokens_linear
 from carsam.runtime.decoder import MaskDecoder, MaskUpscaling
 from carsam.runtime.two_way import DecoderAttention, TwoWayBlock, TwoWayTransformer
 
@@ -95,9 +95,9 @@ def _block(
     tokens = replace(tokens, values=norm(graph, attended, block.norm1))
     attended = _attention(graph, tokens, image, block.token_to_image, path_to_image)
     tokens = replace(tokens, values=norm(graph, attended, block.norm2))
-    hidden = linear(graph, tokens.values, block.mlp_in, f"{path}.mlp.lin1")
+    hidden = tokens_linear(graph, tokens.values, block.mlp_in, f"{path}.mlp.lin1")
     hidden = activate(graph, hidden, block.activation)
-    hidden = linear(graph, hidden, block.mlp_out, f"{path}.mlp.lin2")
+    hidden = tokens_linear(graph, hidden, block.mlp_out, f"{path}.mlp.lin2")
     hidden = norm(graph, graph("Add", hidden, tokens.values), block.norm3)
     tokens = replace(tokens, values=hidden)
     attended = _attention(graph, image, tokens, block.image_to_token, path_to_tokens)
@@ -120,14 +120,15 @@ def _attention(
     product = layer.product
     query = queries.placed(graph) if positions else queries.values
     key = keys.placed(graph) if positions else keys.values
-    operands = (
-        _heads(graph, linear(graph, query, layer.query, f"{path}.q_proj"), product.heads),
-        _heads(graph, linear(graph, key, layer.key, f"{path}.k_proj"), product.heads),
-        _heads(graph, linear(graph, keys.values, layer.value, f"{path}.v_proj"), product.heads),
+    projected = (
+        tokens_linear(graph, query, layer.query, f"{path}.q_proj", queries.positions),
+        tokens_linear(graph, key, layer.key, f"{path}.k_proj", keys.positions),
+        tokens_linear(graph, keys.values, layer.value, f"{path}.v_proj"),
     )
-    attended = attention(graph, operands, product, keys.length)
+    made, key, value = (_heads(graph, values, product.heads) for values in projected)
+    attended = attention(graph, (made, key, value), product, keys.length)
     attended = graph.reshape(graph.transpose(attended, 0, 2, 1, 3), -1, layer.output.inputs)
-    result = linear(graph, attended, layer.output, f"{path}.out_proj")
+    result = tokens_linear(graph, attended, layer.output, f"{path}.out_proj")
     return graph("Add", result, queries.values) if positions else result
 
 

@@ -6,7 +6,8 @@ from carsam.export.onnx.arithmetic import activate, norm
 from carsam.export.onnx.attention import attention
 from carsam.export.onnx.graph import Graph
 from carsam.export.onnx.grids import Coded, Tensor, quantized
-from carsam.export.onnx.layers import linear
+from carsam.export.onnx.layers import linear, table_rows, tokens_linear
+from carsam.runtime.centred import Centred
 from carsam.runtime.encoder import Encoder, EncoderBlock, Neck
 
 MOST_SCORES = 12_000_000
@@ -68,14 +69,20 @@ def _attended(graph: Graph, normalised: str, block: EncoderBlock, path: str) -> 
 def _neck(graph: Graph, hidden: str, neck: Neck, size: int) -> str:
     """Map (size * size, channels) to (size * size, output channels)."""
     path = "vision_encoder.neck"
-    reduced = norm(graph, linear(graph, hidden, neck.conv1, f"{path}.conv1"), neck.norm1)
-    tensor = quantized(graph, reduced, neck.conv2.input)
+    reduced = norm(graph, tokens_linear(graph, hidden, neck.conv1, f"{path}.conv1"), neck.norm1)
+    conv2, table = neck.conv2, None
+    if isinstance(conv2, Centred):
+        assert conv2.means is not None
+        reduced, table = graph("Sub", reduced, conv2.means), table_rows(graph, conv2.table)
+        conv2 = conv2.layer
+    tensor = quantized(graph, reduced, conv2.input)
     around: Tensor
     if isinstance(tensor, Coded):
         around = tensor.renamed(_neighbourhoods(graph, tensor.codes, size, tensor.zero))
     else:
         around = _neighbourhoods(graph, tensor, size, np.float32(0))
-    return norm(graph, linear(graph, around, neck.conv2, f"{path}.conv2"), neck.norm2)
+    made = linear(graph, around, conv2, f"{path}.conv2")
+    return norm(graph, made if table is None else graph("Add", made, table), neck.norm2)
 
 
 def _neighbourhoods(graph: Graph, pixels: str, size: int, beyond: np.generic) -> str:

@@ -5,6 +5,7 @@ import numpy as np
 from carsam.export.onnx.arithmetic import activate
 from carsam.export.onnx.graph import Graph
 from carsam.export.onnx.grids import Coded, Tensor, quantized, rounded, values_of
+from carsam.runtime.centred import AnyLinear, Centred
 from carsam.runtime.decoder import FeedForward
 from carsam.runtime.input_grids import GroupedLinear, ListedLinear
 from carsam.runtime.layers import Linear
@@ -43,6 +44,55 @@ def linear(graph: Graph, tensor: Tensor, layer: Linear, path: str) -> str:
         else:
             product = _float_product(graph, values_of(graph, tensor), layer.weight, path)
     return product if layer.bias is None else graph("Add", product, layer.bias)
+
+
+def tokens_linear(
+    graph: Graph, values: str, layer: AnyLinear, path: str, positions: str | None = None
+) -> str:
+    """Return what a layer of the two-way transformer makes of tokens (T, inputs).
+
+    Args:
+        positions: (T, inputs), that the values are the sum with, if they are.
+    """
+    if isinstance(layer, Linear):
+        return linear(graph, values, layer, path)
+    if isinstance(layer, Centred):
+        if layer.means is None:
+            assert positions is not None and layer.weight is not None
+            left = graph("Sub", values, positions)
+            table = _of_places(graph, positions, layer.weight)
+        else:
+            left, table = graph("Sub", values, layer.means), table_rows(graph, layer.table)
+    else:
+        left = graph("Sub", values, _by_token(graph, values, layer.means))
+        table = _by_token(graph, values, layer.table)
+    return graph("Add", linear(graph, left, layer.layer, path), table)
+
+
+def table_rows(graph: Graph, table: np.ndarray) -> str:
+    """Return a table (T, columns), whose different rows are stored once."""
+    rows, places = np.unique(table, axis=0, return_inverse=True)
+    if len(rows) == len(table):
+        return graph.constant(table)
+    return graph("Gather", rows, places.astype(np.int32).ravel(), axis=0)
+
+
+def _of_places(graph: Graph, positions: str, weight: np.ndarray) -> str:
+    """Return what a weight makes of positions, summed in float64 as `Weights.tokens_linear` does.
+
+    It is computed on loading the file: weights take a fraction of the table's size.
+    """
+    exact = graph.constant(weight.T.astype(np.float64))
+    product = graph("MatMul", graph.cast(positions, np.float64), exact)
+    return graph.cast(product, np.float32)
+
+
+def _by_token(graph: Graph, tokens: str, rows: np.ndarray) -> str:
+    """Return the row of each of the tokens (T, C), the last for all beyond: (T, columns)."""
+    first, one = np.array(0, np.int64), np.array(1, np.int64)
+    count = graph("Squeeze", graph("Shape", tokens, start=0, end=1))
+    places = graph("Min", graph("Range", first, count, one), np.array(len(rows) - 1, np.int64))
+    return graph("Gather", rows, places, axis=0)
 
 
 def feed_forward(graph: Graph, values: str, network: FeedForward, path: str) -> str:

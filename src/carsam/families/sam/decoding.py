@@ -24,13 +24,17 @@ def start_tokens(model: Any, state: State, output_tokens: Tensor) -> State:
     """
     sparse, dense = _prompt_embeddings(model, state)
     tokens = torch.cat([output_tokens.expand(*sparse.shape[:2], -1, -1), sparse], dim=2)
-    positions = model.get_image_wide_positional_embeddings()
     return {
         "tokens": tokens,  # (1, P, T and the prompt's, C)
         "token_positions": tokens,
         "image": _as_tokens(state["hidden"] + dense),
-        "image_positions": _as_tokens(positions),
+        "image_positions": image_positions(model),
     }
+
+
+def image_positions(model: Any) -> Tensor:
+    """Return the positions (1, 1, h * w, C) that are added to the image's tokens."""
+    return _as_tokens(model.get_image_wide_positional_embeddings())
 
 
 def _prompt_embeddings(model: Any, state: State) -> tuple[Tensor, Tensor]:

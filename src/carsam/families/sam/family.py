@@ -16,10 +16,10 @@ from carsam.families.sam.decoding import (
 from carsam.families.sam.modules import SamMaskDecoder
 from carsam.families.sam.sites import Names, decoder_sites, encoder_sites, prompt_sites
 from carsam.families.sam.stages import encoder_stages, image_offset, two_way_stages
+from carsam.formats.model_config import LONGEST_SIDE, MOST_TOKENS
 from carsam.images.preprocess import Framing
 
 MASKS = ("masks", "ious")
-NAMES = Names()
 NECK_NORM = NormBefore("vision_encoder.neck.layer_norm1", ("vision_encoder.neck.conv2",), False)
 
 
@@ -30,14 +30,30 @@ class SamFamily:
     architecture = "SamModel"
     exact_kinds: tuple[str, ...] = ("encoder.patch_embedding", "prompt_encoder")
     mask_token = 1
+    names = Names()
 
     def framing(self, config: Any) -> Framing:
         """Return how the input of a model of this configuration is filled."""
         return Framing(config.vision_config.image_size)
 
+    def sides(self, config: Any) -> range:
+        """Return the sides of inputs that such a model can be resized for: a window or more."""
+        vision = config.vision_config
+        patch, blocks = vision.patch_size, range(vision.num_hidden_layers)
+        has_windows = any(block not in vision.global_attn_indexes for block in blocks)
+        least = vision.window_size if has_windows and vision.window_size else 1
+        return range(least * patch, min(LONGEST_SIDE, MOST_TOKENS * patch) + 1, patch)
+
+    def set_side_(self, config: Any, side: int) -> None:
+        """Make a configuration that of the same model for another size."""
+        config.vision_config.image_size = side
+        prompts = config.prompt_encoder_config
+        prompts.image_size = side
+        prompts.image_embedding_size = side // config.vision_config.patch_size
+
     def sites(self, model: Any) -> tuple[Site, ...]:
         """Return every site in the order of execution."""
-        return (*encoder_sites(model), *decoder_sites(model, NAMES), *prompt_sites())
+        return (*encoder_sites(model), *decoder_sites(model, self.names), *prompt_sites())
 
     def attention_configs(self, model: Any) -> tuple[Any, ...]:
         """Return the decoder's config; the encoder's attentions ask none."""
@@ -53,10 +69,10 @@ class SamFamily:
                 "mask_decoder.tokens",
                 partial(_run_tokens, self.output_tokens(model)),
                 ("tokens", "image"),
-                shared=image_offset(NAMES),
+                shared=image_offset(self.names),
                 per_box=("tokens", "token_positions"),
             ),
-            *two_way_stages(model, NAMES),
+            *two_way_stages(model, self.names),
             Stage("mask_decoder", _run_mask_head, MASKS, per_box=MASKS),
             mask_prompt_stage(),
         )

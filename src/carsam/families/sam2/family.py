@@ -1,6 +1,7 @@
 """SAM 2 for images as `transformers.Sam2Model`."""
 
 from collections.abc import Callable, Iterator
+from math import lcm
 from typing import Any
 
 import torch
@@ -17,8 +18,9 @@ from carsam.families.sam.decoding import (
 from carsam.families.sam.sites import decoder_sites, prompt_sites
 from carsam.families.sam.stages import image_offset, two_way_stages
 from carsam.families.sam2.modules import Sam2MaskDecoder
-from carsam.families.sam2.sites import NAMES, encoder_sites, score_sites
+from carsam.families.sam2.sites import FINE_LEVELS, NAMES, encoder_sites, score_sites
 from carsam.families.sam2.stages import encoder_stages
+from carsam.formats.model_config import MOST_FINE_TOKENS
 from carsam.images.preprocess import Framing
 
 Run = Callable[[Any, State], State]
@@ -44,10 +46,39 @@ class Sam2Family:
         """Return how the input of a model of this configuration is filled."""
         return Framing(config.prompt_encoder_config.image_size, stretched=True)
 
+    def sides(self, config: Any) -> range:
+        """Return the sides of inputs that such a model can be resized for: a window or more.
+
+        Three poolings halve the tokens, and windows of the first stage repeat a table of positions;
+        neither may leave a remainder.
+        """
+        backbone = config.vision_config.backbone_config
+        stride, windows = backbone.patch_stride[0], backbone.window_size_per_stage
+        step = stride * lcm(2**3, windows[0])
+        least = max(window * stride * 2**stage for stage, window in enumerate(windows))
+        return range(-(-least // step) * step, MOST_FINE_TOKENS * stride + 1, step)
+
+    def set_side_(self, config: Any, side: int) -> None:
+        """Make a configuration that of the same model for another size."""
+        vision = config.vision_config
+        stride = vision.backbone_config.patch_stride[0]
+        vision.backbone_config.image_size = [side, side]
+        levels = [side // (stride * 2**stage) for stage in range(len(FINE_LEVELS) + 1)]
+        vision.backbone_feature_sizes = [[level, level] for level in levels]
+        config.prompt_encoder_config.image_size = side
+
+    def encoder_sites(self, model: Any) -> Iterator[Site]:
+        """Yield the sites of the image encoder and of what makes its levels."""
+        return encoder_sites(model)
+
+    def encoder_stages(self, model: Any) -> Iterator[Stage]:
+        """Yield its stages; the state's entries are `hidden`, and at the end `s0` and `s1` too."""
+        return encoder_stages(model)
+
     def sites(self, model: Any) -> tuple[Site, ...]:
         """Return every site in the order of execution."""
         return (
-            *encoder_sites(model),
+            *self.encoder_sites(model),
             *decoder_sites(model, NAMES),
             *score_sites(model),
             *prompt_sites(),
@@ -60,7 +91,7 @@ class Sam2Family:
     def stages(self, model: Any) -> tuple[Stage, ...]:
         """Return the model cut into its smallest stages, in the order of execution."""
         return (
-            *encoder_stages(model),
+            *self.encoder_stages(model),
             *decoder_stages(model, _run_tokens, masks_of),
             mask_prompt_stage(),
         )
@@ -73,7 +104,7 @@ class Sam2Family:
     def encode(self, model: Any, pixels: Tensor) -> tuple[Tensor, ...]:
         """Return (1, C, h, w), (1, C / 4, 2h, 2w) and (1, C / 8, 4h, 4w)."""
         state = {"hidden": pixels}
-        for stage in encoder_stages(model):
+        for stage in self.encoder_stages(model):
             state = stage.run(model, state)
         return state["hidden"], state["s1"], state["s0"]
 

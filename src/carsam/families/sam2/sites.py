@@ -4,11 +4,12 @@ from collections.abc import Iterator
 from itertools import accumulate
 from typing import Any
 
-from carsam.families.base import AttentionLayers, Site, SiteType
+from carsam.families.base import AttentionLayers, Constant, Site, SiteType
 from carsam.families.sam.sites import Names, head_sites
 from carsam.families.sam2.modules import Sam2MaskDecoder, Sam2MultiScaleBlock
 
-NAMES = Names("o_proj", ("proj_in", "proj_out"))
+TOKENS = ("obj_score_token", "iou_token", "mask_tokens")
+NAMES = Names("o_proj", ("proj_in", "proj_out"), TOKENS)
 
 FINE_LEVELS = {0: "s0", 1: "s1"}
 """Stages of Hiera whose output goes, through the neck, straight to the mask head: entry's name."""
@@ -36,10 +37,15 @@ def encoder_sites(model: Any) -> Iterator[Site]:
         yield from _block_sites(f"{backbone}.blocks.{index}", block)
         if index in ends:
             stage = ends.index(index)
-            yield Site(neck_conv(model, stage), "encoder.neck", SiteType.CONV)
+            yield _level_site(neck_conv(model, stage), "encoder.neck")
             if stage in FINE_LEVELS:
                 fine = f"mask_decoder.conv_{FINE_LEVELS[stage]}"
-                yield Site(fine, "encoder.fine_level", SiteType.CONV)
+                yield _level_site(fine, "encoder.fine_level")
+
+
+def _level_site(path: str, kind: str) -> Site:
+    """Return the site of a 1 x 1 convolution that makes a level."""
+    return Site(path, kind, SiteType.CONV, constant=Constant.CHANNELS)
 
 
 def _block_sites(path: str, block: Sam2MultiScaleBlock) -> Iterator[Site]:

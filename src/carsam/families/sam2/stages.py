@@ -79,7 +79,7 @@ def _level_stage(model: Any, stage: int) -> Stage:
     lateral = neck_conv(model, stage)
     name = FINE_LEVELS.get(stage, "lateral")
     fine = f"mask_decoder.conv_{name}" if stage in FINE_LEVELS else None
-    run = partial(_run_level, name=name, layers=(lateral,) if fine is None else (lateral, fine))
+    run = partial(run_level, name=name, layers=(lateral,) if fine is None else (lateral, fine))
     return Stage(lateral, run, (name,), also=() if fine is None else (fine,))
 
 
@@ -116,7 +116,8 @@ def _run_mlp(model: Any, state: State, path: str) -> State:
     return {**state, "hidden": hidden + block.mlp(block.layer_norm2(hidden))}
 
 
-def _run_level(model: Any, state: State, name: str, layers: tuple[str, ...]) -> State:
+def run_level(model: Any, state: State, name: str, layers: tuple[str, ...]) -> State:
+    """Make a level of the encoder's tokens, which SAM 3's tracker does too."""
     level = state["hidden"].permute(0, 3, 1, 2)
     if name in FINE_LEVELS.values():
         level = level[:1]  # the decoder reads those of the first frame alone

@@ -10,7 +10,6 @@ from carsam.families.sam.decoding import mask_prompt_stage
 from carsam.families.sam.sites import decoder_sites, prompt_sites
 from carsam.families.sam2 import sites as sam2_sites
 from carsam.families.sam2.family import Sam2Family, decoder_stages, without_memory
-from carsam.families.sam2.stages import encoder_stages
 from carsam.families.sam2_video.decoding import decode, pointer_stage, run_mask_head, run_tokens
 from carsam.families.sam2_video.memory_attention import attend_to_memory
 from carsam.families.sam2_video.memory_encoder import fuse_whole, memory_tokens
@@ -44,6 +43,12 @@ class Sam2VideoFamily(Sam2Family):
         MASK_INPUT,
     )
 
+    def set_side_(self, config: Any, side: int) -> None:
+        """Make a configuration that of the same model for another size."""
+        super().set_side_(config, side)
+        config.image_size = side
+        config.memory_attention_rope_feat_sizes = config.vision_config.backbone_feature_sizes[-1]
+
     def sites(self, model: Any) -> tuple[Site, ...]:
         """Return every site in the order in which calibration runs them.
 
@@ -52,7 +57,7 @@ class Sam2VideoFamily(Sam2Family):
         if not hasattr(model, "memory_attention"):
             return super().sites(model)
         return (
-            *sam2_sites.encoder_sites(model),
+            *self.encoder_sites(model),
             *encoder_sites(model),
             *attention_sites(model),
             *decoder_sites(model, sam2_sites.NAMES),
@@ -68,7 +73,7 @@ class Sam2VideoFamily(Sam2Family):
     def stages(self, model: Any) -> tuple[Stage, ...]:
         """Return the model cut into its smallest stages; the encoder calibrates on stills."""
         return (
-            *(replace(stage, samples=(Sample.STILL,)) for stage in encoder_stages(model)),
+            *(replace(stage, samples=(Sample.STILL,)) for stage in self.encoder_stages(model)),
             *memory_stages(model),
             *decoder_stages(model, run_tokens, run_mask_head),
             pointer_stage(),

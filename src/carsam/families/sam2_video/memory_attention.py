@@ -4,7 +4,6 @@ The operations are those of transformers' `Sam2VideoMemoryAttention`, with one d
 rotated by a list of cells instead of by their number and order, so that other memories fit too.
 """
 
-from functools import lru_cache
 from typing import Any
 
 import torch
@@ -15,6 +14,7 @@ from transformers.models.sam2_video.modeling_sam2_video import (
     rotate_pairwise,
 )
 
+from carsam.families.rotation import Rotation, rotation
 from carsam.families.sam2_video.modules import (
     Sam2VideoMemoryAttention,
     Sam2VideoMemoryAttentionLayer,
@@ -24,9 +24,6 @@ from carsam.families.video import Recollection
 
 POSITION_SHARE = 0.1
 """Of the sine positions, added to the embedding."""
-
-Rotation = tuple[Tensor, Tensor]
-"""Cosines and sines (tokens, d)."""
 
 
 def attend_to_memory(model: Any, image: Tensor, memory: Recollection) -> Tensor:
@@ -86,28 +83,12 @@ def pass_mlp(layer: Sam2VideoMemoryAttentionLayer, tokens: Tensor) -> Tensor:
 def rotation_table(
     attention: Sam2VideoRoPEAttention, height: int, width: int, device: torch.device
 ) -> Rotation:
-    """Return the rotation of every cell of a height x width grid, row by row.
-
-    The first half of a head's channels turns by the column, the second by the row; pair i of a
-    half of h channels by theta^(-2 i / h) a cell. Computed in float64 and rounded once.
-    """
+    """Return the rotation of every cell of a height x width grid, row by row."""
     config = attention.config
     head = config.memory_attention_hidden_size // config.memory_attention_downsample_rate
     head //= attention.num_attention_heads
     theta = float(config.rope_parameters["rope_theta"])
-    return tuple(part.to(device) for part in _table(head, theta, height, width))  # type: ignore[return-value]
-
-
-@lru_cache(maxsize=4)
-@torch.inference_mode(False)  # training may be the next to ask
-def _table(channels: int, theta: float, height: int, width: int) -> Rotation:
-    half = channels // 2
-    rates = theta ** (-torch.arange(0, half, 2, dtype=torch.float64) / half)
-    rows, columns = torch.arange(height, dtype=torch.float64), torch.arange(width)
-    by_row = (rows[:, None] * rates).repeat_interleave(width, 0)
-    by_column = (columns.double()[:, None] * rates).repeat(height, 1)
-    angles = torch.cat([by_column, by_row], -1).repeat_interleave(2, -1)  # (h * w, channels)
-    return angles.cos().float(), angles.sin().float()
+    return rotation(head, theta, (height, width), device)
 
 
 def _attend(

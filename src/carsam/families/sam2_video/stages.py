@@ -12,8 +12,8 @@ from torch import Tensor
 from torch.nn.functional import interpolate
 
 from carsam.families.base import NormBefore, Role, Sample, Stage, State
+from carsam.families.rotation import Rotation
 from carsam.families.sam2_video.memory_attention import (
-    Rotation,
     attend_across,
     attend_to_itself,
     normed_image,
@@ -27,6 +27,9 @@ from carsam.families.video import Recollection
 
 CLIP = (Sample.CLIP,)
 FUSED, MEMORY, RECALLED = ("fused",), ("memory_values",), ("recalled",)
+SHRUNK = 4
+"""Pixels of a remembered mask along a side of one that the decoder makes."""
+
 Run = Callable[..., State]
 
 
@@ -99,6 +102,8 @@ def _run_masks(model: Any, state: State) -> State:
     config = model.config
     side = config.prompt_encoder_config.image_size
     logits = interpolate(state["memory_masks"], (side, side), mode="bilinear")
+    if (seen_side := SHRUNK * state["memory_masks"].shape[-1]) != side:  # as SAM 3 remembers them
+        logits = interpolate(logits, (seen_side, seen_side), mode="bilinear", antialias=True)
     seen = torch.cat([(logits[:, :1] > 0).float(), logits[:, 1:].sigmoid()], dim=1)
     masks = seen * config.sigmoid_scale_for_mem_enc + config.sigmoid_bias_for_mem_enc
     fused = fuse(model.memory_encoder, state["hidden"][1:], masks)

@@ -1,9 +1,10 @@
 """What measurably helps most, at next to no cost at run time (codebooks look up one table).
 
-Means of the decoder's inputs move into biases, attention is balanced by its exact invariances,
-inputs of layers lie on codebooks, softmax codes are relative to the row's maximum, rounding is of
-second order. In place of CAR-SAM's compensation (MAC) and of a reconstruction unit by unit (JCAR),
-the decoder is then polished as a whole: scales, codes and float parts, against the float masks.
+What is the same in all images is taken out of inputs, attention is balanced by its exact
+invariances, inputs of layers lie on codebooks, softmax codes are relative to the row's maximum,
+rounding is of second order. In place of CAR-SAM's compensation (MAC) and of a reconstruction unit
+by unit (JCAR), the decoder is then polished as a whole: scales, codes and float parts, against the
+float masks.
 docs/methods.md has equations, docs/accuracy.md what has been measured.
 """
 
@@ -14,6 +15,7 @@ RECIPE = Recipe(
     "carsam-plus",
     (
         Step("balance-attention"),
+        Step("centre-layers"),
         GRIDS_BUT_SOFTMAX_FIRST,
         Step("codebooks"),
         Step("row-maximum-softmax"),

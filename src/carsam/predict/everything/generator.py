@@ -254,7 +254,8 @@ class SamAutomaticMaskGenerator:
             f"above {self.pred_iou_thresh:.3g} (the best is {tally.best_iou:.3f}), and "
             f"{tally.stable} of these a stability score of at least "
             f"{self.stability_score_thresh:.3g} (the best is {tally.best_stability:.3f}). "
-            "Lower pred_iou_thresh and stability_score_thresh; None stands for the model's own."
+            "Lower pred_iou_thresh and stability_score_thresh (--iou and --stability of "
+            "`carsam masks`); None stands for the model's own."
         )
 
 

@@ -47,7 +47,7 @@ class FoldNorms(UnitStep):
                 ratio, offset = ratio_and_offset(
                     ranges, shifts, bits[quantized[0].path].activations
                 )
-                _fold_(unit, norm, rounded, ratio, offset)
+                fold_norm_(unit, norm, rounded, ratio, offset)
                 observe_again_(unit, [(site, "input") for site in quantized])
 
 
@@ -76,7 +76,7 @@ def _widest(ranges: list[Tensor]) -> Tensor:
     return torch.stack([stacked[..., 0].amin(0), stacked[..., 1].amax(0)], 1)
 
 
-def _fold_(
+def fold_norm_(
     unit: Unit, folded: NormBefore, rounded: list[str], ratio: Tensor, offset: Tensor
 ) -> None:
     """Change the norm first, as the checkpoint keeps it, then the layers to fit.

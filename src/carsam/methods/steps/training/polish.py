@@ -1,5 +1,6 @@
 """Train scales, codes and float parts of all units together, against the float masks."""
 
+import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -36,7 +37,7 @@ class Polish(CostedByStep, WholeModelStep):
 
     It trains the scales of activations, the scale and the codes of every row of a weight, and
     what stays float: biases, norms, the decoder's own tokens and its mask head. Nothing of it costs
-    anything at run time. The loss is `mask_loss` on the calibration images and their mirror images;
+    anything at run time. The loss is `mask_loss` on the calibration images and other views of them;
     no label is used. One step takes one image, with some of its own boxes and clicks and some that
     are new in this step alone, which the float model answers: the images' own would soon be learned
     by heart. Of a model with a memory, some steps take a frame in which objects are followed; there
@@ -49,23 +50,25 @@ class Polish(CostedByStep, WholeModelStep):
 
     Args:
         steps: optimiser steps.
-        rate: Adam's rate of all scales, relative to their start, falling to 0 along a cosine; of
-            what stays float relative to its mean size.
+        rate: Adam's rate of all scales, relative to their start, rising at first and falling to 0
+            along a cosine; of what stays float relative to its mean size.
         rounding_rate: Adam's rate of the weights' codes, in steps of their grids; 0 leaves all
             as they are.
         prompts: that one step takes.
         new: share of them that are new in the step, of which as many are clicks as of the image's.
+        warm_up: share of the steps in which the rates rise.
         encoder: train the encoder's blocks as well; otherwise what they return is computed once.
         parameters: train what stays float beside the scales.
         gradients: `float32`, or `bfloat16` for those of products (`simulation.products`), which
-            `auto` chooses where the processor multiplies it.
+            `auto` chooses where the processor multiplies it faster.
     """
 
     steps: Count = 800
-    rate: Positive = 3e-3
-    rounding_rate: NotNegative = 0.01
+    rate: Positive = 5e-4
+    rounding_rate: NotNegative = 0.015
     prompts: Count = 6
     new: Share = 0.5
+    warm_up: Share = 0.05
     encoder: bool = False
     parameters: bool = True
     gradients: str = "auto"
@@ -156,7 +159,7 @@ class Polish(CostedByStep, WholeModelStep):
             training = SavedTraining(
                 [*factors, *codes, *parameters],
                 optimizer,
-                torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, self.steps),
+                torch.optim.lr_scheduler.LambdaLR(optimizer, self._share_of_rates),
                 np.random.default_rng(whole.seed),
                 whole.entry,
                 {"loss_before": before},
@@ -170,6 +173,15 @@ class Polish(CostedByStep, WholeModelStep):
         whole.progress.finish()
         for parameter in parameters:
             parameter.data.copy_(parameter.data.half())  # as a checkpoint keeps it
+
+    def _share_of_rates(self, step: int) -> float:
+        """Return the share of its rates with which a step is taken.
+
+        Adam's first steps are as long as all others, but it does not know yet which gradients
+        change from image to image: at the full rates they would lose what rounding has found.
+        """
+        rising = min(1.0, (step + 1) / max(1.0, self.warm_up * self.steps))
+        return rising * (1 + math.cos(math.pi * step / self.steps)) / 2
 
     def _optimizer(
         self, factors: Sequence[Tensor], codes: Sequence[Tensor], parameters: Sequence[Tensor]

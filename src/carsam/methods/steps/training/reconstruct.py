@@ -56,7 +56,7 @@ class Reconstruct(CostedByStep, UnitStep):
         warm_up: share of the steps before the regulariser sets in.
         first_exponent, last_exponent: of the regulariser, linear over the steps after warm-up.
         gradients: `float32`, or `bfloat16` for those of products (`simulation.products`), which
-            `auto` chooses where the processor multiplies it.
+            `auto` chooses where the processor multiplies it faster.
         parts_first: of a unit of several stages train each stage by itself for the first half of
             the steps; the unit's training, the other half, starts from there. What is better in
             the end is kept.
