@@ -76,7 +76,7 @@ def finished(cell: StudyCell, folder: Path) -> dict[str, Any] | None:
     if not path.exists():
         return None
     result: dict[str, Any] = json.loads(path.read_bytes())
-    if result["cell"] != json.loads(json.dumps(asdict(cell))):
+    if result["cell"] != cell.facts:
         raise UserError(f"{path} is of another study; give another OUT, or remove it.")
     return result
 

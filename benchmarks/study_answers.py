@@ -22,6 +22,8 @@ Embed = Callable[[np.ndarray], Embedding]
 """From pixels (3, S, S) to what `decode` reads."""
 
 CHUNK = 16
+DECIMALS = 4
+"""Of an agreement; more would only make the files larger."""
 
 
 def float_answers(engine: Engine, embed: Embed, images: Sequence[StudyImage]) -> list[dict]:
@@ -53,8 +55,8 @@ def agreement_with(
     runs = _answers(engine, embed, images, choices)
     for answer, (_, _, masks, _) in zip(answers, runs, strict=True):
         for rle, mask in zip(answer["masks"], masks, strict=True):
-            found["mask_iou"].append(iou(encode(mask), rle))
-            found["boundary_iou"].append(boundary_iou(mask, decode(rle)))
+            found["mask_iou"].append(round(iou(encode(mask), rle), DECIMALS))
+            found["boundary_iou"].append(round(boundary_iou(mask, decode(rle)), DECIMALS))
     return found
 
 

@@ -79,6 +79,13 @@ class StudyCell:
         """The same of the model's float answers."""
         return f"{Path(self.model).name}-float"
 
+    @property
+    def facts(self) -> dict[str, Any]:
+        """All that decides the result, as json; not the folders of this machine."""
+        facts = {**asdict(self), "model": Path(self.model).name}
+        del facts["data"]
+        return json.loads(json.dumps(facts))
+
     def images(self) -> list[StudyImage]:
         """Return the images to measure on."""
         return images_of(self.part, Path(self.data))[: self.limit]
@@ -101,7 +108,7 @@ def run_cell(cell: StudyCell, folder: Path) -> dict[str, Any]:
         return cache.encode(whole, pixels)
 
     images = cell.images()
-    result: dict[str, Any] = {"cell": asdict(cell)}
+    result: dict[str, Any] = {"cell": cell.facts}
     if cell.row is None:
         return {**result, "answers": float_answers(whole, embed, images)}
     answers = json.loads((folder / "cells" / f"{cell.float_name}.json").read_bytes())["answers"]
