@@ -1,4 +1,7 @@
-"""Every recipe on a tiny SAM 2: quantized as the recipe says, and run from disk by both engines."""
+"""Recipes on a tiny SAM 2 and a tiny tracker of SAM 3: as they say, and from disk, by both engines.
+
+Every recipe on SAM 2; two on SAM 3, whose decoder is the same.
+"""
 
 import numpy as np
 import pytest
@@ -6,7 +9,6 @@ import pytest
 import carsam
 from carsam.engines.torch_engine import TorchEngine
 from carsam.evaluation.strict import assert_strict
-from carsam.formats.checkpoint import read_checkpoint
 from carsam.images.preprocess import preprocess
 from carsam.images.prompts import Prompts
 from carsam.methods.registry import RECIPES
@@ -22,21 +24,29 @@ def few_steps(name):
     return [f"{step}.steps=2" for step in steps if step in FEW_STEPS]
 
 
-@pytest.mark.parametrize("name", RECIPES)
+@pytest.fixture
+def tiny(request):
+    return request.getfixturevalue(request.param)
+
+
+@pytest.mark.parametrize(
+    ("tiny", "name"),
+    [
+        *[("tiny_sam2", name) for name in RECIPES],
+        *[("tiny_sam3", name) for name in ("rtn", "carsam-plus")],
+    ],
+    indirect=["tiny"],
+)
 @pytest.mark.filterwarnings("ignore:.*(reconstruction|Polish) raised")
-def test_it_is_quantized_strictly_and_runs(name, tiny_sam2, image_folder, photo, tmp_path):
+def test_it_is_quantized_strictly_and_runs(tiny, name, image_folder, photo, tmp_path):
     model = carsam.quantize(
-        tiny_sam2, image_folder, name, settings=few_steps(name), count=1, prompts_per_image=2
+        tiny, image_folder, name, settings=few_steps(name), count=1, prompts_per_image=2
     )
     assert_strict(model, [photo])
     model.save(tmp_path / "run")
     before = TorchEngine(model.family, model.module, model.mode)
     simulated, native = (carsam.load(tmp_path / "run", name) for name in ("simulated", "auto"))
-    assert native.mode == "native"
-    if name == "carsam-plus":
-        sites = read_checkpoint(tmp_path / "run").manifest["sites"]
-        levels = [site for site in sites.values() if site["kind"] in LEVELS]
-        assert [site["centre"] for site in levels] == ["channels"] * 6
+    assert native.mode == "native" and native.framing == simulated.framing
     pixels, _ = preprocess(photo, native.framing)
     embedding = before.encode(pixels)
     for engine in (simulated, native):
@@ -49,8 +59,17 @@ def test_it_is_quantized_strictly_and_runs(name, tiny_sam2, image_folder, photo,
         np.testing.assert_allclose(found_ious, ious, atol=near)
 
 
-def test_every_kind_can_be_quantized(tiny_sam2, image_folder, photo):
+def test_the_levels_are_centred(tiny_sam2, image_folder):
+    settings = few_steps("carsam-plus")
+    model = carsam.quantize(tiny_sam2, image_folder, settings=settings, count=1)
+    sites = model.to_checkpoint().manifest["sites"]
+    levels = [site for site in sites.values() if site["kind"] in LEVELS]
+    assert [site["centre"] for site in levels] == ["channels"] * 6
+
+
+@pytest.mark.parametrize("tiny", ["tiny_sam2", "tiny_sam3"], indirect=True)
+def test_every_kind_can_be_quantized(tiny, image_folder, photo):
     model = carsam.quantize(
-        tiny_sam2, image_folder, "rtn", rules=["*=w4a4"], count=1, prompts_per_image=2
+        tiny, image_folder, "rtn", rules=["*=w4a4"], count=1, prompts_per_image=2
     )
     assert_strict(model, [photo])

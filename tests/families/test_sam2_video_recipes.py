@@ -1,4 +1,7 @@
-"""Every recipe on a tiny SAM 2 for videos: as the recipe says, memory included, and from disk."""
+"""Recipes on a tiny SAM 2 and a tiny SAM 3 for videos: as they say, with memory, and from disk.
+
+Every recipe on SAM 2; two on SAM 3, whose memory is the same.
+"""
 
 import numpy as np
 import pytest
@@ -14,12 +17,26 @@ from carsam.simulation import slots
 FEW_STEPS = ("reconstruct", "reconstruct-unfinished", "polish")
 
 
-@pytest.fixture
-def tiny_sam2_video(tiny_sam2_video):
+def finding_everywhere(model):
     """The model, which finds an object everywhere, so that masks are what becomes memories."""
     with torch.no_grad():
-        tiny_sam2_video.mask_decoder.pred_obj_score_head.proj_out.bias.add_(20)
-    return tiny_sam2_video
+        model.mask_decoder.pred_obj_score_head.proj_out.bias.add_(20)
+    return model
+
+
+@pytest.fixture
+def tiny_sam2_video(tiny_sam2_video):
+    return finding_everywhere(tiny_sam2_video)
+
+
+@pytest.fixture
+def tiny_sam3_video(tiny_sam3_video):
+    return finding_everywhere(tiny_sam3_video)
+
+
+@pytest.fixture
+def tiny(request):
+    return request.getfixturevalue(request.param)
 
 
 def few_steps(name):
@@ -39,12 +56,17 @@ def followed(engine, photo):
     return np.concatenate([logits for _, _, logits in predictor.propagate_in_video(state)])
 
 
-@pytest.mark.parametrize("name", RECIPES)
+@pytest.mark.parametrize(
+    ("tiny", "name"),
+    [
+        *[("tiny_sam2_video", name) for name in RECIPES],
+        *[("tiny_sam3_video", name) for name in ("rtn", "carsam-plus")],
+    ],
+    indirect=["tiny"],
+)
 @pytest.mark.filterwarnings("ignore:.*(reconstruction|Polish) raised")
-def test_it_is_quantized_strictly_and_comes_back(
-    name, tiny_sam2_video, image_folder, photo, tmp_path
-):
-    model = quantized(tiny_sam2_video, image_folder, name, settings=few_steps(name))
+def test_it_is_quantized_strictly_and_comes_back(tiny, name, image_folder, photo, tmp_path):
+    model = quantized(tiny, image_folder, name, settings=few_steps(name))
     assert_strict(model, [photo])
     model.save(tmp_path / "run")
     expected = followed(torch_engine(model.family, model.module, model.mode), photo)

@@ -1,10 +1,15 @@
-"""SAM 3's tracker for images: what transformers computes, cut into stages, and quantized."""
+"""SAM 3's tracker for images: what transformers computes, cut into stages, and what is refused."""
+
+import json
 
 import pytest
 import torch
 
+import carsam
+from carsam.errors import UnsupportedError, UserError
 from carsam.families import FAMILIES
 from carsam.families.base import SiteType, sites_of_stages
+from carsam.images.preprocess import preprocess
 from carsam.simulation.model import prepare
 
 FAMILY = FAMILIES["sam3_tracker"]
@@ -87,3 +92,23 @@ def test_a_prepared_model_computes_what_the_original_does(stored_sam3, pixels):
         )
     assert_near(found[0], expected[0])
     assert_near(found[1], expected[1])
+
+
+def test_pixels_lie_between_minus_one_and_one(tiny_sam3, photo):
+    framing = FAMILY.framing(tiny_sam3.config)
+    pixels, _ = preprocess(photo, framing)
+    assert float(pixels.min()) >= -1 and float(pixels.max()) <= 1
+
+
+def test_other_levels_are_refused(tiny_sam3, image_folder, tmp_path):
+    model = carsam.quantize(tiny_sam3, image_folder, "rtn", count=1, prompts_per_image=2)
+    model.save(tmp_path / "run")
+    path = tmp_path / "run" / "carsam.json"
+    manifest = json.loads(path.read_text())
+    manifest["model_config"]["vision_config"]["scale_factors"] = [2.0, 1.0, 0.5]
+    path.write_text(json.dumps(manifest))
+    with pytest.raises(UnsupportedError, match=r"levels of \[4\.0, 2\.0, 1\.0\].*found \[2\.0"):
+        carsam.load(tmp_path / "run", "native")
+    tiny_sam3.config.vision_config.scale_factors = [2.0, 1.0, 0.5]
+    with pytest.raises(UserError, match=r"Found a SAM 3 with levels of \[2\.0, 1\.0, 0\.5\]"):
+        model.family.stages(tiny_sam3)

@@ -186,7 +186,7 @@ def test_models_with_more_than_an_embedding_are_refused(tiny_sam2, photo):
     ("use", "sentence"),
     [
         (lambda sam: carsam.sam_model_registry["vit_h"](), "no checkpoint for vit_h"),
-        (lambda sam: carsam.sam_model_registry["vit_h"](checkpoint="no/run"), "no/run"),
+        (lambda sam: carsam.sam_model_registry["vit_h"](checkpoint="./no/run"), "no/run"),
         (lambda sam: sam.mask_decoder(torch.zeros(1, 4, 4, 4), None, None, None, True),
          "type NoneType; expected what this model's own prompt_encoder"),
         (lambda sam: sam.postprocess_masks(torch.zeros(1, 1, 4, 4), (8, 8), (90, 120)),
