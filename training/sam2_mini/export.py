@@ -1,6 +1,8 @@
 """Put the averaged weights of a run into the package, from the folder `training`:
 
 python -m sam2_mini.export RUN
+
+Before the memory is trained this is a SAM 2 for images, without one.
 """
 
 import argparse
@@ -8,7 +10,7 @@ from pathlib import Path
 
 import torch
 from safetensors.torch import save_file
-from transformers import Sam2VideoModel
+from transformers import Sam2Config, Sam2Model, Sam2VideoModel
 
 from carsam.families.sam2_mini import sam2_mini_config
 from sam2_mini.train import all_parts, load_averaged_
@@ -20,7 +22,8 @@ def export(run: Path, folder: Path) -> list[str]:
     """Write `model.safetensors` (float16) and `config.json`.
 
     Args:
-        run: folder of `train.py`; parts that have no state yet have their initial weights.
+        run: folder of `train.py`; of the encoder and the decoder, parts that have no state yet have
+            their initial weights.
         folder: where the two files are written.
 
     Returns:
@@ -35,12 +38,24 @@ def export(run: Path, folder: Path) -> list[str]:
             load_averaged_(model, state)
             found.append(part.name)
     folder.mkdir(parents=True, exist_ok=True)
+    if "memory" not in found:
+        model = _without_memory(model)
     weights = {
         name: tensor.to(torch.float16).clone() for name, tensor in model.state_dict().items()
     }
     save_file(weights, folder / "model.safetensors", {"format": "pt"})
     model.config.to_json_file(folder / "config.json", use_diff=True)
     return found
+
+
+def _without_memory(model: Sam2VideoModel) -> Sam2Model:
+    """The model of images that has the encoder and the decoder of a model of videos."""
+    config = model.config
+    parts = ("vision_config", "prompt_encoder_config", "mask_decoder_config")
+    images = Sam2Model(Sam2Config(**{name: getattr(config, name).to_dict() for name in parts}))
+    weights = model.state_dict()
+    images.load_state_dict({name: weights[name] for name in images.state_dict()})
+    return images
 
 
 def main() -> None:
