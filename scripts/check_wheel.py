@@ -8,11 +8,11 @@ import sys
 import zipfile
 from pathlib import Path
 
-LARGEST = 16 << 20
+LARGEST = 24 << 20
 """Bytes of a wheel."""
 
 EXPECTED = (
-    r"carsam/models/sam-mini/(config\.json|model\.safetensors)",
+    r"carsam/models/sam2?-mini/(config\.json|model\.safetensors)",
     r"carsam/models/sam-mini-w4a4/(carsam\.json|model\.safetensors)",
     r"carsam/[\w/]+\.(py|pyi|css|js|html|svg)",
     r"carsam/quickstart/photos\.json",
@@ -21,6 +21,7 @@ EXPECTED = (
 KERNELS = r"carsam/runtime/_kernels[\w.-]*\.(so|pyd)"
 NEEDED = (
     "carsam/models/sam-mini/model.safetensors",
+    "carsam/models/sam2-mini/model.safetensors",
     "carsam/models/sam-mini-w4a4/model.safetensors",
     "carsam/demo/static/index.html",
     "carsam/cli/__init__.py",
