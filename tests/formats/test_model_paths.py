@@ -181,7 +181,7 @@ def test_a_mistyped_path_names_what_is_like_it(place, find, source, near):
 
 
 def test_a_mistyped_bundled_name_names_it(place):
-    refused(find_float_model, "sam_mini", "Did you mean sam-mini or sam-mini-w4a4?")
+    refused(find_float_model, "sam_mini", "Did you mean sam-mini or sam2-mini or sam-mini-w4a4?")
 
 
 def test_what_stands_there_instead_is_named(place):
