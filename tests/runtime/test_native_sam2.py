@@ -1,11 +1,11 @@
 """The native engine on SAM 2 against the simulation, which shares no code with it."""
 
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from replaced_grids import with_grids
 
 from carsam.engines.native_engine import NativeEngine
 from carsam.engines.torch_engine import TorchEngine
@@ -25,7 +25,6 @@ from carsam.runtime.sam2_decoder import Stability
 from carsam.runtime.two_way import Tokens
 from carsam.runtime.weights import Weights
 from carsam.simulation import slots
-from carsam.simulation.model import QuantizedModel
 
 FAMILY = Sam2Family()
 PIXELS = np.random.default_rng(7).normal(size=(3, 128, 128)).astype(np.float32)
@@ -103,17 +102,6 @@ def test_runs_any_mixture_of_float_and_quantized_sites(quantized_sam2, seed) -> 
     assert_same(pair.model, pair.checkpoint, tolerance=TIES)
 
 
-def with_grids(pair: Any, replacement: Callable) -> tuple[Any, Checkpoint]:
-    """The pair with other grids where `replacement(site, operand, grid)` returns one."""
-    for site in FAMILY.sites(pair.model):
-        for operand in slots.operands(site):
-            grid = slots.quantizer(pair.model, site, operand)
-            found = replacement(site, operand, grid) if isinstance(grid, Grid) else None
-            if found is not None:
-                slots.set_quantizer_(pair.model, site, operand, found)
-    return pair.model, QuantizedModel(FAMILY, pair.model).to_checkpoint()
-
-
 @pytest.mark.parametrize(
     "make",
     [
@@ -129,7 +117,7 @@ def test_other_grids_of_probabilities_equal_the_simulation(quantized_sam2, make)
     def replaced(site: Site, operand: str, grid: Grid) -> Grid | None:
         return make() if operand == "probabilities" else None
 
-    assert_same(*with_grids(pair, replaced))
+    assert_same(*with_grids(FAMILY, pair, replaced))
 
 
 def test_other_grids_of_inputs_equal_the_simulation(quantized_sam2) -> None:
@@ -146,7 +134,7 @@ def test_other_grids_of_inputs_equal_the_simulation(quantized_sam2) -> None:
         group = torch.arange(channels) % 5 % 2
         return GroupedUniformGrid(scale, grid.zero_point.expand(2), group, grid.bits)
 
-    assert_same(*with_grids(pair, replaced))
+    assert_same(*with_grids(FAMILY, pair, replaced))
 
 
 @pytest.mark.parametrize(("sources", "side"), [((7, 7), 256), ((14, 9), 64), ((7, 7), 8)])
@@ -252,7 +240,7 @@ def test_refuses_other_grids_by_name(quantized_sam2) -> None:
         log = tables.LogGrid(torch.tensor([0.9]), 2, 4)
         return log if (site.path, name) == (path, "query") else None
 
-    _, checkpoint = with_grids(pair, replaced)
+    _, checkpoint = with_grids(FAMILY, pair, replaced)
     with pytest.raises(UserError, match=f"no log2 grid for the query of {path}"):
         NativeEngine(checkpoint)
 

@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from replaced_grids import with_grids
 from tiny_memory import random_arguments, tracked
 
 from carsam.diagnosis.codes import compare_codes_of
@@ -78,17 +79,6 @@ def test_every_code_is_the_simulations(quantized_sam2_video, step) -> None:
     assert [one for one in found if one.differing] == []
 
 
-def with_grids(pair: Any, replacement: Callable) -> tuple[Any, Any]:
-    """The pair with other grids where `replacement(site, operand, grid)` returns one."""
-    for site in FAMILY.sites(pair.model):
-        for operand in slots.operands(site):
-            grid = slots.quantizer(pair.model, site, operand)
-            found = replacement(site, operand, grid) if isinstance(grid, Grid) else None
-            if found is not None:
-                slots.set_quantizer_(pair.model, site, operand, found)
-    return pair.model, QuantizedModel(FAMILY, pair.model).to_checkpoint()
-
-
 @pytest.mark.parametrize(
     "make",
     [
@@ -114,7 +104,7 @@ def test_other_grids_equal_the_simulation(quantized_sam2_video, make) -> None:
             scale, grid.zero_point.expand(2), torch.arange(channels) % 5 % 2, grid.bits
         )
 
-    assert_same(*with_grids(pair, replaced))
+    assert_same(*with_grids(FAMILY, pair, replaced))
 
 
 @pytest.mark.parametrize(
@@ -131,7 +121,7 @@ def test_groups_of_a_convolution_are_refused_by_name(quantized_sam2_video, path)
         group = torch.arange(channels) % 2
         return GroupedUniformGrid(grid.scale.expand(2), grid.zero_point.expand(2), group, grid.bits)
 
-    _, checkpoint = with_grids(pair, replaced)
+    _, checkpoint = with_grids(FAMILY, pair, replaced)
     with pytest.raises(UnsupportedError, match=f"no grouped-uniform grid for the input of {path}"):
         NativeVideoEngine(checkpoint)
 
