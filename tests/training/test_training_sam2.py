@@ -1,20 +1,23 @@
 """The training of sam2-mini from its first step to a model that follows objects, in small."""
 
-import dataclasses
 import json
 import os
 import shutil
 import signal
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
+import small_training
+from small_training import new_model, small_parts
 
 torch = pytest.importorskip("torch")
 pytest.importorskip("pycocotools")
-transformers = pytest.importorskip("transformers")
+pytest.importorskip("transformers")
 
 from carsam.engines.load import load  # noqa: E402 - after the checks for what it needs
 from carsam.evaluation.davis.evaluate import evaluate_davis  # noqa: E402
-from carsam.families.sam2_mini import sam2_mini_config  # noqa: E402
 from carsam.images.scenes import write_scenes  # noqa: E402
 
 
@@ -46,33 +49,6 @@ def handlers():
         signal.signal(number, handler)
 
 
-def small(model, out, steps=1):
-    """The parts of the training with windows of 192 pixels and few steps."""
-    from sam2_mini.tracking import Clips
-    from sam2_mini.train import all_parts
-
-    parts = all_parts(model, out)
-    for part in parts:
-        stage = dataclasses.replace(
-            part.recipe.stages[0],
-            steps=steps,
-            window=192,
-            batch=1,
-            prompts=3,
-            boxes=2,
-            correction_probability=1.0,
-        )
-        part.recipe = dataclasses.replace(part.recipe, stages=(stage,), scenes=2)
-        part.clips = Clips(16, 3, (3,), 0)
-    return parts
-
-
-def new_model():
-    return transformers.Sam2VideoModel._from_config(
-        sam2_mini_config(), attn_implementation="eager"
-    ).train()
-
-
 @pytest.mark.slow
 def test_all_parts_make_a_model_that_follows_objects(data, tmp_path, training_modules):
     from safetensors.torch import load_file
@@ -83,7 +59,7 @@ def test_all_parts_make_a_model_that_follows_objects(data, tmp_path, training_mo
 
     run = tmp_path / "run"
     model = new_model()
-    parts = small(model, run)
+    parts = small_parts(model, run)
     train(model, parts, data, run)
     names = [part.name for part in parts]
     assert names == ["distil", "masks", "memory", "canvas"]
@@ -92,7 +68,7 @@ def test_all_parts_make_a_model_that_follows_objects(data, tmp_path, training_mo
         for name, parameter in part.trained.named_parameters():
             assert torch.isfinite(parameter).all(), name
     times = {name: (run / f"{name}.safetensors").stat().st_mtime_ns for name in names}
-    train(new_model(), small(new_model(), run), data, run)  # nothing is left to do
+    train(new_model(), small_parts(new_model(), run), data, run)  # nothing is left to do
     assert times == {name: (run / f"{name}.safetensors").stat().st_mtime_ns for name in names}
 
     assert export(run, tmp_path / "model") == names
@@ -117,13 +93,13 @@ def test_a_training_that_was_told_to_end_goes_on(data, tmp_path, training_module
 
     def distillation(folder, ends):
         model = new_model()
-        part = small(model, folder, steps=2)[0]
+        part = small_parts(model, folder, steps=2)[0]
         plain = part.loss
 
-        def loss(step):
+        def loss(step, share):
             if step == ends:
                 os.kill(os.getpid(), signal.SIGTERM)
-            return plain(step)
+            return plain(step, share)
 
         part.loss = loss
         train(model, [part], data, folder)
@@ -136,6 +112,23 @@ def test_a_training_that_was_told_to_end_goes_on(data, tmp_path, training_module
     again = averaged_weights(stopped / "distil.safetensors")
     for name, tensor in whole.items():
         torch.testing.assert_close(again[name], tensor, atol=2e-3, rtol=2e-2)
+
+
+@pytest.mark.slow
+def test_two_processes_train_what_one_does(data, tmp_path):
+    from safetensors.torch import load_file
+
+    program = Path(small_training.__file__)
+    training = program.parents[1] / "training"
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(training), *sys.path])}
+    several = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node"]
+    for count in ("1", "2"):
+        command = [*several, count, "--standalone", program, data, tmp_path / count]
+        subprocess.run(command, env=environment, check=True)
+    one, two = (load_file(tmp_path / count / "memory.safetensors") for count in ("1", "2"))
+    assert one.keys() == two.keys()
+    for name, tensor in one.items():
+        torch.testing.assert_close(two[name], tensor, msg=name)
 
 
 def test_images_that_are_held_back_are_refused(data, tmp_path, training_modules):

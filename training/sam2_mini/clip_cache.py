@@ -137,7 +137,7 @@ class ClipCache:
                 levels = self.encode(torch.from_numpy(clip.frames), offset)
             tensors = {name: level.half().contiguous() for name, level in levels._asdict().items()}
             tensors["masks"] = torch.from_numpy(np.packbits(clip.masks, -1))
-            unfinished = path.with_suffix(".unfinished")
+            unfinished = path.with_suffix(f".{os.getpid()}.unfinished")
             save_file(tensors, unfinished)
             os.replace(unfinished, path)
         return path

@@ -25,7 +25,7 @@ class Distillation:
     The decoder of sam-mini, which the next part begins with, then finds what it is used to.
     """
 
-    name = "distil"
+    name, shares = "distil", 1
 
     def __init__(self, model: nn.Module, recipe: TrainingRecipe):
         self.recipe = recipe
@@ -38,9 +38,9 @@ class Distillation:
 
     def read_(self, pictures: Pictures) -> None:
         self.pictures = pictures
-        self.shares = [picture_shares(part) for part in pictures]
+        self.chances = [picture_shares(part) for part in pictures]
 
-    def loss(self, step: int) -> tuple[Tensor, dict[str, float]]:
+    def loss(self, step: int, share: int) -> tuple[Tensor, dict[str, float]]:
         """Squared error, relative to the teacher's variance, and one minus the cosine."""
         stage = self.recipe.stage(step)
         random = np.random.default_rng([self.recipe.seed, 1, step])
@@ -59,6 +59,6 @@ class Distillation:
         for _ in range(stage.batch):
             kind = int(random.random() < stage.scene_share)
             pictures = self.pictures[kind]
-            picture = pictures[random.choice(len(pictures), p=self.shares[kind])]
+            picture = pictures[random.choice(len(pictures), p=self.chances[kind])]
             window = cut_window(random, picture, self.pictures.photographs, stage)
             yield window.image.transpose(2, 0, 1)

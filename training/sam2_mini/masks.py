@@ -26,7 +26,7 @@ from sam2_mini.rounded import Rounded
 class MaskTraining:
     """The mask losses of sam-mini's training, with its decoder's weights to begin with."""
 
-    name = "masks"
+    name, shares = "masks", 1
 
     def __init__(self, model: nn.Module, recipe: TrainingRecipe):
         self.recipe = recipe
@@ -41,7 +41,7 @@ class MaskTraining:
     def read_(self, pictures: Pictures) -> None:
         self.batches = StepBatches(self.recipe, *pictures, grid=GRID // CELL)
 
-    def loss(self, step: int) -> tuple[Tensor, dict[str, float]]:
+    def loss(self, step: int, share: int) -> tuple[Tensor, dict[str, float]]:
         correct = torch.rand(()).item() < self.recipe.stage(step).correction_probability
         return self.rounds(self.batches[step], correct)
 

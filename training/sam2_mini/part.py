@@ -20,11 +20,13 @@ class Part(Protocol):
     Attributes:
         name: of its state's file.
         recipe: stages and settings.
+        shares: of a step, each with a batch of its own; the step's loss is their mean.
         trained: holds these parameters under their names in the model.
     """
 
     name: str
     recipe: TrainingRecipe
+    shares: int
     trained: nn.Module
 
     def start_(self) -> None:
@@ -33,8 +35,8 @@ class Part(Protocol):
     def read_(self, pictures: Pictures) -> None:
         """Prepare what steps are made of."""
 
-    def loss(self, step: int) -> tuple[Tensor, dict[str, float]]:
-        """The loss of a step, which depends on its number alone, and what to watch."""
+    def loss(self, step: int, share: int) -> tuple[Tensor, dict[str, float]]:
+        """The loss of a share of a step, which depends on both numbers alone, and what to watch."""
 
 
 def part_of(model: nn.Module, names: tuple[str, ...]) -> nn.Module:

@@ -35,10 +35,10 @@ MASKS = TrainingRecipe(
 
 MEMORY = TrainingRecipe(
     stages=(
-        _stage(2000, 384, 8, (1.5e-3, 8e-4)),
-        _stage(600, 384, 4, (8e-4, 0.0)),
+        _stage(1250, 384, 3, (1.5e-3, 8e-4)),
+        _stage(240, 384, 2, (8e-4, 0.0)),
     )
 )
-"""Of these stages only steps, window, batch (objects) and rates count."""
+"""Of these stages only steps, window, batch (objects in each of two shares) and rates count."""
 
-WHOLE_MEMORY = TrainingRecipe(stages=(_stage(200, 768, 2, (5e-4, 0.0)),))
+WHOLE_MEMORY = TrainingRecipe(stages=(_stage(60, 768, 1, (5e-4, 0.0)),))

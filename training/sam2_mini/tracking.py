@@ -54,6 +54,8 @@ class Clips:
 class Tracking:
     """Objects are prompted in a first frame and followed from frame to frame, through time."""
 
+    shares = 2
+
     def __init__(
         self, name: str, model: nn.Module, recipe: TrainingRecipe, clips: Clips, folder: Path
     ):
@@ -78,8 +80,8 @@ class Tracking:
             self.recipe.seed,
         )
 
-    def loss(self, step: int) -> tuple[Tensor, dict[str, float]]:
-        random = np.random.default_rng([self.recipe.seed, 2, step])
+    def loss(self, step: int, share: int) -> tuple[Tensor, dict[str, float]]:
+        random = np.random.default_rng([self.recipe.seed, 2, step, share])
         stage = self.recipe.stage(step)
         length = self.clips.lengths[self.recipe.stages.index(stage)]
         batch = self.cache.draw(random, stage.batch, length)

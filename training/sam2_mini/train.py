@@ -1,6 +1,7 @@
 """Train sam2-mini, from the folder `training`:
 
     python -m sam2_mini.train --data DIR --out RUN
+    torchrun --nproc-per-node 2 -m sam2_mini.train --data DIR --out RUN    # two cores
 
 Started again with the same RUN it goes on. It saves every ten minutes, and when it is told to end.
 """
@@ -22,6 +23,7 @@ from carsam.families.sam2_mini import sam2_mini_config
 from sam2_mini.distil import Distillation
 from sam2_mini.masks import MaskTraining
 from sam2_mini.part import Part, Pictures
+from sam2_mini.processes import Processes
 from sam2_mini.recipe import DISTIL, MASKS, MEMORY, WHOLE_MEMORY
 from sam2_mini.tracking import Clips, Tracking
 
@@ -42,17 +44,19 @@ class Stop:
 
 
 class Log:
-    """A line of means for every `LOG_EVERY` steps."""
+    """A line of means for every `LOG_EVERY` steps, of the shares of the first process."""
 
-    def __init__(self, file: TextIO, part: str):
+    def __init__(self, file: TextIO | None, part: str):
         self.file, self.part = file, part
         self.values: dict[str, list[float]] = {}
         self.started, self.processor = time.monotonic(), time.process_time()
 
-    def add(self, step: int, values: dict[str, float]) -> None:
+    def add(self, values: dict[str, float]) -> None:
         for name, value in values.items():
             self.values.setdefault(name, []).append(value)
-        if step % LOG_EVERY == 0:
+
+    def write(self, step: int) -> None:
+        if self.file and step % LOG_EVERY == 0:
             line = {"part": self.part, "step": step}
             line["seconds"] = round(time.monotonic() - self.started, 1)
             line["processor_seconds"] = round(time.process_time() - self.processor, 1)
@@ -67,8 +71,8 @@ def all_parts(model: Sam2VideoModel, out: Path) -> list[Part]:
     return [
         Distillation(model, DISTIL),
         MaskTraining(model, MASKS),
-        Tracking("memory", model, MEMORY, Clips(1800, 8, (4, 8), 800), out / "clips"),
-        Tracking("canvas", model, WHOLE_MEMORY, Clips(360, 6, (4,), 0), out / "canvas_clips"),
+        Tracking("memory", model, MEMORY, Clips(1000, 8, (4, 8), 500), out / "clips"),
+        Tracking("canvas", model, WHOLE_MEMORY, Clips(100, 6, (4,), 0), out / "canvas_clips"),
     ]
 
 
@@ -83,18 +87,20 @@ def train(model: Sam2VideoModel, parts: list[Part], data: Path, out: Path) -> No
     """
     out.mkdir(parents=True, exist_ok=True)
     torch.set_num_threads(1)
-    stop, pictures = Stop(), None
+    stop, pictures, processes = Stop(), None, Processes()
     for part in parts:
         state = out / f"{part.name}.safetensors"
         torch.manual_seed(part.recipe.seed)
         part.start_()
         if steps_done(state) < part.recipe.steps:
-            pictures = pictures or Pictures(
-                read_photographs(data),
-                read_scenes(out / "scenes", part.recipe.scenes, part.recipe.seed),
-            )
+            if pictures is None:
+                with processes.first_alone():
+                    pictures = Pictures(
+                        read_photographs(data),
+                        read_scenes(out / "scenes", part.recipe.scenes, part.recipe.seed),
+                    )
             part.read_(pictures)
-            _run(part, state, stop)
+            _run(part, state, stop, processes)
         if stop.asked:
             return
         load_averaged_(model, state)
@@ -127,7 +133,7 @@ def make_optimizers(part: Part) -> list[torch.optim.Optimizer]:
     ]
 
 
-def _run(part: Part, state: Path, stop: Stop) -> None:
+def _run(part: Part, state: Path, stop: Stop, processes: Processes) -> None:
     """Do the steps of a part that are not done yet, or those until the process is to end."""
     trained, recipe = part.trained, part.recipe
     average = Average(trained, recipe.average_decay)
@@ -135,11 +141,14 @@ def _run(part: Part, state: Path, stop: Stop) -> None:
     first = load_state_(state, trained, average, optimizers) if state.exists() else 0
     saved = time.monotonic()
     with (state.parent / "log.jsonl").open("a") as file:
-        log = Log(file, part.name)
+        log = Log(file if processes.number == 0 else None, part.name)
         for step in range(first, recipe.steps):
             torch.manual_seed(recipe.seed + step)
-            loss, watched = part.loss(step)
-            loss.backward()
+            for share in processes.own(part.shares):
+                loss, watched = part.loss(step, share)
+                (loss / part.shares).backward()
+                log.add({"loss": loss.item(), **watched})
+            stop.asked = processes.add_up_(trained, stop.asked)
             norm = nn.utils.clip_grad_norm_(trained.parameters(), recipe.gradient_norm)
             for optimizer in optimizers:
                 for group in optimizer.param_groups:
@@ -147,13 +156,16 @@ def _run(part: Part, state: Path, stop: Stop) -> None:
                 optimizer.step()
                 optimizer.zero_grad()
             average.update_(trained, step)
-            log.add(step + 1, {"loss": loss.item(), "norm": norm.item(), **watched})
+            log.add({"norm": norm.item()})
+            log.write(step + 1)
             last = stop.asked or step + 1 == recipe.steps
-            if last or time.monotonic() - saved > SAVE_EVERY:
+            due = last or time.monotonic() - saved > SAVE_EVERY
+            if due and processes.number == 0:
                 save_state(state, step + 1, trained, average, optimizers, rounded=True)
                 saved = time.monotonic()
             if last:
-                return
+                break
+    processes.wait()
 
 
 def main() -> None:
