@@ -8,9 +8,12 @@ from dataclasses import dataclass, replace
 import numpy as np
 import pytest
 from PIL import Image
+from tiny_video import write_davis
 
+from carsam.cli import main
 from carsam.comparison import jobs
-from carsam.comparison.plot import save_cost_plot, save_plot
+from carsam.comparison.by_frame import by_frame
+from carsam.comparison.plot import save_cost_plot, save_frame_plot, save_plot
 from carsam.comparison.run import Plan, evaluated_names, run_plan
 from carsam.comparison.table import Row, about, caption, document, markdown, rows
 from carsam.errors import UserError
@@ -263,6 +266,62 @@ def test_the_native_engine_evaluates_what_is_quantized(plan, tmp_path):
     chosen = replace(plan, engine="native", bits=("w4a4",))
     results = run_plan(chosen, tmp_path / "cells", Silent())
     assert [r["evaluation"]["mode"] for r in results] == ["float", "native"]
+
+
+@pytest.mark.parametrize("engine", ["simulated", "native"])
+def test_objects_are_followed_as_well(plan, tiny_sam2_video, tmp_path, engine):
+    tiny_sam2_video.save_pretrained(tmp_path / "videos-model")
+    plan = replace(
+        plan,
+        model=str(tmp_path / "videos-model"),
+        bits=("w8a8",),
+        engine=engine,
+        davis=write_davis(tmp_path / "davis"),
+    )
+    results = run_plan(plan, tmp_path / "cells", Silent())
+    assert [r["davis"]["mode"] for r in results] == ["float", engine]
+    table = rows(results)
+    for row, made in zip(table, results, strict=True):
+        assert row.j_and_f == pytest.approx(100 * made["davis"]["J_and_F"])
+    assert f"| {table[1].j_and_f:.1f} |" in markdown(table)
+    found = document(plan, results)
+    assert found["about"]["videos"]["year"] == "2016"
+    assert [curve["recipe"] for curve in found["by_frame"]] == ["float", "rtn"]
+
+
+def followed(recipe, bits, *objects):
+    """A result of one sequence whose objects have equal J and F."""
+    curves = {
+        str(n): {name: {"frames": curve} for name in ("J", "F")} for n, curve in enumerate(objects)
+    }
+    return {"cell": {"recipe": recipe, "bits": bits}, "davis": {"sequences": [{"objects": curves}]}}
+
+
+def test_frames_are_compared_as_far_as_all_objects_go():
+    first, second = followed("rtn", "w4a4", [1.0, 0.5, 0.25]), followed("rtn", "w4a4", [0.5, 0.0])
+    assert by_frame([first, second, result("rtn", "w8a8", 0, 0.2)]) == {
+        ("rtn", "w4a4"): [75.0, 25.0]
+    }
+
+
+def test_the_plot_of_frames_names_its_recipes(tmp_path):
+    cells = ("float", "float"), ("rtn", "w4a4"), ("carsam", "w4a4"), ("rtn", "w8a8")
+    path = tmp_path / "frames.svg"
+    save_frame_plot({cell: [90.0, 80.0, 85.0, 70.0, 60.0, 50.0] for cell in cells}, path)
+    text = path.read_text()
+    named = ("float", 2), ("rtn", 2), ("carsam", 1), ("w4a4", 1), ("w8a8", 1)
+    assert [text.count(f"<!-- {name} -->") for name, _ in named] == [count for _, count in named]
+    save_frame_plot({cells[0]: [90.0]}, path)
+    assert "<!-- float -->" in path.read_text()
+
+
+def test_videos_need_a_model_with_a_memory(plan, tmp_path, capsys):
+    where = ["--images", str(plan.images), "--coco", str(plan.coco), "--out", str(tmp_path / "out")]
+    davis = str(write_davis(tmp_path / "davis"))
+    assert main(["compare", plan.model, *where, "--davis", davis]) == 2
+    assert "has no memory" in capsys.readouterr().err
+    assert main(["compare", plan.model, *where, "--davis", str(tmp_path / "none")]) == 2
+    assert str(tmp_path / "none") in capsys.readouterr().err.replace("\n", "")
 
 
 @pytest.mark.parametrize("save", [save_plot, save_cost_plot])

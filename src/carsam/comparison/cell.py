@@ -17,6 +17,7 @@ from carsam.calibration.record import Calibration
 from carsam.engines.base import Engine
 from carsam.formats.files import write_whole
 from carsam.threads import set_threads
+from carsam.video.predictor import video_engine
 
 STRICT_IMAGES = 2
 
@@ -38,6 +39,7 @@ class Cell:
             simulated.
         limit: evaluate on so many images only; None for all.
         image_size: side of the model's inputs, in pixels; None for its own.
+        davis: videos with masks to follow objects through as well; None for none.
     """
 
     model: str
@@ -51,6 +53,7 @@ class Cell:
     engine: str
     limit: int | None
     image_size: int | None = None
+    davis: str | None = None
 
     @property
     def name(self) -> str:
@@ -61,8 +64,9 @@ class Cell:
         """Return plain data that decide the result; `from_json` undoes it."""
         data = asdict(self)
         del data["calibration"]["sharers"], data["calibration"]["videos"]  # cells have no videos
-        if self.image_size is None:  # as in results that were made before there was a choice
-            del data["image_size"]
+        for name in ("image_size", "davis"):  # as in results made before there was a choice
+            if data[name] is None:
+                del data[name]
         return data
 
     @classmethod
@@ -75,7 +79,8 @@ class Cell:
 
 def run_cell(cell: Cell) -> dict[str, Any]:
     """Do the cell's work and return its result: cell, calibration cost, strictness, evaluation."""
-    from carsam.engines.torch_engine import TorchEngine
+    from carsam.engines.torch_video_engine import torch_engine
+    from carsam.evaluation.davis import evaluate_davis
     from carsam.evaluation.evaluate import evaluate
     from carsam.evaluation.strict import assert_strict
     from carsam.families import load_model
@@ -85,7 +90,7 @@ def run_cell(cell: Cell) -> dict[str, Any]:
     result: dict[str, Any] = {"cell": cell.to_json()}
     engine: Engine
     if cell.recipe == "float":
-        engine = TorchEngine(
+        engine = torch_engine(
             *load_model(cell.model, image_size=cell.image_size), "float", cell.calibration.device
         )
     else:
@@ -97,20 +102,22 @@ def run_cell(cell: Cell) -> dict[str, Any]:
         engine = _engine(cell, quantized)
         result["calibration"] = quantized.provenance["calibration"]
         result["notes"] = quantized.provenance["notes"]
-    evaluation = evaluate(
-        engine, cell.coco, cell.images, model=f"{cell.model} {cell.name}", limit=cell.limit
-    )
+    name = f"{cell.model} {cell.name}"
+    evaluation = evaluate(engine, cell.coco, cell.images, model=name, limit=cell.limit)
     result["evaluation"] = evaluation.to_json()
+    if cell.davis is not None:
+        followed = evaluate_davis(video_engine(engine), cell.davis, model=name)
+        result["davis"] = followed.to_json()
     return result
 
 
 def _engine(cell: Cell, quantized: Any) -> Engine:
-    from carsam.engines.native_engine import NativeEngine
-    from carsam.engines.torch_engine import TorchEngine
+    from carsam.engines.native_video_engine import native_engine
+    from carsam.engines.torch_video_engine import torch_engine
 
     if cell.engine == "native" and quantized.mode != "legacy":
-        return NativeEngine(quantized.to_checkpoint(), cell.threads)
-    return TorchEngine(quantized.family, quantized.module, quantized.mode, cell.calibration.device)
+        return native_engine(quantized.to_checkpoint(), cell.threads)
+    return torch_engine(quantized.family, quantized.module, quantized.mode, cell.calibration.device)
 
 
 def _quantize(cell: Cell) -> Any:

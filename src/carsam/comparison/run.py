@@ -41,6 +41,7 @@ class Plan:
     engine: str
     limit: int | None
     image_size: int | None = None
+    davis: Path | None = None
 
     def cells(self) -> list[Cell]:
         """Return the float cell, then all others, each with the settings that fit its recipe.
@@ -77,6 +78,7 @@ class Plan:
                 self.engine,
                 self.limit,
                 self.image_size,
+                None if self.davis is None else abspath(self.davis),
             )
             for recipe, bits, seed in [("float", "float", 0), *jobs]
         ]
