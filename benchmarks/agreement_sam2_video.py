@@ -1,17 +1,20 @@
-"""How far native execution agrees with simulation on SAM 2's memory, with random weights.
+"""How far native execution agrees with simulation on SAM 2's memory.
 
     python benchmarks/agreement_sam2_video.py [--model sam2-video-hiera-tiny] [--bits w4a4]
         [--side 1024] [--frames 50]
+    python benchmarks/agreement_sam2_video.py --run RUN --video FRAMES --box X1 Y1 X2 Y2
 
 Codes of every operand are compared while both engines recall a full memory, track and remember, of
 random numbers. Then each engine follows an object by itself through a clip, its own masks and
-memories feeding the next frame, and the masks' pixels are compared. `--side` makes the input
-smaller, `--frames 0` leaves the clip out. The numbers go to
-benchmarks/results/agreement_sam2_video.json, one entry per model, bits and side; those of others
-that the file has already are kept."""
+memories feeding the next frame, and the masks' pixels are compared. The model has random weights,
+and the clip shows noise, unless a run of `carsam quantize` and a video with a box are given.
+`--side` makes the input smaller, `--frames 0` leaves the clip out. The numbers go to
+benchmarks/results/agreement_sam2_video.json, one entry per model, bits and side, or run; those of
+others that the file has already are kept."""
 
 import argparse
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -25,9 +28,11 @@ from carsam.engines.native_video_engine import native_engine
 from carsam.engines.torch_video_engine import torch_engine
 from carsam.engines.video import Recollection
 from carsam.images.moving_camera import moving_camera
-from carsam.simulation.model import QuantizedModel
+from carsam.simulation.model import QuantizedModel, load_simulated
+from carsam.video.frames import open_frames
 from carsam.video.predictor import SAM2VideoPredictor
 
+NOISE_BOX = (80, 60, 240, 180)  # half of the width and of the height
 TARGET = Path(__file__).parent / "results" / "agreement_sam2_video.json"
 STEPS = {
     "recall": "memory_attention.",
@@ -70,32 +75,41 @@ def compared_steps(model: QuantizedModel, native: Any, side: int) -> dict[str, A
     return result
 
 
-def followed(engine: Any, clip: np.ndarray) -> Any:
+def followed(engine: Any, clip: Sequence[np.ndarray], box: Sequence[int]) -> Any:
     """Yield the mask of an object in each frame."""
     predictor = SAM2VideoPredictor(engine)
-    state = predictor.init_state(list(clip))
-    height, width = clip.shape[1:3]
-    box = [width // 4, height // 4, 3 * width // 4, 3 * height // 4]
+    state = predictor.init_state(clip)
     predictor.add_new_points_or_box(state, 0, 1, box=box)
     for _, _, logits in predictor.propagate_in_video(state):
         yield logits[0, 0] > 0
 
 
-def compared_masks(engines: tuple[Any, Any], frames: int) -> dict[str, Any]:
-    """Return how many pixels of the masks differ in a clip of a camera that moves over noise."""
+def noise(frames: int) -> list[np.ndarray]:
+    """Frames of a camera that moves over noise."""
     random = np.random.default_rng(0)
     coarse = random.integers(0, 256, (24, 32, 3), dtype=np.uint8)
     picture = coarse.repeat(10, axis=0).repeat(10, axis=1)
-    clip = moving_camera(picture, frames, random)
+    return list(moving_camera(picture, frames, random))
+
+
+def opened(video: Path, count: int) -> list[np.ndarray]:
+    """The first frames of a video."""
+    frames = open_frames(video)
+    return [frames[index] for index in range(min(count, len(frames)))]
+
+
+def compared_masks(
+    engines: tuple[Any, Any], clip: Sequence[np.ndarray], box: Sequence[int]
+) -> dict[str, Any]:
+    """Return how many pixels of the masks differ in a clip."""
     differing, covered = [], 0
-    for one, other in zip(*(followed(engine, clip) for engine in engines), strict=True):
+    for one, other in zip(*(followed(engine, clip, box) for engine in engines), strict=True):
         differing.append(int((one != other).sum()))
         covered += int(one.sum())
         print(f"frame {len(differing) - 1}: {differing[-1]} pixels differ", flush=True)
-    pixels = clip[0].size // 3 * frames
     return {
-        "frames": frames,
-        "pixels": pixels,
+        "frames": len(clip),
+        "pixels": clip[0].size // 3 * len(clip),
         "pixels_covered": covered,
         "pixels_differing": sum(differing),
         "frames_differing": sum(count > 0 for count in differing),
@@ -108,16 +122,23 @@ def main() -> None:
     parser.add_argument("--bits", default="w4a4")
     parser.add_argument("--side", type=int, default=1024)
     parser.add_argument("--frames", type=int, default=50)
+    parser.add_argument("--run", type=Path)
+    parser.add_argument("--video", type=Path)
+    parser.add_argument("--box", type=int, nargs=4, default=NOISE_BOX)
     given = parser.parse_args()
-    model = random_run(given.model, given.bits, given.side)
+    if given.run is None:
+        model = random_run(given.model, given.bits, given.side)
+        name = f"{given.model} {given.bits} {given.side}"
+    else:
+        model, name = load_simulated(given.run), given.run.name
     native = native_engine(model.to_checkpoint())
-    numbers = {"steps": compared_steps(model, native, given.side)}
+    numbers = {"steps": compared_steps(model, native, native.framing.side)}
     if given.frames:
         simulated = torch_engine(model.family, model.module, "simulated")
-        numbers["clip"] = compared_masks((native, simulated), given.frames)
+        clip = noise(given.frames) if given.video is None else opened(given.video, given.frames)
+        numbers["clip"] = compared_masks((native, simulated), clip, given.box)
     before = json.loads(TARGET.read_text())["runs"] if TARGET.exists() else {}
     origin = provenance("torch", "transformers", "numpy")
-    name = f"{given.model} {given.bits} {given.side}"
     runs = {**before, name: {"command": origin.pop("command"), **numbers}}
     TARGET.write_text(json.dumps({**origin, "runs": runs}, indent=1) + "\n")
 
