@@ -1,4 +1,4 @@
-"""The bundled small SAM 2: its size and structure, and that boxes and clicks find objects."""
+"""The bundled small SAM 2: its size and structure, that prompts find objects, and frames too."""
 
 import numpy as np
 import pytest
@@ -11,10 +11,12 @@ from carsam.families import load_model
 from carsam.families.registry import empty_model
 from carsam.families.sam2_mini import sam2_mini_config
 from carsam.formats.bundled import FOLDER
+from carsam.images.moving_camera import moving_camera
 from carsam.images.scenes import scene
 
 SEEDS = (500_001, 500_002, 500_003)  # no scene of the training has such a seed
 LEAST = 1500  # pixels of an object
+FRAMES = 6
 
 
 def test_weights_fit_in_twelve_megabytes():
@@ -23,10 +25,13 @@ def test_weights_fit_in_twelve_megabytes():
 
 def test_packaged_model_is_the_one_trained():
     family, model = load_model("sam2-mini")
-    assert family.name == "sam2"
+    assert family.name == "sam2_video"
     trained = empty_model(sam2_mini_config())
-    shapes = {name: tensor.shape for name, tensor in trained.state_dict().items()}
-    assert all(shapes[name] == tensor.shape for name, tensor in model.state_dict().items())
+    shapes = [
+        {name: tensor.shape for name, tensor in each.state_dict().items()}
+        for each in (model, trained)
+    ]
+    assert shapes[0] == shapes[1]
     packaged, expected = (each.config.vision_config.backbone_config for each in (model, trained))
     for name in ("image_size", "window_size_per_stage", "global_attention_blocks"):
         assert getattr(packaged, name) == getattr(expected, name)
@@ -65,3 +70,26 @@ def test_boxes_find_their_objects(found):
 def test_clicks_find_their_objects(found):
     _, clicks, _ = found
     assert clicks > 0.5
+
+
+def test_objects_are_followed_through_a_moving_camera():
+    predictor = carsam.SAM2VideoPredictor("sam2-mini")
+    followed, stayed = [], []
+    for seed in SEEDS:
+        drawn = scene(seed)
+        masks = drawn.masks[drawn.masks.sum((1, 2)) > LEAST][:3]
+        clip = moved(drawn.image, seed)
+        state = predictor.init_state(list(clip))
+        for number, mask in enumerate(masks):
+            predictor.add_new_mask(state, 0, number, mask)
+        *_, (_, _, logits) = predictor.propagate_in_video(state)
+        for mask, found in zip(masks, logits[:, 0] > 0, strict=True):
+            pixels = np.repeat(255 * mask[..., None].astype(np.uint8), 3, -1)
+            truth = moved(pixels, seed)[-1, ..., 0] > 127
+            followed.append(iou(found, truth))
+            stayed.append(iou(mask, truth))
+    assert np.mean(followed) > np.mean(stayed) + 0.2
+
+
+def moved(picture, seed):
+    return moving_camera(picture, FRAMES, np.random.default_rng(seed))

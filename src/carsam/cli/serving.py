@@ -28,14 +28,14 @@ class Serving:
         cache_mb: million bytes of embeddings to keep, of each model.
     """
 
-    host: str = "127.0.0.1"
-    port: int = 8000
-    workers: int = 2
-    queue: int = 64
-    timeout: float = 120
-    upload_mb: float = 32
-    bodies_mb: float = 256
-    cache_mb: float = 512
+    host: str = Settings.host
+    port: int = Settings.port
+    workers: int = Settings.workers
+    queue: int = Settings.queue
+    timeout: float = Settings.timeout
+    upload_mb: float = Settings.upload_mb
+    bodies_mb: float = Settings.bodies_mb
+    cache_mb: float = Settings.cache_mb
 
     def settings(self, progress: Progress, **others: Any) -> Settings:
         """Return the settings of a server, and warn if strangers can use it.
