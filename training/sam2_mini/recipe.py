@@ -36,10 +36,11 @@ MASKS = TrainingRecipe(
 MEMORY = TrainingRecipe(
     stages=(
         _stage(262, 384, 3, (1.5e-3, 1.35328e-3)),
-        _stage(640, 384, 3, (1.35328e-3, 8e-4)),
-        _stage(220, 384, 2, (8e-4, 0.0)),
+        _stage(500, 384, 3, (1.35328e-3, 9.2103e-4)),
+        _stage(130, 384, 3, (6e-4, 3e-4)),
+        _stage(200, 384, 2, (3e-4, 0.0)),
     )
 )
 """Of these stages only steps, window, batch (objects in each of two shares) and rates count."""
 
-WHOLE_MEMORY = TrainingRecipe(stages=(_stage(40, 768, 1, (5e-4, 0.0)),))
+WHOLE_MEMORY = TrainingRecipe(stages=(_stage(40, 768, 1, (3e-4, 0.0)),))

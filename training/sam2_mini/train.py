@@ -71,7 +71,7 @@ def all_parts(model: Sam2VideoModel, out: Path) -> list[Part]:
     return [
         Distillation(model, DISTIL),
         MaskTraining(model, MASKS),
-        Tracking("memory", model, MEMORY, Clips(1000, 8, (4, 4, 8), 500), out / "clips"),
+        Tracking("memory", model, MEMORY, Clips(1000, 8, (4, 4, 4, 8), 500), out / "clips"),
         Tracking("canvas", model, WHOLE_MEMORY, Clips(80, 6, (4,), 0), out / "canvas_clips"),
     ]
 
