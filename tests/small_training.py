@@ -12,23 +12,30 @@ from pathlib import Path
 
 def small_parts(model, out, steps=1):
     """The parts of the training with windows of 192 pixels and few steps."""
-    from sam2_mini.tracking import Clips
     from sam2_mini.train import all_parts
 
     parts = all_parts(model, out)
-    for part in parts:
-        stage = dataclasses.replace(
-            part.recipe.stages[0],
-            steps=steps,
-            window=192,
-            batch=1,
-            prompts=3,
-            boxes=2,
-            correction_probability=1.0,
-        )
-        part.recipe = dataclasses.replace(part.recipe, stages=(stage,), scenes=2)
-        part.clips = Clips(16, 3, (3,), 0)
+    *_, together = parts
+    for part in (*parts[:-1], together.tracking, together.images):
+        shrink_(part, steps)
+    together.recipe = together.tracking.recipe
     return parts
+
+
+def shrink_(part, steps):
+    from sam2_mini.tracking import Clips
+
+    stage = dataclasses.replace(
+        part.recipe.stages[0],
+        steps=steps,
+        window=192,
+        batch=1,
+        prompts=3,
+        boxes=2,
+        correction_probability=1.0,
+    )
+    part.recipe = dataclasses.replace(part.recipe, stages=(stage,), scenes=2)
+    part.clips = Clips(16, 3, (3,), 0)
 
 
 def new_model():

@@ -62,7 +62,7 @@ def test_all_parts_make_a_model_that_follows_objects(data, tmp_path, training_mo
     parts = small_parts(model, run)
     train(model, parts, data, run)
     names = [part.name for part in parts]
-    assert names == ["distil", "masks", "memory", "canvas"]
+    assert names == ["distil", "masks", "memory", "canvas", "together"]
     for part in parts:
         assert (run / f"{part.name}.safetensors").exists()
         for name, parameter in part.trained.named_parameters():

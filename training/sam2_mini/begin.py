@@ -13,7 +13,7 @@ from carsam.families.sam2_mini import sam2_mini_config
 from sam2_mini.export import PACKAGED
 from sam2_mini.train import all_parts
 
-PARTS = ("distil", "masks", "memory", "canvas")
+PARTS = ("distil", "masks", "memory", "canvas", "together")
 
 
 def begin(folder: Path, run: Path, last: str) -> None:

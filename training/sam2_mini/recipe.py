@@ -44,3 +44,9 @@ MEMORY = TrainingRecipe(
 """Of these stages only steps, window, batch (objects in each of two shares) and rates count."""
 
 WHOLE_MEMORY = TrainingRecipe(stages=(_stage(40, 768, 1, (3e-4, 0.0)),))
+
+TOGETHER = TrainingRecipe(stages=(_stage(240, 384, 3, (6e-4, 0.0)),))
+TOGETHER_IMAGES = TrainingRecipe(
+    stages=(_stage(240, 384, 4, (6e-4, 0.0), prompts=8, boxes=6, correction_probability=0.1),)
+)
+"""Part 5, whose rates are those of `TOGETHER`."""

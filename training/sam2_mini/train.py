@@ -24,7 +24,15 @@ from sam2_mini.distil import Distillation
 from sam2_mini.masks import MaskTraining
 from sam2_mini.part import Part, Pictures
 from sam2_mini.processes import Processes
-from sam2_mini.recipe import DISTIL, MASKS, MEMORY, WHOLE_MEMORY
+from sam2_mini.recipe import (
+    DISTIL,
+    MASKS,
+    MEMORY,
+    TOGETHER,
+    TOGETHER_IMAGES,
+    WHOLE_MEMORY,
+)
+from sam2_mini.together import Together
 from sam2_mini.tracking import Clips, Tracking
 
 SAVE_EVERY = 600.0  # seconds
@@ -73,6 +81,10 @@ def all_parts(model: Sam2VideoModel, out: Path) -> list[Part]:
         MaskTraining(model, MASKS),
         Tracking("memory", model, MEMORY, Clips(1000, 8, (4, 4, 4, 8), 500), out / "clips"),
         Tracking("canvas", model, WHOLE_MEMORY, Clips(80, 6, (4,), 0), out / "canvas_clips"),
+        Together(
+            Tracking("together", model, TOGETHER, Clips(1000, 8, (4,), 0), out / "clips"),
+            MaskTraining(model, TOGETHER_IMAGES),
+        ),
     ]
 
 
