@@ -6,6 +6,7 @@ from typing import Any
 
 import torch
 
+from carsam.families.registry import family_of
 from carsam.families.sam.family import SamFamily
 from carsam.formats.checkpoint import Checkpoint
 from carsam.grids import tables
@@ -96,7 +97,7 @@ def random_input(side: int, mask_side: int) -> tuple[Any, dict[str, Any]]:
 
 def with_grids(pair: Any, replacement: Callable) -> tuple[Any, Checkpoint]:
     """The pair with other grids where `replacement(site, operand, grid)` returns one."""
-    family = SamFamily()
+    family = family_of(pair.model.config.model_type)
     for site in family.sites(pair.model):
         for operand in slots.operands(site):
             grid = slots.quantizer(pair.model, site, operand)

@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from replaced_grids import with_grids
+from tiny_runs import with_grids
 
 from carsam.engines.native_engine import NativeEngine
 from carsam.engines.torch_engine import TorchEngine
@@ -117,7 +117,7 @@ def test_other_grids_of_probabilities_equal_the_simulation(quantized_sam2, make)
     def replaced(site: Site, operand: str, grid: Grid) -> Grid | None:
         return make() if operand == "probabilities" else None
 
-    assert_same(*with_grids(FAMILY, pair, replaced))
+    assert_same(*with_grids(pair, replaced))
 
 
 def test_other_grids_of_inputs_equal_the_simulation(quantized_sam2) -> None:
@@ -134,7 +134,7 @@ def test_other_grids_of_inputs_equal_the_simulation(quantized_sam2) -> None:
         group = torch.arange(channels) % 5 % 2
         return GroupedUniformGrid(scale, grid.zero_point.expand(2), group, grid.bits)
 
-    assert_same(*with_grids(FAMILY, pair, replaced))
+    assert_same(*with_grids(pair, replaced))
 
 
 @pytest.mark.parametrize(("sources", "side"), [((7, 7), 256), ((14, 9), 64), ((7, 7), 8)])
@@ -240,7 +240,7 @@ def test_refuses_other_grids_by_name(quantized_sam2) -> None:
         log = tables.LogGrid(torch.tensor([0.9]), 2, 4)
         return log if (site.path, name) == (path, "query") else None
 
-    _, checkpoint = with_grids(FAMILY, pair, replaced)
+    _, checkpoint = with_grids(pair, replaced)
     with pytest.raises(UserError, match=f"no log2 grid for the query of {path}"):
         NativeEngine(checkpoint)
 

@@ -6,8 +6,8 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from replaced_grids import with_grids
 from tiny_memory import random_arguments, tracked
+from tiny_runs import with_grids
 
 from carsam.diagnosis.codes import compare_codes_of
 from carsam.engines.native_video_engine import NativeVideoEngine
@@ -104,7 +104,7 @@ def test_other_grids_equal_the_simulation(quantized_sam2_video, make) -> None:
             scale, grid.zero_point.expand(2), torch.arange(channels) % 5 % 2, grid.bits
         )
 
-    assert_same(*with_grids(FAMILY, pair, replaced))
+    assert_same(*with_grids(pair, replaced))
 
 
 @pytest.mark.parametrize(
@@ -121,7 +121,7 @@ def test_groups_of_a_convolution_are_refused_by_name(quantized_sam2_video, path)
         group = torch.arange(channels) % 2
         return GroupedUniformGrid(grid.scale.expand(2), grid.zero_point.expand(2), group, grid.bits)
 
-    _, checkpoint = with_grids(FAMILY, pair, replaced)
+    _, checkpoint = with_grids(pair, replaced)
     with pytest.raises(UnsupportedError, match=f"no grouped-uniform grid for the input of {path}"):
         NativeVideoEngine(checkpoint)
 
