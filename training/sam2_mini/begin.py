@@ -17,7 +17,9 @@ PARTS = ("distil", "masks", "memory", "canvas", "together")
 
 
 def begin(folder: Path, run: Path, last: str) -> None:
-    """Write the states of finished parts, which `train` then leaves as they are.
+    """Write the states of finished parts, which `train` leaves as they are.
+
+    A part whose recipe grows afterwards goes on from there, with moments of zero.
 
     Args:
         folder: of `export`, with `model.safetensors`.
@@ -31,8 +33,9 @@ def begin(folder: Path, run: Path, last: str) -> None:
         state = run / f"{part.name}.safetensors"
         if not state.exists():
             names = [name for name, _ in part.trained.named_parameters()]
-            averages = {f"average.{name}": weights[name] for name in names}
-            save_file(averages, state, {"step": str(part.recipe.steps)})
+            kinds = ("model", "average")
+            tensors = {f"{kind}.{name}": weights[name].clone() for kind in kinds for name in names}
+            save_file(tensors, state, {"step": str(part.recipe.steps)})
 
 
 def main() -> None:

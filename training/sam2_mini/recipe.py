@@ -45,8 +45,19 @@ MEMORY = TrainingRecipe(
 
 WHOLE_MEMORY = TrainingRecipe(stages=(_stage(40, 768, 1, (3e-4, 0.0)),))
 
-TOGETHER = TrainingRecipe(stages=(_stage(240, 384, 3, (6e-4, 0.0)),))
+TOGETHER = TrainingRecipe(
+    stages=(
+        _stage(240, 384, 3, (6e-4, 0.0)),
+        _stage(500, 384, 3, (8e-4, 4e-4)),
+        _stage(300, 384, 3, (4e-4, 0.0)),
+    )
+)
+IMAGES = {"prompts": 8, "boxes": 6, "correction_probability": 0.1}
 TOGETHER_IMAGES = TrainingRecipe(
-    stages=(_stage(240, 384, 4, (6e-4, 0.0), prompts=8, boxes=6, correction_probability=0.1),)
+    stages=(
+        _stage(240, 384, 4, (6e-4, 0.0), **IMAGES),
+        _stage(500, 384, 4, (8e-4, 4e-4), **IMAGES),
+        _stage(300, 768, 2, (4e-4, 0.0), **IMAGES | {"prompts": 12, "boxes": 10}, **WHOLE),
+    )
 )
 """Part 5, whose rates are those of `TOGETHER`."""

@@ -82,7 +82,7 @@ def all_parts(model: Sam2VideoModel, out: Path) -> list[Part]:
         Tracking("memory", model, MEMORY, Clips(1000, 8, (4, 4, 4, 8), 500), out / "clips"),
         Tracking("canvas", model, WHOLE_MEMORY, Clips(80, 6, (4,), 0), out / "canvas_clips"),
         Together(
-            Tracking("together", model, TOGETHER, Clips(1000, 8, (4,), 0), out / "clips"),
+            Tracking("together", model, TOGETHER, Clips(1000, 8, (4, 4, 4), 0), out / "clips"),
             MaskTraining(model, TOGETHER_IMAGES),
         ),
     ]
