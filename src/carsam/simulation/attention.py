@@ -5,6 +5,7 @@ from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 from transformers import AttentionInterface
 
 from carsam.grids.base import UniformGrid
@@ -35,7 +36,8 @@ class AttentionProduct(nn.Module):
     """softmax(q k' * scaling + bias) v, with a quantizer for each of the four operands.
 
     Every quantizer is an identity (float), an observer, or a grid. Without gradients, codes of
-    `INTEGER_GRIDS` are multiplied as integers, as the native engine does.
+    `INTEGER_GRIDS` are multiplied as integers, as the native engine does. With gradients, scores
+    too many to be computed at once are forgotten, and computed again in the backward pass.
     """
 
     def __init__(self) -> None:
@@ -70,7 +72,7 @@ class AttentionProduct(nn.Module):
         query, key, value = (t.expand(batch, -1, -1, -1) for t in (query, key, value))
         attended = query.new_empty(query.shape)
         for part in parts:
-            attended[part] = self._attend(
+            attended[part] = self._attend_and_forget(
                 query[part], key[part], value[part], scaling, relative_position
             )
         return attended
@@ -80,6 +82,14 @@ class AttentionProduct(nn.Module):
         return not torch.is_grad_enabled() and all(
             type(self.quantizers[operand]) in grids for operand, grids in INTEGER_GRIDS.items()
         )
+
+    def _attend_and_forget(self, *operands: Any) -> Tensor:
+        """Attend; where gradients are wanted, keep no scores, if a second time gives the same."""
+        draws = getattr(self.quantizers["probabilities"], "draws", False)
+        if draws or not torch.is_grad_enabled():
+            return self._attend(*operands)
+        again = checkpoint(self._attend, *operands, use_reentrant=False, preserve_rng_state=False)
+        return cast(Tensor, again)
 
     def _attend(
         self,

@@ -92,6 +92,11 @@ class LearnedGrid(nn.Module):
         return self.start.relative_to_maximum
 
     @property
+    def draws(self) -> bool:
+        """Whether two calls differ."""
+        return self.keep < 1.0
+
+    @property
     def positive_factor(self) -> Tensor:
         """What the scale is multiplied with."""
         return self.factor.abs().clamp(min=1e-3)
