@@ -1,9 +1,9 @@
 """The table of all methods from many `carsam compare` runs.
 
-    python benchmarks/accuracy_table.py CELLS...
+    python benchmarks/accuracy_table.py CELLS... [--model sam2-mini]
 
 Adds the results in the folders CELLS (`cells` of a `carsam compare --out`, same model, images and
-engine) to benchmarks/results/compare.json, draws docs/figures/accuracy.svg and cost.svg anew, and
+engine) to the model's json in benchmarks/results, draws its figures in docs/figures anew, and
 prints the table in Markdown. A result of the same recipe, bits and seed is replaced.
 """
 
@@ -13,37 +13,69 @@ import json
 from pathlib import Path
 from typing import Any
 
-from carsam.comparison.plot import save_cost_plot, save_plot
+from carsam.benchmark.machine import hardware
+from carsam.comparison.by_frame import by_frame
+from carsam.comparison.plot import save_cost_plot, save_frame_plot, save_plot
 from carsam.comparison.table import markdown, rows
 from carsam.methods.registry import LEGACY_RECIPES, RECIPES
 
 ROOT = Path(__file__).parent.parent
-RESULT = ROOT / "benchmarks" / "results" / "compare.json"
+RESULTS = ROOT / "benchmarks" / "results"
+NAMES = {"sam-mini": "compare.json", "sam2-mini": "compare_sam2-mini.json"}
 FIGURES = ROOT / "docs" / "figures"
 BITS = ("float", "w8a8", "w6a6", "w4a4", "w3a3")
+FACTS = ("ids_sha256", "prompts", "score")
 COST = ("seconds", "peak_mb")
+DIGITS = 4  # of J and F
 RECIPE_ORDER = ("float", *RECIPES, *LEGACY_RECIPES)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("cells", type=Path, nargs="*")
+    parser.add_argument("--model", choices=NAMES, default="sam-mini")
     parser.add_argument("--untimed", action="store_true", help="leave out what calibration cost")
     arguments = parser.parse_args()
-    document = json.loads(RESULT.read_text())
+    target = RESULTS / NAMES[arguments.model]
+    found = [
+        json.loads(path.read_text())
+        for folder in arguments.cells
+        for path in sorted(folder.glob("*.result.json"))
+    ]
+    document = json.loads(target.read_text()) if target.exists() else _begun(found)
     known = {_key(cell): cell for cell in document["cells"]}
-    for folder in arguments.cells:
-        for path in sorted(folder.glob("*.result.json")):
-            cell = _shorten(json.loads(path.read_text()), document["about"], arguments.untimed)
-            known[_key(cell)] = cell
+    for result in found:
+        cell = _shorten(result, document["about"], arguments.untimed)
+        known[_key(cell)] = cell
     document["cells"] = sorted(known.values(), key=_key)
-    table = rows([_lengthen(cell) for cell in document["cells"]])
+    results = [_lengthen(cell) for cell in document["cells"]]
+    table = rows(results)
     document["rows"] = [dataclasses.asdict(row) for row in table]
-    RESULT.write_text(json.dumps(document, indent=1) + "\n")
-    by_recipe = sorted(table, key=lambda row: RECIPE_ORDER.index(row.recipe))
-    save_plot(by_recipe, FIGURES / "accuracy.svg")
-    save_cost_plot([row for row in table if row.bits in ("float", "w4a4")], FIGURES / "cost.svg")
+    target.write_text(json.dumps(document, indent=1) + "\n")
+    if curves := by_frame(results):
+        save_frame_plot(curves, FIGURES / "by_frame.svg")
+    else:
+        by_recipe = sorted(table, key=lambda row: RECIPE_ORDER.index(row.recipe))
+        save_plot(by_recipe, FIGURES / "accuracy.svg")
+        timed = [row for row in table if row.bits in ("float", "w4a4")]
+        save_cost_plot(timed, FIGURES / "cost.svg")
     print(markdown(table), end="")
+
+
+def _begun(results: list[dict[str, Any]]) -> dict[str, Any]:
+    """A table without rows, of what the first result was measured on."""
+    evaluation, cell = results[0]["evaluation"], results[0]["cell"]
+    return {
+        **hardware(),
+        "about": {
+            "model": cell["model"],
+            "coco": Path(cell["coco"]).name,
+            **{fact: evaluation[fact] for fact in ("images", "instances", *FACTS, "versions")},
+            "calibration_images": cell["calibration"]["count"],
+            **{fact: cell[fact] for fact in ("engine", "threads")},
+        },
+        "cells": [],
+    }
 
 
 def _key(cell: dict[str, Any]) -> tuple[int, int, int]:
@@ -54,7 +86,7 @@ def _key(cell: dict[str, Any]) -> tuple[int, int, int]:
 def _shorten(result: dict[str, Any], about: dict[str, Any], untimed: bool) -> dict[str, Any]:
     """Keep of a result what the table needs; refuse one that was measured on something else."""
     evaluation, cell = result["evaluation"], result["cell"]
-    for fact in ("ids_sha256", "prompts", "score"):
+    for fact in FACTS:
         if evaluation[fact] != about[fact]:
             raise SystemExit(
                 f"{cell['recipe']} {cell['bits']} has {fact} {evaluation[fact]}; the table has "
@@ -67,13 +99,35 @@ def _shorten(result: dict[str, Any], about: dict[str, Any], untimed: bool) -> di
         "coco": evaluation["coco"],
         "coco_interval": evaluation["intervals"],
         "mean_iou": evaluation["mean_iou"],
+        **({"davis": _rounded(result["davis"])} if "davis" in result else {}),
         **{f"calibration_{name}": calibration[name] for name in COST if name in calibration},
     }
+
+
+def _rounded(davis: dict[str, Any]) -> dict[str, Any]:
+    """Keep of a measurement on videos J&F, and J and F of every object and frame."""
+    sequences = [
+        {
+            "name": sequence["name"],
+            "objects": {
+                number: {
+                    measure: {"frames": [round(value, DIGITS) for value in measured["frames"]]}
+                    for measure, measured in measures.items()
+                }
+                for number, measures in sequence["objects"].items()
+            },
+        }
+        for sequence in davis["sequences"]
+    ]
+    facts = ("year", "prompts", "J_and_F", "intervals")
+    return {**{fact: davis[fact] for fact in facts}, "sequences": sequences}
 
 
 def _lengthen(cell: dict[str, Any]) -> dict[str, Any]:
     """The result of `carsam compare` that a cell was made from, as far as the table reads it."""
     result = {"cell": cell, "evaluation": dict(cell)}
+    if "davis" in cell:
+        result["davis"] = cell["davis"]
     if cell["recipe"] in LEGACY_RECIPES:
         result["evaluation"]["mode"] = "legacy"
     if "calibration_seconds" in cell:
