@@ -10,6 +10,8 @@ prints the table in Markdown. A result of the same recipe, bits and seed is repl
 import argparse
 import dataclasses
 import json
+import statistics
+from collections import defaultdict
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +28,6 @@ FIGURES = ROOT / "docs" / "figures"
 BITS = ("float", "w8a8", "w6a6", "w4a4", "w3a3")
 FACTS = ("ids_sha256", "prompts", "score")
 COST = ("seconds", "peak_mb")
-DIGITS = 4  # of J and F
 RECIPE_ORDER = ("float", *RECIPES, *LEGACY_RECIPES)
 
 
@@ -48,11 +49,10 @@ def main() -> None:
         cell = _shorten(result, document["about"], arguments.untimed)
         known[_key(cell)] = cell
     document["cells"] = sorted(known.values(), key=_key)
-    results = [_lengthen(cell) for cell in document["cells"]]
-    table = rows(results)
+    table = rows([_lengthen(cell) for cell in document["cells"]])
     document["rows"] = [dataclasses.asdict(row) for row in table]
     target.write_text(json.dumps(document, indent=1) + "\n")
-    if curves := by_frame(results):
+    if curves := _curves(document["cells"]):
         save_frame_plot(curves, FIGURES / "by_frame.svg")
     else:
         by_recipe = sorted(table, key=lambda row: RECIPE_ORDER.index(row.recipe))
@@ -99,28 +99,30 @@ def _shorten(result: dict[str, Any], about: dict[str, Any], untimed: bool) -> di
         "coco": evaluation["coco"],
         "coco_interval": evaluation["intervals"],
         "mean_iou": evaluation["mean_iou"],
-        **({"davis": _rounded(result["davis"])} if "davis" in result else {}),
+        **_followed(result),
         **{f"calibration_{name}": calibration[name] for name in COST if name in calibration},
     }
 
 
-def _rounded(davis: dict[str, Any]) -> dict[str, Any]:
-    """Keep of a measurement on videos J&F, and J and F of every object and frame."""
-    sequences = [
-        {
-            "name": sequence["name"],
-            "objects": {
-                number: {
-                    measure: {"frames": [round(value, DIGITS) for value in measured["frames"]]}
-                    for measure, measured in measures.items()
-                }
-                for number, measures in sequence["objects"].items()
-            },
-        }
-        for sequence in davis["sequences"]
-    ]
-    facts = ("year", "prompts", "J_and_F", "intervals")
-    return {**{fact: davis[fact] for fact in facts}, "sequences": sequences}
+def _followed(result: dict[str, Any]) -> dict[str, Any]:
+    """Keep of a measurement on videos J&F, its intervals, and its mean at every judged frame."""
+    if "davis" not in result:
+        return {}
+    ((_, curve),) = by_frame([result]).items()
+    facts = {fact: result["davis"][fact] for fact in ("J_and_F", "intervals")}
+    return {"davis": {**facts, "by_frame": [round(value, 2) for value in curve]}}
+
+
+def _curves(cells: list[dict[str, Any]]) -> dict[tuple[str, str], list[float]]:
+    """J&F by frame, in percent, of recipe and bits: means over seeds."""
+    found = defaultdict(list)
+    for cell in cells:
+        if "davis" in cell:
+            found[cell["recipe"], cell["bits"]].append(cell["davis"]["by_frame"])
+    return {
+        key: [statistics.mean(frame) for frame in zip(*curves, strict=True)]
+        for key, curves in found.items()
+    }
 
 
 def _lengthen(cell: dict[str, Any]) -> dict[str, Any]:

@@ -208,9 +208,13 @@ def test_thresholds_of_the_bundled_model_are_its_own() -> None:
     assert f"Its own thresholds are {iou:.2f} and {stability:.2f}." in page
 
 
-def test_the_table_of_accuracy_is_that_of_the_results() -> None:
-    rows = [Row(**row) for row in json.loads((RESULTS / "compare.json").read_text())["rows"]]
-    page = (ROOT / "docs" / "accuracy.md").read_text(encoding="utf-8").splitlines()
+@pytest.mark.parametrize(
+    ("result", "document"),
+    [("compare.json", "accuracy.md"), ("compare_sam2-mini.json", "sam2.md")],
+)
+def test_the_tables_of_accuracy_are_those_of_the_results(result: str, document: str) -> None:
+    rows = [Row(**row) for row in json.loads((RESULTS / result).read_text())["rows"]]
+    page = (ROOT / "docs" / document).read_text(encoding="utf-8").splitlines()
     for line in markdown(rows).splitlines():
         if line.startswith("| ") and not line.startswith("| float"):
             assert line in page

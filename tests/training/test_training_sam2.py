@@ -55,7 +55,8 @@ def test_all_parts_make_a_model_that_follows_objects(data, tmp_path, training_mo
     from sam2_mini.begin import begin
     from sam2_mini.evaluate import write_clips
     from sam2_mini.export import export
-    from sam2_mini.train import train
+    from sam2_mini.train import make_optimizers, train
+    from state import Average, load_state_
 
     run = tmp_path / "run"
     model = new_model()
@@ -75,6 +76,11 @@ def test_all_parts_make_a_model_that_follows_objects(data, tmp_path, training_mo
     assert (tmp_path / "model" / "model.safetensors").stat().st_size < 12e6
     begin(tmp_path / "model", tmp_path / "again", "masks")
     assert export(tmp_path / "again", tmp_path / "images") == ["distil", "masks"]
+    masks = parts[1]
+    state = tmp_path / "again" / "masks.safetensors"
+    optimizers = make_optimizers(masks)
+    assert load_state_(state, masks.trained, Average(masks.trained, 0.9), optimizers) > 0
+    assert not optimizers[0].state
     images = load(tmp_path / "images")
     assert images.family.name == "sam2"
     expected = load_file(tmp_path / "model" / "model.safetensors")

@@ -90,8 +90,8 @@ def compare(
             raise UserError(f"Found --{name} {number}; expected at least 1.")
     if jobs > current_threads():
         raise UserError(
-            f"Found --jobs {jobs}, but {current_threads()} threads to share; expected at most as "
-            "many jobs as threads."
+            f"Found --jobs {jobs} for --threads {current_threads()}; expected at most as many jobs "
+            "as threads."
         )
     plan = Plan(
         model,
