@@ -88,8 +88,8 @@ class AttentionProduct(nn.Module):
         draws = getattr(self.quantizers["probabilities"], "draws", False)
         if draws or not torch.is_grad_enabled():
             return self._attend(*operands)
-        again = checkpoint(self._attend, *operands, use_reentrant=False, preserve_rng_state=False)
-        return cast(Tensor, again)
+        found = checkpoint(self._attend, *operands, use_reentrant=False, preserve_rng_state=False)
+        return cast(Tensor, found)
 
     def _attend(
         self,
