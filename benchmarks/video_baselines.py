@@ -68,10 +68,7 @@ def nearest_features(engine: Engine) -> Tracker:
             labels = weighed(np.concatenate(likeness, 1), known)
             last.append((features, labels))
             found = labels.reshape(side, side, -1)
-            yield (
-                place,
-                {n: mask_of(found[..., i], frame) for i, n in enumerate(first)},
-            )
+            yield place, {n: mask_of(found[..., i], frame) for i, n in enumerate(first)}
 
     return follow
 

@@ -1,5 +1,7 @@
 """The recipe: what is trained on, for how many steps, at what size."""
 
+from dataclasses import replace
+
 from recipe import TrainingRecipe, TrainingStage
 
 SHARED = {
@@ -52,12 +54,10 @@ TOGETHER = TrainingRecipe(
         _stage(300, 384, 3, (4e-4, 0.0)),
     )
 )
-IMAGES = {"prompts": 8, "boxes": 6, "correction_probability": 0.1}
 TOGETHER_IMAGES = TrainingRecipe(
-    stages=(
-        _stage(240, 384, 4, (6e-4, 0.0), **IMAGES),
-        _stage(500, 384, 4, (8e-4, 4e-4), **IMAGES),
-        _stage(300, 768, 2, (4e-4, 0.0), **IMAGES | {"prompts": 12, "boxes": 10}, **WHOLE),
+    stages=tuple(
+        replace(MASKS.stages[kind], steps=stage.steps, learning_rates=stage.learning_rates)
+        for kind, stage in zip((0, 0, 1), TOGETHER.stages, strict=True)
     )
 )
-"""Part 5, whose rates are those of `TOGETHER`."""
+"""Part 5: the windows, at last the canvases, of part 2, with the steps and rates of `TOGETHER`."""
