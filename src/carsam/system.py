@@ -2,11 +2,15 @@
 
 import sys
 from pathlib import Path
+from typing import Any
 
 STATUS = Path("/proc/self/status")
 
 MALLOC_OPTIONS = {-4: 0, -1: 1 << 30}
 """glibc's M_MMAP_MAX: no block has a mapping of its own; M_TRIM_THRESHOLD: what may stay free."""
+
+GROWTH = 300_000_000
+"""Bytes that a process may grow by before freed memory is returned."""
 
 
 def peak_memory() -> int:
@@ -19,20 +23,47 @@ def resident_memory() -> int:
     return linux_memory("VmRSS") or _windows_memory()[1] or _unix_peak()
 
 
-def keep_freed_memory() -> None:
-    """Let glibc's allocator keep what is freed, up to 1 GB, instead of returning it at once.
+class FreedMemory:
+    """What glibc's allocator keeps of the memory that calibration frees.
 
     Calibration makes and drops tensors of many megabytes all the time. Fresh pages for each of them
-    cost more than the arithmetic of a global attention. Other C libraries are left as they are.
+    cost more than the arithmetic of a global attention, so what is freed is kept, up to 1 GB at the
+    heap's end. Small tensors that stay split the room that a large one has left, and the next large
+    one takes new room: from image to image more is kept that nothing uses, which `limit` returns.
+    Other C libraries are left as they are.
     """
-    if not sys.platform.startswith("linux"):
-        return
-    import ctypes
 
-    set_option = getattr(ctypes.CDLL(None), "mallopt", None)
-    if set_option is not None:
-        for option, value in MALLOC_OPTIONS.items():
-            set_option(option, value)
+    def __init__(self) -> None:
+        self._library: Any = None
+        self._usual = 0  # bytes of the process; 0 until the next image has run
+
+    def keep(self) -> None:
+        """Let the allocator keep what is freed."""
+        if not sys.platform.startswith("linux"):
+            return
+        import ctypes
+
+        library = ctypes.CDLL(None)
+        if hasattr(library, "mallopt") and hasattr(library, "malloc_trim"):
+            self._library = library
+            for option, value in MALLOC_OPTIONS.items():
+                library.mallopt(option, value)
+
+    def limit(self) -> None:
+        """Return all that is kept if the process has grown by `GROWTH` since that was done last.
+
+        To be called where an image's tensors, or a training step's, have been dropped.
+        """
+        if self._library is None:
+            return
+        if not self._usual:
+            self._usual = resident_memory()
+        elif resident_memory() > self._usual + GROWTH:
+            self._library.malloc_trim(0)
+            self._usual = 0
+
+
+freed_memory = FreedMemory()
 
 
 def python_command(module: str) -> list[str]:

@@ -22,11 +22,11 @@ from carsam.runtime import kernels
 
 low_res = np.random.default_rng(0).standard_normal((4, 256, 256), np.float32)
 kernels.set_threads(1)
-shares = []
+shares = [0.0]
 with threadpool_limits(2):
-    for _ in range(5):  # a thread that was just made spins for a while
+    while max(shares) <= 0.8 and len(shares) < 10:  # a thread that was just made spins for a while
         process, own = time.process_time(), time.thread_time()
-        for _ in range(10):
+        while time.process_time() < process + 0.5:  # some systems count in steps of 10 ms
             upscale_masks(low_res, Frame((480, 640), Framing(1024)))
         shares.append((time.thread_time() - own) / (time.process_time() - process))
 print(max(shares))

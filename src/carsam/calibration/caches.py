@@ -18,6 +18,7 @@ from carsam.errors import UserError
 from carsam.families.base import State
 from carsam.formats.files import is_disk_full
 from carsam.formats.locks import locked, release, try_lock
+from carsam.system import freed_memory
 
 PREFIX, LOCK = "carsam-activations-", ".lock"
 LARGE = 1 << 17  # bytes of a tensor that gets pages of its own
@@ -49,6 +50,7 @@ class StateCache:
         cached = CachedStates()
         for state in states:
             cached.append({name: self._kept(state[name]) for name in sorted(state)})
+            freed_memory.limit()
         return cached
 
     def used(self) -> int:

@@ -31,7 +31,7 @@ from carsam.methods.recipe import DEFAULT_RECIPE, Recipe
 from carsam.methods.registry import check_steps, idle_steps, make_recipe, make_whole_model_steps
 from carsam.progress import Progress, Silent
 from carsam.simulation.model import QuantizedModel, prepare
-from carsam.system import keep_freed_memory, peak_memory
+from carsam.system import freed_memory, peak_memory
 
 
 def quantize(
@@ -106,7 +106,7 @@ def calibrate(
         UserError, ValueError: as of `quantize`.
     """
     progress = progress or Silent()
-    keep_freed_memory()
+    freed_memory.keep()
     started = time.monotonic()
     check_steps(recipe)
     calibration = _calibration_set(record, progress)

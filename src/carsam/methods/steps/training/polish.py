@@ -26,6 +26,7 @@ from carsam.methods.steps.training.teacher import Teacher
 from carsam.simulation import slots
 from carsam.simulation.products import check_gradients, gradients_in
 from carsam.simulation.trainable import trainable_scales
+from carsam.system import freed_memory
 
 MOST_JUDGED = 4
 """Prompts of an image on which the loss before and after is found."""
@@ -169,6 +170,7 @@ class Polish(CostedByStep, WholeModelStep):
             whole.progress.start("Polishing", self.steps - training.done)
             while training.done < self.steps:
                 self._step_(training, loss_of)
+                freed_memory.limit()
                 whole.progress.advance()
         whole.progress.finish()
         for parameter in parameters:

@@ -23,6 +23,7 @@ from carsam.simulation import slots
 from carsam.simulation.layers import QuantizedLayer
 from carsam.simulation.products import check_gradients, gradients_in
 from carsam.simulation.trainable import LearnedGrid, SoftRounding, trainable
+from carsam.system import freed_memory
 
 Training = AbstractContextManager[tuple[list[SoftRounding], list[LearnedGrid]]]
 
@@ -193,6 +194,7 @@ class Reconstruct(CostedByStep, UnitStep):
                     optimizer.step()
                 if factors:
                     optimizers[-1].param_groups[0]["lr"] = self._scale_rate_after(step)
+                freed_memory.limit()
         return losses
 
     def _trainable(self, unit: Unit, generator: torch.Generator) -> Training:
