@@ -114,11 +114,11 @@ def tiny_sam2(sam2_of):
 
 @pytest.fixture
 def sam2_of(randomise_):
-    """Function (width) -> such a model with an embedding of so many channels."""
+    """Function (width, blocks with global attention) -> such a model, its embedding so wide."""
     from transformers import Sam2Config, Sam2Model
 
-    def sam2_of(width):
-        return _randomised_sam2(Sam2Model(Sam2Config(**_tiny_sam2_parts(width))), randomise_)
+    def sam2_of(width, whole=(3,)):
+        return _randomised_sam2(Sam2Model(Sam2Config(**_tiny_sam2_parts(width, whole))), randomise_)
 
     return sam2_of
 
@@ -166,7 +166,7 @@ def _randomised_sam2(model, randomise_):
     return model
 
 
-def _tiny_sam2_parts(width):
+def _tiny_sam2_parts(width, whole=(3,)):
     from transformers import Sam2HieraDetConfig, Sam2VisionConfig
 
     backbone = Sam2HieraDetConfig(
@@ -174,7 +174,7 @@ def _tiny_sam2_parts(width):
         embed_dim_per_stage=[16, 24, 32, 48],
         num_attention_heads_per_stage=[1, 2, 2, 4],
         blocks_per_stage=[1, 1, 3, 2],
-        global_attention_blocks=[3],
+        global_attention_blocks=list(whole),
         window_size_per_stage=[8, 4, 6, 3],
     )
     vision = Sam2VisionConfig(

@@ -159,6 +159,12 @@ def test_strips_change_nothing(quantized_sam2, monkeypatch) -> None:
             np.testing.assert_array_equal(found, whole)
 
 
+def test_a_first_stage_whose_tokens_all_attend_to_each_other(quantized_sam2, sam2_of, monkeypatch):
+    monkeypatch.setattr(strips, "TOKENS_AT_ONCE", 100)
+    pair = quantized_sam2(lambda path: 4, lambda path, operand: 4, sam2_of(32, whole=(0, 3)))
+    assert_same(pair.model, pair.checkpoint)
+
+
 def test_scores_are_those_of_the_simulation(quantized_sam2) -> None:
     pair = quantized_sam2(lambda path: 4, lambda path, operand: 4)
     image, *fine = TorchEngine(FAMILY, pair.model, "simulated").encode(PIXELS)

@@ -35,7 +35,7 @@ def test_neighbourhoods_pad_the_border() -> None:
 
 def test_surroundings_may_be_some_pixels_apart() -> None:
     image = np.arange(1, 37).reshape(6, 6, 1)
-    squares = surroundings(image, 3, 2, 1, 0)
+    squares = surroundings(image, 3, 2, ((1, 1), (1, 1)), 0)
     assert squares.shape == (3, 3, 3, 3, 1)
     np.testing.assert_array_equal(squares[0, 0, ..., 0], [[0, 0, 0], [0, 1, 2], [0, 7, 8]])
     np.testing.assert_array_equal(squares[1, 2, ..., 0], image[1:4, 3:6, 0])

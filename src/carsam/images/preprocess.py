@@ -102,8 +102,10 @@ def resize_pillow(image: Image.Image, size: tuple[int, int], framing: Framing) -
     extent, bilinear = size[::-1], Image.Resampling.BILINEAR
     if not framing.stretched:
         return np.asarray(image.resize(extent, bilinear))
-    bands = (image.getchannel(band).convert("F") for band in range(3))
-    return np.stack([np.asarray(band.resize(extent, bilinear)) for band in bands], axis=-1)
+    bands = np.empty((3, *size), np.float32)
+    for place, band in enumerate(bands):
+        band[:] = np.asarray(image.getchannel(place).convert("F").resize(extent, bilinear))
+    return bands.transpose(1, 2, 0)
 
 
 def normalise_and_pad(image: np.ndarray, framing: Framing) -> np.ndarray:

@@ -95,7 +95,9 @@ class SamPredictor(TorchHalf):
         rgb, size = read_resized(image, framing, warn=warn, max_megapixels=max_megapixels)
         if image_format == "BGR" and not isinstance(image, FILES):
             rgb = rgb[..., ::-1]
-        self.set_pixels(normalise_and_pad(rgb, framing), size)
+        pixels = normalise_and_pad(rgb, framing)
+        del rgb  # as large as the pixels, and not wanted while they are encoded
+        self.set_pixels(pixels, size)
 
     def set_pixels(self, pixels: np.ndarray, original_size: tuple[int, int]) -> None:
         """Compute the embedding of an image as the model takes it.

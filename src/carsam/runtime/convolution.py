@@ -26,26 +26,45 @@ class Convolution:
     stride: int
     margin: int
 
-    def __call__(self, image: np.ndarray, residual: np.ndarray | None = None) -> np.ndarray:
-        """Map an image (H, W, C) float32 to (h, w, outputs) float32.
+    def __call__(self, image: np.ndarray) -> np.ndarray:
+        """Map an image (H, W, C) float32 to (h, w, outputs) float32."""
+        height, width = self._outputs(image.shape[0]), self._outputs(image.shape[1])
+        result = kernels.empty((height, width, self.layer.outputs))
+        for first, last in strips(height, width):
+            rows = result[first:last].reshape(-1, self.layer.outputs)
+            self.lines(image, first, last, into=rows)
+        return result
+
+    def lines(
+        self,
+        image: np.ndarray,
+        first: int,
+        last: int,
+        residual: np.ndarray | None = None,
+        into: np.ndarray | None = None,
+    ) -> np.ndarray:
+        """Return the lines `first` to `last` of the result, (lines * w, outputs) float32.
 
         Args:
-            residual: (h * w, outputs) float32, added.
+            residual: of the same shape, added.
+            into: gets the result.
         """
+        top, bottom = first * self.stride - self.margin, (last - 1) * self.stride - self.margin
+        bottom += self.side
+        seen = image[max(top, 0) : bottom]
         zero, grid = 0, self.layer.input
         if grid is not None:
-            flat = np.ascontiguousarray(image).reshape(-1, image.shape[2])
-            image, zero = kernels.quantize(flat, grid).reshape(image.shape), grid.zero_point
-        squares = surroundings(image, self.side, self.stride, self.margin, zero)
-        height, width = squares.shape[:2]
-        result = kernels.empty((height * width, self.layer.outputs))
-        for first, last in strips(height, width):
-            rows = squares[first:last].reshape(-1, self.layer.inputs)
-            part: Tensor = rows if grid is None else Codes(rows, grid)
-            tokens = slice(first * width, last * width)
-            added = None if residual is None else residual[tokens]
-            self.layer(part, residual=added, into=result[tokens])
-        return result.reshape(height, width, -1)
+            flat = np.ascontiguousarray(seen).reshape(-1, image.shape[2])
+            seen, zero = kernels.quantize(flat, grid).reshape(seen.shape), grid.zero_point
+        beyond = max(-top, 0), max(bottom - image.shape[0], 0)
+        squares = surroundings(
+            seen, self.side, self.stride, (beyond, (self.margin, self.margin)), zero
+        )
+        rows = squares.reshape(-1, self.layer.inputs)
+        return self.layer(rows if grid is None else Codes(rows, grid), residual=residual, into=into)
+
+    def _outputs(self, pixels: int) -> int:
+        return (pixels + 2 * self.margin - self.side) // self.stride + 1
 
 
 @dataclass(frozen=True)

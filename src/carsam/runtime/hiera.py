@@ -47,25 +47,36 @@ class HieraBlock:
 
     def __call__(self, hidden: np.ndarray, side: int) -> np.ndarray:
         """Map side x side tokens (rows, channels) float32; in their place without pooling."""
-        pooled = side // self.stride
         result = hidden
         if self.shortcut is not None:
-            result = kernels.empty((pooled * pooled, self.projection.outputs))
+            result = kernels.empty(((side // self.stride) ** 2, self.projection.outputs))
         for first, last in strips(side, side, self.window or side):
-            place = result[first // self.stride * pooled : last // self.stride * pooled]
-            self._attend(hidden[first * side : last * side], place, (last - first, side))
-            normalised = self.norm2.to_grid(place, self.mlp_in.input)
-            expanded = self.mlp_in.to_grid(normalised, self.mlp_out.input, self.activation)
-            self.mlp_out(expanded, residual=place, into=place)
+            tokens, place = slice(first * side, last * side), self.place(first, last, side)
+            self.strip(hidden[tokens], result[place], (last - first, side))
         return result
 
-    def _attend(self, strip: np.ndarray, place: np.ndarray, size: tuple[int, int]) -> None:
+    def place(self, first: int, last: int, side: int) -> slice:
+        """Return where the tokens stand that are made of some lines of side x side tokens."""
+        pooled = side // self.stride
+        return slice(first // self.stride * pooled, last // self.stride * pooled)
+
+    def strip(self, tokens: np.ndarray, place: np.ndarray, size: tuple[int, int]) -> None:
+        """Map a strip of whole windows of this height and width; `place` gets the result.
+
+        Without pooling that may be the tokens' own.
+        """
+        self._attend(tokens, place, size)
+        normalised = self.norm2.to_grid(place, self.mlp_in.input)
+        expanded = self.mlp_in.to_grid(normalised, self.mlp_out.input, self.activation)
+        self.mlp_out(expanded, residual=place, into=place)
+
+    def _attend(self, tokens: np.ndarray, place: np.ndarray, size: tuple[int, int]) -> None:
         """Write the attention of a strip of this height and width, with what it is added to."""
-        residual: np.ndarray = strip
+        residual: np.ndarray = tokens
         if self.shortcut is None:
-            normalised = self.norm1.to_grid(strip, self.qkv.input)
+            normalised = self.norm1.to_grid(tokens, self.qkv.input)
         else:
-            normalised = self.norm1(strip)
+            normalised = self.norm1(tokens)
             residual = largest_of_squares(self.shortcut(normalised), size[1], self.stride)
         query, key, value = self.attention.operands(self.qkv, normalised)
         attended = self.attention(

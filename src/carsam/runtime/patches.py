@@ -26,24 +26,29 @@ def neighbourhoods(pixels: np.ndarray, size: int, side: int, padding: int) -> np
     Returns:
         (size * size, side * side * C), rows ordered (y, x, channel).
     """
-    around = surroundings(pixels.reshape(size, size, -1), side, 1, side // 2, padding)
+    border = (side // 2, side // 2)
+    around = surroundings(pixels.reshape(size, size, -1), side, 1, (border, border), padding)
     return around.reshape(size * size, -1)
 
 
 def surroundings(
-    image: np.ndarray, side: int, stride: int, margin: int, padding: int
+    image: np.ndarray,
+    side: int,
+    stride: int,
+    margins: tuple[tuple[int, int], tuple[int, int]],
+    padding: int,
 ) -> np.ndarray:
     """The side x side squares of an image, each `stride` pixels from the next.
 
     Args:
         image: (H, W, C).
-        margin: pixels that are added at each border, all channels of them `padding`.
+        margins: pixels that are added above and below, left and right.
+        padding: what every channel of them is.
 
     Returns:
         (h, w, side, side, C), a view of the image with its margin.
     """
-    border = (margin, margin)
-    padded = np.pad(image, (border, border, (0, 0)), constant_values=padding)
+    padded = np.pad(image, (*margins, (0, 0)), constant_values=padding)
     squares = sliding_window_view(padded, (side, side), axis=(0, 1))[::stride, ::stride]
     return squares.transpose(0, 1, 3, 4, 2)
 

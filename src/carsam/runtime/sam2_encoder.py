@@ -25,9 +25,18 @@ class Level:
 
     layers: tuple[Linear | Centred, ...]
 
-    def __call__(self, hidden: np.ndarray) -> np.ndarray:
-        """Map tokens (rows, channels) float32 to (rows, channels of the level) float32."""
-        result = kernels.empty((len(hidden), self.layers[-1].outputs))
+    @property
+    def outputs(self) -> int:
+        """Channels of the level."""
+        return self.layers[-1].outputs
+
+    def __call__(self, hidden: np.ndarray, into: np.ndarray | None = None) -> np.ndarray:
+        """Map tokens (rows, channels) float32 to (rows, channels of the level) float32.
+
+        Args:
+            into: gets the result.
+        """
+        result = kernels.empty((len(hidden), self.outputs)) if into is None else into
         for first, last in strips(len(hidden), 1):
             tensor: Tensor = hidden[first:last]
             for layer, following in pairwise(self.layers):
@@ -67,12 +76,12 @@ class Sam2Encoder:
             The embedding (C, size, size), then the finer levels (C / 4, 2 size, 2 size) and
             (C / 8, 4 size, 4 size). In memory they stay token by token.
         """
-        image, side = pixels.transpose(1, 2, 0), self.side
-        hidden = self.patch_embedding(image, self.positions).reshape(self.positions.shape)
-        made = []
-        for blocks, level in zip(self.stages, self.levels, strict=True):
+        finest, hidden = self._first_stage(pixels.transpose(1, 2, 0))
+        made, side = [finest], self.side
+        for blocks, level in zip(self.stages[1:], self.levels[1:], strict=True):
             for block in blocks:
-                hidden = block(hidden, side)
+                if block is not self._entry:
+                    hidden = block(hidden, side)
                 side //= block.stride
             made.append(level(hidden))
         finest, finer, embedding, coarse = made
@@ -82,6 +91,30 @@ class Sam2Encoder:
             level.T.reshape(level.shape[1], size, size)
             for level, size in ((embedding, 2 * side), (finer, 4 * side), (finest, 8 * side))
         )
+
+    @property
+    def _entry(self) -> HieraBlock:
+        """The block that makes the second stage's tokens of the first one's."""
+        return self.stages[1][0]
+
+    def _first_stage(self, image: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Return the finest level of an image (S, S, 3), and the tokens that the entry makes.
+
+        The tokens of the first stage, a fourth of all memory, exist a strip at a time.
+        """
+        side, level = self.side, self.levels[0]
+        finest = kernels.empty((side * side, level.outputs))
+        pooled = (side // self._entry.stride) ** 2
+        hidden = kernels.empty((pooled, self._entry.projection.outputs))
+        windows = [block.window for block in (*self.stages[0], self._entry)]
+        for first, last in strips(side, side, max(windows) if all(windows) else side):
+            own, size = slice(first * side, last * side), (last - first, side)
+            tokens = self.patch_embedding.lines(image, first, last, self.positions[own])
+            for block in self.stages[0]:
+                block.strip(tokens, tokens, size)
+            level(tokens, into=finest[own])
+            self._entry.strip(tokens, hidden[self._entry.place(first, last, side)], size)
+        return finest, hidden
 
 
 def read_sam2_encoder(weights: Weights, config: Mapping[str, Any], image_side: int) -> Sam2Encoder:
