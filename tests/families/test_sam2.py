@@ -3,6 +3,12 @@ import copy
 import numpy as np
 import pytest
 import torch
+from against_transformers import (
+    BOXES,
+    assert_masks_are_transformers,
+    assert_near,
+    assert_prepared_is_the_same,
+)
 
 from carsam.engines.torch_engine import TorchEngine
 from carsam.errors import UserError
@@ -14,7 +20,6 @@ from carsam.simulation.model import prepare
 from carsam.simulation.two_way_attention import TwoWayAttention
 
 FAMILY = FAMILIES["sam2"]
-BOXES = torch.tensor([[[5.0, 6, 40, 50], [20, 3, 60, 100], [0, 0, 127, 127]]])
 
 
 @pytest.fixture
@@ -28,10 +33,6 @@ def stored_sam2(tiny_sam2):
     for tensor in tiny_sam2.state_dict().values():
         tensor.copy_(tensor.half())
     return tiny_sam2
-
-
-def assert_near(found, expected):
-    torch.testing.assert_close(found, expected, atol=1e-5, rtol=1e-4)
 
 
 def test_sites_cover_every_linear_and_convolution(tiny_sam2):
@@ -77,31 +78,11 @@ def test_the_embedding_is_transformers(tiny_sam2, pixels):
 
 @pytest.mark.parametrize("multimask_output", [True, False])
 def test_masks_of_any_prompt_are_transformers(tiny_sam2, pixels, multimask_output):
-    prompts = {
-        "input_points": torch.tensor([[[[30.0, 40.0], [5.0, 90.0]], [[99.0, 1.0], [7.0, 7.0]]]]),
-        "input_labels": torch.tensor([[[1, 0], [1, -1]]]),
-        "input_boxes": BOXES[:, :2],
-    }
-    with torch.inference_mode():
-        expected = tiny_sam2(pixel_values=pixels, multimask_output=multimask_output, **prompts)
-        embedding = FAMILY.encode(tiny_sam2, pixels)
-        masks, ious = FAMILY.decode(tiny_sam2, embedding, multimask_output, **prompts)
-    assert_near(masks, expected.pred_masks)
-    assert_near(ious, expected.iou_scores)
+    assert_masks_are_transformers(FAMILY, tiny_sam2, pixels, multimask_output)
 
 
 def test_a_prepared_model_computes_what_the_original_does(stored_sam2, pixels):
-    prepared = prepare(FAMILY, stored_sam2)
-    with torch.inference_mode():
-        embeddings = [FAMILY.encode(model, pixels) for model in (prepared, stored_sam2)]
-        for found, expected in zip(*embeddings, strict=True):
-            assert_near(found, expected)
-        found, expected = (
-            FAMILY.decode(model, embedding, False, input_boxes=BOXES)
-            for model, embedding in zip((prepared, stored_sam2), embeddings, strict=True)
-        )
-    assert_near(found[0], expected[0])
-    assert_near(found[1], expected[1])
+    assert_prepared_is_the_same(FAMILY, stored_sam2, pixels)
 
 
 def test_prepare_leaves_the_original_alone(tiny_sam2):

@@ -4,16 +4,21 @@ import json
 
 import pytest
 import torch
+from against_transformers import (
+    assert_masks_are_transformers,
+    assert_near,
+    assert_prepared_is_the_same,
+)
 
 import carsam
 from carsam.errors import UnsupportedError, UserError
 from carsam.families import FAMILIES
 from carsam.families.base import SiteType, sites_of_stages
 from carsam.images.preprocess import preprocess
-from carsam.simulation.model import prepare
 
 FAMILY = FAMILIES["sam3_tracker"]
-BOXES = torch.tensor([[[5.0, 6, 40, 50], [20, 3, 60, 100], [0, 0, 111, 111]]])
+ATOL = 3e-5
+"""Its sums differ by a little more than SAM 2's."""
 COARSEST = "vision_encoder.neck.fpn_layers.3."
 """A level that the tracker drops."""
 
@@ -29,10 +34,6 @@ def stored_sam3(tiny_sam3):
     for tensor in tiny_sam3.state_dict().values():
         tensor.copy_(tensor.half())
     return tiny_sam3
-
-
-def assert_near(found, expected):
-    torch.testing.assert_close(found, expected, atol=3e-5, rtol=1e-4)
 
 
 def test_sites_cover_every_layer_that_runs(tiny_sam3):
@@ -61,37 +62,17 @@ def test_the_embedding_is_transformers(tiny_sam3, pixels):
         *fine, expected = tiny_sam3.get_image_embeddings(pixels)
         image, *found = FAMILY.encode(tiny_sam3, pixels)
     for one, other in zip((image, *reversed(found)), (expected, *fine), strict=True):
-        assert_near(one, other)
+        assert_near(one, other, ATOL)
 
 
 @pytest.mark.parametrize("multimask_output", [True, False])
 def test_masks_of_any_prompt_are_transformers(tiny_sam3, pixels, multimask_output):
     tiny_sam3.no_memory_embedding.data.zero_()  # transformers' class for images drops it
-    prompts = {
-        "input_points": torch.tensor([[[[30.0, 40.0], [5.0, 90.0]], [[99.0, 1.0], [7.0, 7.0]]]]),
-        "input_labels": torch.tensor([[[1, 0], [1, -1]]]),
-        "input_boxes": BOXES[:, :2],
-    }
-    with torch.inference_mode():
-        expected = tiny_sam3(pixel_values=pixels, multimask_output=multimask_output, **prompts)
-        embedding = FAMILY.encode(tiny_sam3, pixels)
-        masks, ious = FAMILY.decode(tiny_sam3, embedding, multimask_output, **prompts)
-    assert_near(masks, expected.pred_masks)
-    assert_near(ious, expected.iou_scores)
+    assert_masks_are_transformers(FAMILY, tiny_sam3, pixels, multimask_output, ATOL)
 
 
 def test_a_prepared_model_computes_what_the_original_does(stored_sam3, pixels):
-    prepared = prepare(FAMILY, stored_sam3)
-    with torch.inference_mode():
-        embeddings = [FAMILY.encode(model, pixels) for model in (prepared, stored_sam3)]
-        for found, expected in zip(*embeddings, strict=True):
-            assert_near(found, expected)
-        found, expected = (
-            FAMILY.decode(model, embedding, False, input_boxes=BOXES)
-            for model, embedding in zip((prepared, stored_sam3), embeddings, strict=True)
-        )
-    assert_near(found[0], expected[0])
-    assert_near(found[1], expected[1])
+    assert_prepared_is_the_same(FAMILY, stored_sam3, pixels, ATOL)
 
 
 def test_pixels_lie_between_minus_one_and_one(tiny_sam3, photo):
