@@ -100,7 +100,7 @@ class Sam2Encoder:
     def _first_stage(self, image: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Return the finest level of an image (S, S, 3), and the tokens that the entry makes.
 
-        The tokens of the first stage, a fourth of all memory, exist a strip at a time.
+        The tokens of the first stage, 25 MB of Tiny's, exist a strip at a time.
         """
         side, level = self.side, self.levels[0]
         finest = kernels.empty((side * side, level.outputs))
