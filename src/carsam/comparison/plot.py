@@ -1,6 +1,6 @@
 """The plots of a comparison: AP of every recipe, what its calibration cost, J&F over the frames."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from itertools import cycle
 from pathlib import Path
@@ -84,16 +84,26 @@ def save_frame_plot(curves: Mapping[tuple[str, str], Sequence[float]], path: Pat
     """
     widths = _widths(bits for recipe, bits in curves if recipe != "float")
     size = 2.4 + 3.6 * len(widths), 3.2
+    dashes = _dashes(recipe for recipe, _ in curves if recipe != "float")
     with _panels(path, widths, size, "judged frames after the prompt") as panels:
         for axes, width in zip(panels, widths, strict=True):
-            dashes = cycle(DASHES)
             for (recipe, bits), curve in curves.items():
                 if recipe == "float":
                     axes.plot(*_smooth(curve), color="black", label=recipe)
                 elif bits == width:
-                    axes.plot(*_smooth(curve), next(dashes), color=_colour(recipe), label=recipe)
+                    style = {"linestyle": dashes[recipe], "color": _colour(recipe)}
+                    axes.plot(*_smooth(curve), label=recipe, **style)
             axes.legend(fontsize=7, frameon=False)
         panels[0].set_ylabel("J&F (%)", fontsize=8)
+
+
+def _dashes(recipes: Iterable[str]) -> dict[str, str]:
+    """Return the line of each recipe, the same in every panel: in turn within a colour."""
+    unused: dict[str, Iterator[str]] = {}
+    return {
+        recipe: next(unused.setdefault(_colour(recipe), cycle(DASHES)))
+        for recipe in dict.fromkeys(recipes)
+    }
 
 
 def svg_pyplot() -> Any:
