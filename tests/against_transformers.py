@@ -7,12 +7,17 @@ from torch import Tensor
 
 from carsam.simulation.model import prepare
 
-BOXES = torch.tensor([[[5.0, 6, 40, 50], [20, 3, 60, 100], [0, 0, 111, 111]]])
 PROMPTS = {
     "input_points": torch.tensor([[[[30.0, 40.0], [5.0, 90.0]], [[99.0, 1.0], [7.0, 7.0]]]]),
     "input_labels": torch.tensor([[[1, 0], [1, -1]]]),
-    "input_boxes": BOXES[:, :2],
+    "input_boxes": torch.tensor([[[5.0, 6, 40, 50], [20, 3, 60, 100]]]),
 }
+
+
+def boxes_in(side: int) -> Tensor:
+    """Three boxes (1, 3, 4) in an image of so many pixels a side; the last is all of it."""
+    whole = torch.tensor([[[0.0, 0, side - 1, side - 1]]])
+    return torch.cat([PROMPTS["input_boxes"], whole], dim=1)
 
 
 def assert_near(found: Tensor, expected: Tensor, atol: float = 1e-5) -> None:
@@ -42,7 +47,7 @@ def assert_prepared_is_the_same(
         for found, expected in zip(*embeddings, strict=True):
             assert_near(found, expected, atol)
         decoded = (
-            family.decode(each, embedding, False, input_boxes=BOXES)
+            family.decode(each, embedding, False, input_boxes=boxes_in(pixels.shape[-1]))
             for each, embedding in zip((prepared, model), embeddings, strict=True)
         )
         for found, expected in zip(*decoded, strict=True):

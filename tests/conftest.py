@@ -114,11 +114,12 @@ def tiny_sam2(sam2_of):
 
 @pytest.fixture
 def sam2_of(randomise_):
-    """Function (width, blocks with global attention) -> such a model, its embedding so wide."""
+    """Function (width, parts of `_tiny_sam2_parts`) -> such a model, its embedding so wide."""
     from transformers import Sam2Config, Sam2Model
 
-    def sam2_of(width, whole=(3,)):
-        return _randomised_sam2(Sam2Model(Sam2Config(**_tiny_sam2_parts(width, whole))), randomise_)
+    def sam2_of(width, **parts):
+        config = Sam2Config(**_tiny_sam2_parts(width, **parts))
+        return _randomised_sam2(Sam2Model(config), randomise_)
 
     return sam2_of
 

@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 import torch
 from against_transformers import (
-    BOXES,
     assert_masks_are_transformers,
     assert_near,
     assert_prepared_is_the_same,
+    boxes_in,
 )
 
 from carsam.engines.torch_engine import TorchEngine
@@ -20,6 +20,7 @@ from carsam.simulation.model import prepare
 from carsam.simulation.two_way_attention import TwoWayAttention
 
 FAMILY = FAMILIES["sam2"]
+BOXES = boxes_in(128)
 
 
 @pytest.fixture

@@ -91,8 +91,8 @@ def save_frame_plot(curves: Mapping[tuple[str, str], Sequence[float]], path: Pat
                 if recipe == "float":
                     axes.plot(*_smooth(curve), color="black", label=recipe)
                 elif bits == width:
-                    style = {"linestyle": dashes[recipe], "color": _colour(recipe)}
-                    axes.plot(*_smooth(curve), label=recipe, **style)
+                    line, colour = dashes[recipe], _colour(recipe)
+                    axes.plot(*_smooth(curve), line, color=colour, label=recipe)
             axes.legend(fontsize=7, frameon=False)
         panels[0].set_ylabel("J&F (%)", fontsize=8)
 

@@ -49,8 +49,8 @@ class Convolution:
             residual: of the same shape, added.
             into: gets the result.
         """
-        top, bottom = first * self.stride - self.margin, (last - 1) * self.stride - self.margin
-        bottom += self.side
+        top = first * self.stride - self.margin
+        bottom = (last - 1) * self.stride - self.margin + self.side
         seen = image[max(top, 0) : bottom]
         zero, grid = 0, self.layer.input
         if grid is not None:
