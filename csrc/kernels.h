@@ -6,6 +6,7 @@
 #include <cstdint>
 
 #include "inline.h"
+#include "middles.h"
 #include "training.h"
 
 namespace carsam {
@@ -147,7 +148,7 @@ struct LookUp {
 // A grid of 2^bits listed values; the last one is repeated where there are fewer.
 struct ValueTable {
     const float* values;   // (2^bits), ascending; null where another grid is used
-    const float* middles;  // (2^bits - 1): the code of a number is how many of them are below it
+    Middles middles;  // 2^bits - 1: the code of a number is how many of them are below it
     int bits;
 };
 

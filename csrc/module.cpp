@@ -262,9 +262,9 @@ static ValueTable read_table(const std::optional<nb::tuple>& table) {
     const auto middles = nb::cast<FloatVector>((*table)[1], false);
     const int bits = nb::cast<int>((*table)[2]);
     require(bits >= 1 && bits <= 8, "a table of 1 to 8 bits");
-    require(values.size() >= std::size_t(1) << bits && middles.size() + 1 >= values.size(),
+    require(values.size() == std::size_t(1) << bits && middles.size() + 1 == values.size(),
             "a value for every code of the table, and what lies between them");
-    return {values.data(), middles.data(), bits};
+    return {values.data(), Middles(middles.data(), middles.size()), bits};
 }
 
 static void round_to_table(const FloatMatrix& numbers, const nb::tuple& table, Out<float> result) {

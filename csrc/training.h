@@ -5,6 +5,8 @@
 #include <cstddef>
 #include <cstdint>
 
+#include "middles.h"
+
 namespace carsam {
 
 // Which elements are rounded, as carsam/grids/draws.py decides it: those whose number is below.
@@ -30,7 +32,7 @@ struct RoundUniform {
 struct RoundListed {
     const float* values;
     const float* table;    // (count), ascending
-    const float* middles;  // (count - 1): the place of a number is how many of them are below it
+    const Middles* middles;  // count - 1: the place of a number is how many of them are below it
     std::size_t count;
     float factor;     // where it is not 0: rint(value * factor) is compared with the middles
     float low, high;  // values between these pass their gradients on
@@ -84,7 +86,7 @@ struct SoftRows {
 struct PlaceSums {
     const float* numbers;
     std::size_t rows, keys;
-    const float* middles;
+    const Middles* middles;
     std::size_t count;
     const float* values;
     std::size_t width;

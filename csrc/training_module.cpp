@@ -83,44 +83,48 @@ static void round_uniform_backward(const Elements& values, const Numbers& scale,
     run_round_uniform_backward(grids.op, values.size());
 }
 
-static RoundListed read_listed(const Elements& values, const Numbers& table,
-                               const Numbers& middles, float factor, float low, float high,
-                               const Keys& draw) {
-    require(table.size() && table.size() <= 256, "a table of 1 to 256 values");
-    require_sizes(table.size() - 1, middles);
+// A grid of listed values: what the kernels need of it.
+struct ListedGrid {
+    Middles middles;
     RoundListed op{};
-    op.values = values.data();
-    op.table = table.data();
-    op.middles = middles.data();
-    op.count = table.size();
-    op.factor = factor;
-    op.low = low;
-    op.high = high;
-    op.draw = read_draw(draw);
-    return op;
-}
+
+    ListedGrid(const Elements& values, const Numbers& table, const Numbers& between, float factor,
+               float low, float high, const Keys& draw) {
+        require(table.size() && table.size() <= 256, "a table of 1 to 256 values");
+        require_sizes(table.size() - 1, between);
+        middles = Middles(between.data(), between.size());
+        op.values = values.data();
+        op.table = table.data();
+        op.middles = &middles;
+        op.count = table.size();
+        op.factor = factor;
+        op.low = low;
+        op.high = high;
+        op.draw = read_draw(draw);
+    }
+};
 
 static void round_listed(const Elements& values, const Numbers& table, const Numbers& middles,
                          float factor, float low, float high, const Keys& draw, Results result) {
-    RoundListed op = read_listed(values, table, middles, factor, low, high, draw);
+    ListedGrid grid(values, table, middles, factor, low, high, draw);
     require_sizes(values.size(), result);
-    op.result = result.data();
+    grid.op.result = result.data();
     nb::gil_scoped_release release;
-    run_round_listed(op, values.size());
+    run_round_listed(grid.op, values.size());
 }
 
 static void round_listed_backward(const Elements& values, const Numbers& table,
                                   const Numbers& middles, float factor, float low, float high,
                                   const Keys& draw, const Elements& gradient,
                                   Results values_gradient, Sums table_gradient) {
-    RoundListed op = read_listed(values, table, middles, factor, low, high, draw);
+    ListedGrid grid(values, table, middles, factor, low, high, draw);
     require_sizes(values.size(), gradient, values_gradient);
     require_sizes(table.size(), table_gradient);
-    op.gradient = gradient.data();
-    op.values_gradient = values_gradient.data();
-    op.table_gradient = table_gradient.data();
+    grid.op.gradient = gradient.data();
+    grid.op.values_gradient = values_gradient.data();
+    grid.op.table_gradient = table_gradient.data();
     nb::gil_scoped_release release;
-    run_round_listed_backward(op, values.size());
+    run_round_listed_backward(grid.op, values.size());
 }
 
 static void place_sums(const Elements& numbers, const Numbers& middles, const Elements& values,
@@ -131,7 +135,9 @@ static void place_sums(const Elements& numbers, const Numbers& middles, const El
     require(values.shape(0) == groups && values.shape(1) == keys, "values of every key");
     require(rows && keys, "rows and keys");
     require_sizes(groups * rows * (middles.size() + 1) * width, result);
-    const PlaceSums op{numbers.data(), rows,          keys,  middles.data(),
+    require(middles.size() <= Middles::MOST, "at most 65535 middles");
+    const Middles between(middles.data(), middles.size());
+    const PlaceSums op{numbers.data(), rows,          keys,  &between,
                        middles.size(), values.data(), width, result.data()};
     nb::gil_scoped_release release;
     run_place_sums(op, groups);

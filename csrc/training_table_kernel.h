@@ -9,22 +9,6 @@ namespace CARSAM_NAMESPACE {
 
 constexpr std::size_t FEW_VALUES = 32;  // up to here comparing with all is faster than searching
 
-// How many of `count` middles are below a number.
-static CARSAM_INLINE std::size_t listed_place(const float* middles, std::size_t count,
-                                              float number) {
-    std::size_t place = 0;
-    for (std::size_t left = count; left > 0;) {
-        const std::size_t half = (left + 1) / 2;
-        place += half * (number > middles[place + half - 1]);  // no branch to mispredict
-        left -= half;
-    }
-    return place;
-}
-
-static CARSAM_INLINE std::size_t listed_place(const RoundListed& op, float number) {
-    return listed_place(op.middles, op.count - 1, number);
-}
-
 static CARSAM_INLINE Floats compared(const RoundListed& op, const Floats& value) {
     return op.factor != 0.0f ? nearest_integers(value * broadcast(op.factor)) : value;
 }
@@ -34,14 +18,14 @@ static CARSAM_INLINE Floats nearest_listed(const RoundListed& op, const Floats& 
     if (op.count <= FEW_VALUES) {
         Floats nearest = broadcast(op.table[0]);
         for (std::size_t i = 1; i < op.count; ++i) {
-            const Ints above = where_above(number, broadcast(op.middles[i - 1]));
+            const Ints above = where_above(number, broadcast(op.middles->numbers[i - 1]));
             nearest = choose(above, broadcast(op.table[i]), nearest);
         }
         return nearest;
     }
     float lanes[LANES];
     store(lanes, number);
-    for (float& lane : lanes) lane = op.table[listed_place(op, lane)];
+    for (float& lane : lanes) lane = op.table[carsam::place_among(*op.middles, lane)];
     return load(lanes);
 }
 
@@ -72,7 +56,7 @@ static void round_listed_backward_few(const RoundListed& op, std::size_t part, s
         const Floats number = compared(op, value), counted = only(kept, gradient);
         above[0] = above[0] + counted;
         for (std::size_t i = 1; i < op.count; ++i) {
-            const Ints mask = where_above(number, broadcast(op.middles[i - 1]));
+            const Ints mask = where_above(number, broadcast(op.middles->numbers[i - 1]));
             above[i] = above[i] + only(mask, counted);
         }
     });
@@ -98,7 +82,9 @@ static void round_listed_backward_many(const RoundListed& op, std::size_t part, 
         float numbers[LANES], counted[LANES];
         store(numbers, compared(op, value));
         store(counted, only(kept, gradient));
-        for (std::size_t i = 0; i < count; ++i) sums[listed_place(op, numbers[i])] += counted[i];
+        for (std::size_t i = 0; i < count; ++i) {
+            sums[carsam::place_among(*op.middles, numbers[i])] += counted[i];
+        }
     });
 }
 
@@ -125,7 +111,7 @@ static void place_sums(const carsam::PlaceSums& op, std::size_t first, std::size
         float* sums = op.result + row * size;
         std::fill_n(sums, size, 0.0f);
         for (std::size_t key = 0; key < op.keys; ++key) {
-            float* sum = sums + listed_place(op.middles, op.count, numbers[key]) * op.width;
+            float* sum = sums + carsam::place_among(*op.middles, numbers[key]) * op.width;
             const float* value = values + key * op.width;
             for_lanes(op.width, [&](std::size_t column, std::size_t count) {
                 store_some(sum + column,

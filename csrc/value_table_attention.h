@@ -41,7 +41,8 @@ static void find_listed_codes(const Attention& op, QueryBlock& block, std::size_
         return;
     }
     for (std::size_t place = 0; place < keys; ++place) {
-        codes[place] = static_cast<std::uint8_t>(table_code(op.table, powers[place] * factor));
+        codes[place] = static_cast<std::uint8_t>(
+            carsam::place_among(op.table.middles, powers[place] * factor));
     }
 }
 

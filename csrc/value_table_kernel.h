@@ -18,29 +18,20 @@ static CARSAM_INLINE Ints negative_where_above(const Floats& left, const Floats&
     return result;
 }
 
-// How many of the table's middles are below a number: the code of the nearest value.
-static CARSAM_INLINE std::uint32_t table_code(const ValueTable& table, float number) {
-    std::uint32_t code = 0;
-    for (std::uint32_t half = 1u << table.bits >> 1; half > 0; half >>= 1) {
-        code += half * (number > table.middles[code + half - 1]);  // no branch to mispredict
-    }
-    return code;
-}
-
 constexpr int FEW_BITS = 5;  // up to here comparing with every middle is faster than searching
 
-// The same for every lane.
+// How many of the table's middles are below the numbers: the codes of the nearest values.
 static CARSAM_INLINE Ints table_codes(const ValueTable& table, const Floats& numbers) {
     Ints codes = broadcast(0);
     for (std::size_t i = 0; i + 1 < std::size_t{1} << table.bits; ++i) {
-        codes = codes - negative_where_above(numbers, broadcast(table.middles[i]));
+        codes = codes - negative_where_above(numbers, broadcast(table.middles.numbers[i]));
     }
     return codes;
 }
 
 static void round_to_table(const carsam::RoundToTable& op, std::size_t first, std::size_t last) {
     for (std::size_t i = first; i < last; ++i) {
-        op.result[i] = op.table.values[table_code(op.table, op.numbers[i])];
+        op.result[i] = op.table.values[carsam::place_among(op.table.middles, op.numbers[i])];
     }
 }
 

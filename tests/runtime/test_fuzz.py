@@ -102,11 +102,17 @@ def test_rows(seed, layout, rows, columns, to_codes) -> None:
         np.testing.assert_array_equal(found, expected, err_msg=name)
 
 
-@given(SEED, LAYOUT, st.integers(0, 40), st.integers(1, 70), BITS)
-def test_tables(seed, layout, rows, columns, bits) -> None:
+@given(SEED, LAYOUT, st.integers(0, 40), st.integers(1, 70), BITS, st.sampled_from([0, 10, 140]))
+def test_tables(seed, layout, rows, columns, bits, octaves) -> None:
     random = np.random.default_rng(seed)
-    values = np.unique(random.normal(size=random.integers(1, (1 << bits) + 1)).astype(np.float32))
-    numbers, table = random_values(random, (rows, columns), layout), CodeTable(values, bits)
+    values = random.normal(size=random.integers(1, (1 << bits) + 1))
+    values *= np.exp2(-random.uniform(0, octaves, values.shape))
+    table = CodeTable(np.unique(values.astype(np.float32)), bits)
+    numbers = random_values(random, (rows, columns), layout)
+    borders = np.concatenate([table.middles, [0, -0.0]]).astype(np.float32)
+    borders = np.concatenate([np.nextafter(borders, np.float32(end)) for end in (-9, 0, 9)])
+    at_border = random.random(numbers.shape) < 0.5
+    numbers[at_border] = random.choice(borders, at_border.sum())
     found, expected = (m.round_to_table(numbers, table) for m in (native, reference))
     np.testing.assert_array_equal(found, expected)
 

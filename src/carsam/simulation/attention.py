@@ -11,7 +11,7 @@ from transformers import AttentionInterface
 from carsam.grids.base import UniformGrid
 from carsam.grids.codebook import CodebookGrid
 from carsam.grids.row_maximum import RowMaximumGrid, round_to_steps_
-from carsam.grids.tables import Log1pGrid, LogGrid, TableGrid, TwinUniformGrid
+from carsam.grids.tables import Log1pGrid, LogGrid, TwinUniformGrid
 from carsam.runtime.functions import LOG2_E
 from carsam.runtime.softmax_grids import STEPS_PER_OCTAVE
 from carsam.simulation import integer_attention, on_kernels, products
@@ -163,10 +163,8 @@ def rounding_of_probabilities(quantizer: nn.Module) -> Callable[[Tensor], Tensor
 
     It gives a tensor of its own.
     """
-    if isinstance(quantizer, TableGrid):
-        return on_kernels.nearest(quantizer)
     if not is_relative(quantizer):
-        return quantizer
+        return on_kernels.rounding(quantizer)
 
     def relative(probabilities: Tensor) -> Tensor:
         parts = quantizer(probabilities / probabilities.amax(-1, keepdim=True))

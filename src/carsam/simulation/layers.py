@@ -60,7 +60,7 @@ class QuantizedLayer(nn.Module):
         steps = self._weight_steps()
         if steps is not None:
             return self._product_of_integers(inputs, steps)
-        values = self.input_quantizer(inputs)
+        values = on_kernels.rounding(self.input_quantizer)(inputs)
         if not torch.is_grad_enabled() and self._sums_in_double():
             product = multiply(self.layer, values.double(), self.layer.weight.double())
             return self._with_bias_(product.float())

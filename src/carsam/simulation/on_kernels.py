@@ -13,7 +13,7 @@ from typing import Any, cast
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from carsam.errors import UnsupportedError
 from carsam.grids.base import Grid, UniformGrid
@@ -68,12 +68,14 @@ def gelu(values: Tensor) -> Tensor:
     return torch.from_numpy(rows).view(values.shape)
 
 
-def nearest(grid: TableGrid) -> Callable[[Tensor], Tensor]:
-    """Return the function that rounds values to the nearest that a grid lists."""
-    rounding = grid.rounding(torch.ones_like(grid.scale))
+def rounding(quantizer: nn.Module) -> Callable[[Tensor], Tensor]:
+    """Return the function that rounds values as a quantizer does."""
+    if not isinstance(quantizer, TableGrid):
+        return quantizer
+    nearest = quantizer.rounding(torch.ones_like(quantizer.scale))
 
     def rounded(values: Tensor) -> Tensor:
-        return rounding(values, None) if usable(values) else cast(Tensor, grid(values))
+        return nearest(values, None) if usable(values) else cast(Tensor, quantizer(values))
 
     return rounded
 

@@ -13,7 +13,7 @@ from carsam.grids.listed_products import ListedProducts
 from carsam.grids.tables import TableGrid
 from carsam.methods.base import Unit
 from carsam.methods.inspecting.operands import in_float, listening, run
-from carsam.simulation import slots
+from carsam.simulation import on_kernels, slots
 from carsam.simulation.attention import rounding_of_probabilities
 
 G = TypeVar("G", bound=Grid)
@@ -22,11 +22,12 @@ G = TypeVar("G", bound=Grid)
 def best_for_input(unit: Unit, site: Site, grids: Sequence[G]) -> G:
     """Return the grid of a linear's input with the least squared error of the output."""
     weight = slots.layer(unit.model, site).layer.weight
+    roundings = [on_kernels.rounding(grid) for grid in grids]
     errors = torch.zeros(len(grids), dtype=torch.float64)
 
     def compare(values: Tensor) -> None:
-        for index, grid in enumerate(grids):
-            errors[index] += float(F.linear(grid(values) - values, weight).square().sum())
+        for index, rounded in enumerate(roundings):
+            errors[index] += float(F.linear(rounded(values) - values, weight).square().sum())
 
     with in_float(unit), listening(unit, {(site, "input"): compare}):
         run(unit, unit.inputs)
