@@ -47,7 +47,7 @@ def test_a_grey_mask_is_one_object(root, model, tmp_path, capsys):
     frames = root / "JPEGImages/480p/one"
     command = ["track", model, str(frames), "--out", str(tmp_path / "masks"), "--quiet"]
     assert main([*command, "--mask", str(tmp_path / "grey.png")]) == 0
-    assert "6 masks of 1 objects" in capsys.readouterr().out
+    assert "6 masks of 1 object\n" in capsys.readouterr().out
     assert set(np.unique(read_labels(tmp_path / "masks/00000.png"))) == {0, 1}
 
 

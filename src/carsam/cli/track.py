@@ -87,7 +87,9 @@ def track(
                     written.add(index)
                     progress.advance(note=names[index])
         progress.finish()
-    print(f"{out}: {len(written)} masks of {len(session.objects)} objects")
+    count = len(session.objects)
+    objects = "object" if count == 1 else "objects"
+    print(f"{out}: {len(written)} masks of {count} {objects}")
 
 
 def _first_labels(path: Path) -> np.ndarray:
