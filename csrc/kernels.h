@@ -147,8 +147,8 @@ struct LookUp {
 
 // A grid of 2^bits listed values; the last one is repeated where there are fewer.
 struct ValueTable {
-    const float* values;   // (2^bits), ascending; null where another grid is used
-    Middles middles;  // 2^bits - 1: the code of a number is how many of them are below it
+    const float* values;  // (2^bits), ascending; null where another grid is used
+    Middles middles;      // 2^bits - 1: the code of a number is how many of them are below it
     int bits;
 };
 

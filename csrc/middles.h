@@ -13,7 +13,7 @@ namespace carsam {
 
 // Floats between the first and the last middle are cut into buckets by the leading bits of what
 // ascending_bits() makes of them. `starts` has, for each bucket, a place from which no more than
-// `window` middles must be compared with a number of the bucket; with 2048 buckets it is 1 or 2.
+// `window` middles must be compared with a number of the bucket: one or two in logarithmic grids.
 struct Middles {
     static constexpr std::size_t BUCKETS = 2048, MOST = (1 << 16) - 1;
 
@@ -31,15 +31,15 @@ struct Middles {
 static CARSAM_INLINE std::uint32_t ascending_bits(float number) {
     std::uint32_t bits;
     std::memcpy(&bits, &number, sizeof bits);
-    return bits ^ (-(bits >> 31) | 0x80000000u);
+    return bits ^ ((0u - (bits >> 31)) | 0x80000000u);
 }
 
 // The bucket of a number, without branches to mispredict.
 static CARSAM_INLINE std::uint32_t bucket_of(const Middles& middles, float number) {
     const std::uint32_t bits = ascending_bits(number), last = middles.last_bucket;
-    const std::uint32_t above = bits - middles.first_bits;
-    const std::uint32_t bucket = (above & -std::uint32_t{bits > middles.first_bits}) >> middles.shift;
-    return last ^ ((bucket ^ last) & -std::uint32_t{bucket < last});
+    const std::uint32_t is_above = 0u - std::uint32_t{bits > middles.first_bits};  // all ones, or 0
+    const std::uint32_t bucket = ((bits - middles.first_bits) & is_above) >> middles.shift;
+    return last ^ ((bucket ^ last) & (0u - std::uint32_t{bucket < last}));
 }
 
 // How many of the middles are below a number.

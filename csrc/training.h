@@ -31,7 +31,7 @@ struct RoundUniform {
 // Rounding to the nearest of `count` listed values.
 struct RoundListed {
     const float* values;
-    const float* table;    // (count), ascending
+    const float* table;      // (count), ascending
     const Middles* middles;  // count - 1: the place of a number is how many of them are below it
     std::size_t count;
     float factor;     // where it is not 0: rint(value * factor) is compared with the middles
