@@ -12,7 +12,7 @@ from carsam.benchmark.machine import hardware
 def provenance(*packages: str) -> dict[str, Any]:
     """Return processor, number of processors, system, versions of `packages`, and the command.
 
-    Paths of the command are cut to their last part.
+    Paths of the command, also in lists with commas, are cut to their last part.
     """
     return {
         **hardware(),
@@ -20,5 +20,9 @@ def provenance(*packages: str) -> dict[str, Any]:
             "python": platform.python_version(),
             **{package: importlib.metadata.version(package) for package in packages},
         },
-        "command": " ".join(["python", *(Path(argument).name for argument in sys.argv)]),
+        "command": " ".join(["python", *map(_without_folders, sys.argv)]),
     }
+
+
+def _without_folders(argument: str) -> str:
+    return ",".join(Path(part).name for part in argument.split(","))
