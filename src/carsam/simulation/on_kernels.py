@@ -9,6 +9,7 @@ extension is not built.
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
+from functools import cache
 from typing import Any, cast
 
 import numpy as np
@@ -18,6 +19,7 @@ from torch import Tensor, nn
 from carsam.errors import UnsupportedError
 from carsam.grids.base import Grid, UniformGrid
 from carsam.grids.codebook import CodebookGrid
+from carsam.grids.fused import ListedRounding
 from carsam.grids.grouped import GroupedUniformGrid
 from carsam.grids.registry import describe_grid, store_grid
 from carsam.grids.tables import TableGrid
@@ -72,10 +74,13 @@ def rounding(quantizer: nn.Module) -> Callable[[Tensor], Tensor]:
     """Return the function that rounds values as a quantizer does."""
     if not isinstance(quantizer, TableGrid):
         return quantizer
-    nearest = quantizer.rounding(torch.ones_like(quantizer.scale))
+
+    @cache  # for the kernels alone: it reads numbers off the device
+    def nearest() -> ListedRounding:
+        return quantizer.rounding(torch.ones_like(quantizer.scale))
 
     def rounded(values: Tensor) -> Tensor:
-        return nearest(values, None) if usable(values) else cast(Tensor, quantizer(values))
+        return nearest()(values, None) if usable(values) else cast(Tensor, quantizer(values))
 
     return rounded
 
