@@ -1,62 +1,41 @@
-"""AP against calibration seconds at W4A4: how much accuracy do fewer steps cost?
+"""Seconds of calibration against agreement with float: what do more steps of training buy?
 
-    python benchmarks/calibration_curve.py DATA [--threads 2]
+    python benchmarks/study.py DATA STUDY --study curve --seeds 1 --part reporting
+    python benchmarks/calibration_curve.py STUDY/study.json
 
-Strict AP on val_dev, one seed, at several numbers of optimiser steps: of every unit, or of the
-polish. Started again, it continues with the jobs that are left. The numbers go to
-benchmarks/results/calibration_curve.json, the plot to docs/figures/calibration_curve.svg.
+The first command quantizes the recipes of `study_rows.CURVE` with several numbers of steps, the
+second draws docs/figures/calibration_curve.svg: a line per recipe, mask IoU with the float masks.
 """
 
+import argparse
 import json
 from pathlib import Path
 
-from accuracy_jobs import Job, main
+from study_rows import CURVE, curve_row
 
 from carsam.comparison.plot import svg_pyplot
-from carsam.methods.registry import make_recipe
 
-RESULT = Path(__file__).parent / "results" / "calibration_curve.json"
 PLOT = Path(__file__).parents[1] / "docs" / "figures" / "calibration_curve.svg"
-STEPS = {
-    "qdrop": ("reconstruct", (100, 300)),
-    "ahcqsam": ("reconstruct", (100, 300)),
-    "carsam": ("reconstruct", (100, 300)),
-    "carsam-plus": ("polish", (800, 4000)),
-}
-"""Recipes: the step that trains, and its numbers of steps."""
-
-JOBS = {
-    f"{name}, {steps} steps": Job(
-        make_recipe(name, "w4a4", settings=(f"{trained}.steps={steps}",)),
-        0,
-        {"name": name, "steps": steps},
-    )
-    for name, (trained, counts) in STEPS.items()
-    for steps in counts
-}
 
 
-def plot() -> None:
+def main() -> None:
     """Draw a line per recipe through its numbers of steps."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("study", type=Path, help="study.json of the study")
+    rows = {row["row"]: row for row in json.loads(parser.parse_args().study.read_bytes())["rows"]}
     pyplot = svg_pyplot()
-    jobs = json.loads(RESULT.read_text())["jobs"].values()
-    figure, axes = pyplot.subplots(figsize=(5, 3.2), layout="constrained")
-    for name in STEPS:
-        points = sorted(
-            (job["seconds"] / 60, 100 * job["AP"], job["steps"])
-            for job in jobs
-            if job["name"] == name
-        )
-        minutes, aps, _ = zip(*points, strict=True)
-        axes.plot(minutes, aps, "o-", label=name)
-        for *point, steps in points:
-            axes.annotate(str(steps), point, (4, 4), textcoords="offset points", fontsize=7)
-    axes.set(xlim=0, xlabel="minutes of calibration", ylabel="AP (%)")
+    figure, axes = pyplot.subplots(figsize=(6, 3.6), layout="constrained")
+    for recipe, (_, counts) in CURVE.items():
+        points = [(rows[curve_row(recipe, steps).name], steps) for steps in counts]
+        at = [(row["seconds"] / 60, 100 * row["mask_iou"]) for row, _ in points]
+        axes.plot(*zip(*at, strict=True), "o-", label=recipe)
+        for place, (_, steps) in zip(at, points, strict=True):
+            axes.annotate(str(steps), place, (4, 4), textcoords="offset points", fontsize=7)
+    axes.set(xscale="log", xlabel="minutes of calibration", ylabel="mask IoU with float (%)")
     axes.spines[["top", "right"]].set_visible(False)
     axes.legend(frameon=False, fontsize=8)
     figure.savefig(PLOT, metadata={"Date": None})
 
 
 if __name__ == "__main__":
-    main(JOBS, RESULT, __doc__ or "")
-    plot()
+    main()

@@ -1,15 +1,17 @@
-"""The rows of method studies: a recipe less some of its parts, with other settings.
+"""The rows of method studies: a recipe less some of its parts, with more steps, other settings.
 
     carsam -compensate -cross+cross reconstruct.steps=900
+    carsam-plus -polish balance-attention+compensate
 
-is the recipe `carsam` without its step `compensate` and its joint unit `cross+cross`, with 900
-steps of reconstruction."""
+are the recipe `carsam` without its step `compensate` and its joint unit `cross+cross`, with 900
+steps of reconstruction; and `carsam-plus` without `polish`, with `compensate` after
+`balance-attention`."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from carsam.errors import UserError
-from carsam.methods.recipe import Bits, Recipe, Rule
+from carsam.methods.recipe import Bits, Recipe, Rule, Step
 from carsam.methods.registry import RECIPES, make_steps, make_whole_model_steps
 from carsam.methods.steps.training.legacy import with_faults
 
@@ -56,9 +58,52 @@ def _paper(grid: str, *changes: str) -> tuple[StudyRow, ...]:
     )
 
 
+CURVE = {
+    "qdrop": ("reconstruct", (100, 300, 1000, 3000)),
+    "ptq4sam": ("reconstruct", (100, 300, 1000, 3000)),
+    "ahcqsam": ("reconstruct", (100, 300, 1000, 3000)),
+    "carsam": ("reconstruct", (100, 300, 1000, 3000)),
+    "carsam-plus": ("polish", (100, 300, 1000, 4000)),
+}
+"""What the study `curve` has: by recipe, the step that trains, and its numbers of steps."""
+
+
+def curve_row(recipe: str, steps: int) -> StudyRow:
+    """Return the row of the study `curve` with so many steps of training."""
+    return StudyRow(f"{recipe}, {steps} steps", f"{recipe} {CURVE[recipe][0]}.steps={steps}")
+
+
+PLUS_PARTS = {
+    "inputs not centred": "-centre-inputs",
+    "attention not balanced": "-balance-attention",
+    "layers not centred": "-centre-layers",
+    "no codebooks": "-codebooks",
+    "uniform softmax": "-row-maximum-softmax round-to-nearest.softmax=true",
+    "rounded to nearest": "-feed-back-errors round-to-nearest.rounds_weights=true",
+    "own prompts alone": "polish.new=0",
+    "with MAC": "balance-attention+compensate",
+}
+"""What the study `plus` changes of `carsam-plus`."""
+
 STUDIES: dict[str, tuple[StudyRow, ...]] = {
     "paper": (*_paper("uniform", *UNIFORM_SOFTMAX), *_paper("logarithmic")),
     "floor": (StudyRow("rtn", "rtn"),),
+    "plus": (
+        StudyRow("carsam-plus", "carsam-plus"),
+        *(
+            StudyRow(f"plus, {n}", f"carsam-plus {what}", "carsam-plus")
+            for n, what in PLUS_PARTS.items()
+        ),
+        StudyRow("plus, not polished", "carsam-plus -polish", "carsam-plus"),
+        StudyRow(
+            "plus, not polished, with MAC",
+            "carsam-plus -polish balance-attention+compensate",
+            "plus, not polished",
+        ),
+    ),
+    "curve": tuple(
+        curve_row(recipe, steps) for recipe, (_, counts) in CURVE.items() for steps in counts
+    ),
     "peers": tuple(StudyRow(name, name, None if name == "rtn" else "rtn") for name in RECIPES),
     "parts": (
         StudyRow("saqsam", "saqsam"),
@@ -84,8 +129,11 @@ STUDIES: dict[str, tuple[StudyRow, ...]] = {
         StudyRow("ahcqsam, no BIG", "ahcqsam -bimodal-integration", "ahcqsam"),
     ),
 }
-"""Studies by name; `paper` has the four rows of CAR-SAM with both grids of the probabilities,
-`parts` the peers less what their papers or their released code add."""
+"""Studies by name.
+
+`paper` has the four rows of CAR-SAM with both grids of the probabilities, `plus` what each part of
+`carsam-plus` gives, `curve` what more training gives, `parts` the peers less what their papers or
+their released code add."""
 
 
 def recipe_of(
@@ -106,10 +154,14 @@ def recipe_of(
     if name not in RECIPES:
         raise UserError(f'Row "{row.name}": no recipe is called {name}.')
     recipe = replace(RECIPES[name], bits=Bits.parse(bits), rules=tuple(rules))
-    recipe = without(recipe, *(change[1:] for change in changes if change.startswith("-")))
+    left_out = [change for change in changes if change.startswith("-")]
+    recipe = without(recipe, *(change[1:] for change in left_out))
+    own = [change for change in changes if "=" in change]
+    added = [change for change in changes if change not in left_out + own]
+    for change in added:
+        recipe = _with_step(recipe, change)
     steps = {step.name for step in recipe.all_steps}
     fitting = [setting for setting in settings if setting.partition(".")[0] in steps]
-    own = [change for change in changes if not change.startswith("-")]
     recipe = recipe.with_parameters([*fitting, *own])
     recipe = with_faults(recipe) if mode == "legacy" else recipe
     make_steps(recipe)
@@ -121,6 +173,20 @@ def has_legacy(row: StudyRow) -> bool:
     """Tell whether the published faults have a place in the row: they are of reconstruction."""
     recipe = recipe_of(row, "strict", "w4a4", (), ())
     return any(step.name == "reconstruct" for step in recipe.steps)
+
+
+def _with_step(recipe: Recipe, change: str) -> Recipe:
+    """Return a recipe with one more step, of a change `PLACE+STEP`: STEP comes after PLACE."""
+    place, _, added = change.partition("+")
+    names = [step.name for step in recipe.steps]
+    if place not in names or not added:
+        raise UserError(
+            f'"{change}" is neither -PART, STEP.PARAMETER=VALUE nor STEP+NEW, where STEP is one of '
+            f"{', '.join(names)}."
+        )
+    after = names.index(place) + 1
+    steps = (*recipe.steps[:after], Step(added), *recipe.steps[after:])
+    return replace(recipe, steps=steps)
 
 
 def without(recipe: Recipe, *names: str) -> Recipe:

@@ -193,6 +193,9 @@ def test_rows_in_words():
     recipe = recipe_of(row, "strict", "w4a4", (), ["polish.steps=3", "reconstruct.steps=1"])
     assert recipe.steps[-1].parameters["steps"] == 900  # its own wins
     assert parse_row("a: rtn").baseline is None
+    more = recipe_of(parse_row("a: carsam-plus codebooks+compensate"), "strict", "w4a4", (), ())
+    names = [step.name for step in more.steps]
+    assert names.index("compensate") == names.index("codebooks") + 1
     for text in ("rtn", ": rtn", "a:"):
         with pytest.raises(UserError, match="not understood"):
             parse_row(text)
@@ -200,6 +203,9 @@ def test_rows_in_words():
         recipe_of(parse_row("a: rtn -gptq"), "strict", "w4a4", (), ())
     with pytest.raises(UserError, match="no recipe is called nothing"):
         recipe_of(parse_row("a: nothing"), "strict", "w4a4", (), ())
+    for text in ("rtn gptq", "rtn gptq+compensate", "rtn round-to-nearest+"):
+        with pytest.raises(UserError, match="STEP is one of round-to-nearest"):
+            recipe_of(parse_row(f"a: {text}"), "strict", "w4a4", (), ())
 
 
 def test_the_table_pairs_seeds_that_both_have():
