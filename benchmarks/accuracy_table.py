@@ -17,7 +17,7 @@ from typing import Any
 
 from carsam.benchmark.machine import hardware
 from carsam.comparison.by_frame import by_frame
-from carsam.comparison.plot import save_cost_plot, save_frame_plot, save_plot
+from carsam.comparison.plot import save_frame_plot, save_plot
 from carsam.comparison.table import markdown, rows
 from carsam.methods.registry import LEGACY_RECIPES, RECIPES
 
@@ -57,8 +57,6 @@ def main() -> None:
     else:
         by_recipe = sorted(table, key=lambda row: RECIPE_ORDER.index(row.recipe))
         save_plot(by_recipe, FIGURES / "accuracy.svg")
-        timed = [row for row in table if row.bits in ("float", "w4a4")]
-        save_cost_plot(timed, FIGURES / "cost.svg")
     print(markdown(table), end="")
 
 
