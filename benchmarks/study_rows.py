@@ -59,9 +59,9 @@ def _paper(grid: str, *changes: str) -> tuple[StudyRow, ...]:
 
 
 CURVE = {
-    "qdrop": ("reconstruct", (100, 300, 1000, 3000)),
+    "saqsam": ("reconstruct", (100, 300, 1000, 3000)),
     "ptq4sam": ("reconstruct", (100, 300, 1000, 3000)),
-    "ahcqsam": ("reconstruct", (100, 300, 1000, 3000)),
+    "ahcptq": ("reconstruct", (100, 300, 1000, 3000)),
     "carsam": ("reconstruct", (100, 300, 1000, 3000)),
     "carsam-plus": ("polish", (100, 300, 1000, 4000)),
 }
