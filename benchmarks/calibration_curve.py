@@ -11,6 +11,7 @@ import argparse
 import json
 from pathlib import Path
 
+from matplotlib.ticker import LogLocator
 from study_rows import CURVE, curve_row
 
 from carsam.comparison.plot import svg_pyplot
@@ -32,6 +33,9 @@ def main() -> None:
         for place, (_, steps) in zip(at, points, strict=True):
             axes.annotate(str(steps), place, (4, 4), textcoords="offset points", fontsize=7)
     axes.set(xscale="log", xlabel="minutes of calibration", ylabel="mask IoU with float (%)")
+    axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axes.xaxis.set_major_formatter("{x:g}")
+    axes.minorticks_off()
     axes.spines[["top", "right"]].set_visible(False)
     axes.legend(frameon=False, fontsize=8)
     figure.savefig(PLOT, metadata={"Date": None})
