@@ -2,6 +2,7 @@
 
 import importlib.metadata
 import platform
+import shlex
 import sys
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,7 @@ def provenance(*packages: str) -> dict[str, Any]:
             "python": platform.python_version(),
             **{package: importlib.metadata.version(package) for package in packages},
         },
-        "command": " ".join(["python", *map(_without_folders, sys.argv)]),
+        "command": shlex.join(["python", *map(_without_folders, sys.argv)]),
     }
 
 
