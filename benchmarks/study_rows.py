@@ -58,11 +58,9 @@ def _paper(grid: str, *changes: str) -> tuple[StudyRow, ...]:
     )
 
 
+RECONSTRUCTED = ("saqsam", "ptq4sam", "ahcptq", "carsam")
 CURVE = {
-    "saqsam": ("reconstruct", (100, 300, 1000, 3000)),
-    "ptq4sam": ("reconstruct", (100, 300, 1000, 3000)),
-    "ahcptq": ("reconstruct", (100, 300, 1000, 3000)),
-    "carsam": ("reconstruct", (100, 300, 1000, 3000)),
+    **dict.fromkeys(RECONSTRUCTED, ("reconstruct", (100, 300, 1000, 3000))),
     "carsam-plus": ("polish", (100, 300, 1000, 4000)),
 }
 """What the study `curve` has: by recipe, the step that trains, and its numbers of steps."""

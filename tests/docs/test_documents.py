@@ -88,7 +88,7 @@ def test_files_that_are_named_exist(document: Path) -> None:
         assert any(path.endswith(f"/{name}") for path in known), name
     results = {path.name for path in RESULTS.iterdir()}
     for span in spans(document):
-        if re.fullmatch(r"(compare|speed|calibration|carsam)_\w[\w-]*\.json", span):
+        if re.fullmatch(r"(compare|speed|ablation|calibration|carsam)_\w[\w-]*\.json", span):
             assert span in results, span
 
 
