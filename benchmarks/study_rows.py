@@ -79,6 +79,7 @@ PLUS_PARTS = {
     "uniform softmax": "-row-maximum-softmax round-to-nearest.softmax=true",
     "rounded to nearest": "-feed-back-errors round-to-nearest.rounds_weights=true",
     "own prompts alone": "polish.new=0",
+    "with features": "polish.features=5",
     "with MAC": "balance-attention+compensate",
 }
 """What the study `plus` changes of `carsam-plus`."""

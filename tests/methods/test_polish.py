@@ -10,6 +10,7 @@ from carsam.families.base import split_after_encoder
 from carsam.images.clicks import are_clicks
 from carsam.methods.recipe import Step
 from carsam.methods.registry import make_recipe
+from carsam.methods.steps.training.feature_loss import feature_loss, run_noting
 from carsam.methods.steps.training.mask_loss import mask_loss, run_stages, stages_to_masks
 from carsam.methods.steps.training.polish import Polish
 from carsam.methods.steps.training.teacher import Teacher
@@ -132,10 +133,45 @@ def test_the_teacher_stays_float_and_answers_any_box(tiny_sam):
         for parameter in model.parameters():
             parameter.mul_(2.0)
         other = torch.tensor([[[20.0, 8, 44, 50]]])
-        answer = teacher.answer(0, other)
-        output = run_stages(expected, stages_to_masks(stages), {**states[0], "prompts": other})
+        answer, features = teacher.answer(0, other)
+        state = {**states[0], "prompts": other}
+        output, made = run_noting(expected, stages_to_masks(stages), state)
     for name in ("masks", "ious"):  # the answer comes from torch's own norms
         torch.testing.assert_close(answer[name], output[name], rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(features, made, rtol=1e-4, atol=1e-4)
+
+
+def test_features_are_what_the_decoders_parts_make_of_prompts(tiny_sam):
+    model = prepare(FAMILY, tiny_sam)
+    stages = stages_to_masks(FAMILY.stages(model))
+    with torch.no_grad():
+        state = FAMILY.start(torch.ones(1, 3, 64, 64), BOXES)
+        outputs, features = run_noting(model, stages, state)
+        assert torch.equal(outputs["masks"], run_stages(model, stages, state)["masks"])
+    # tokens and their positions, four parts of two blocks, the last attention
+    assert len(features) == 2 + 4 * 2 + 1
+    assert {feature.shape[-1] for feature in features} == {features[0].shape[-1]}
+
+
+def test_the_loss_of_features_is_a_share_of_their_variance_and_ignores_constants():
+    target = torch.randn(1, 2, 50, 8, generator=torch.Generator().manual_seed(0))
+    scale, constant = torch.linspace(0.1, 10, 8), torch.arange(8.0)
+    targets = [target * scale, target]
+    assert float(feature_loss([target * scale + constant, target], targets)) == pytest.approx(0)
+    twice = [2 * target * scale, 1.5 * target]
+    assert float(feature_loss(twice, targets)) == pytest.approx((1 + 0.25) / 2)
+
+
+def test_features_count_beside_the_masks(tiny_sam):
+    def error(weight):
+        model, _, states = quantized(tiny_sam, steps=40, rate=1e-3, features=weight)
+        whole = prepare(FAMILY, tiny_sam)
+        stages = stages_to_masks(FAMILY.stages(model))
+        with torch.no_grad():
+            made = [[run_noting(m, stages, s)[1] for m in (model, whole)] for s in states]
+            return sum(float(feature_loss(*pair)) for pair in made)
+
+    assert error(50.0) < 0.9 * error(0.0)
 
 
 def test_a_polish_that_does_harm_is_undone(tiny_sam):

@@ -19,6 +19,7 @@ from carsam.methods.base import WholeModel, WholeModelStep
 from carsam.methods.cost import CostedByStep
 from carsam.methods.order import Outcome
 from carsam.methods.parameters import Count, NotNegative, Positive, Share
+from carsam.methods.steps.training.feature_loss import feature_loss, run_noting
 from carsam.methods.steps.training.mask_loss import mask_loss, run_stages, score_loss
 from carsam.methods.steps.training.reconstruct import UnitWeights
 from carsam.methods.steps.training.saved_training import SavedTraining
@@ -56,6 +57,7 @@ class Polish(CostedByStep, WholeModelStep):
         rounding_rate: Adam's rate of the weights' codes, in steps of their grids; 0 leaves all
             as they are.
         prompts: that one step takes.
+        features: how much the error of the decoder's features counts beside that of the masks.
         new: share of them that are new in the step, of which as many are clicks as of the image's.
         warm_up: share of the steps in which the rates rise.
         encoder: train the encoder's blocks as well; otherwise what they return is computed once.
@@ -68,6 +70,7 @@ class Polish(CostedByStep, WholeModelStep):
     rate: Positive = 5e-4
     rounding_rate: NotNegative = 0.015
     prompts: Count = 6
+    features: NotNegative = 0.0
     new: Share = 0.5
     warm_up: Share = 0.05
     encoder: bool = False
@@ -204,7 +207,8 @@ class Polish(CostedByStep, WholeModelStep):
             training.order[:] = random.permutation(len(loss_of.prompts)).tolist()
         index = training.order.pop()
         own = loss_of.prompts[index]
-        loss = loss_of(index, None if own is None else self._prompts(own, random))
+        prompts = None if own is None else self._prompts(own, random)
+        loss = loss_of(index, prompts, self.features)
         if not bool(torch.isfinite(loss)):
             raise UserError(f"Polish: the masks' loss is {float(loss)} at step {training.done}.")
         training.optimizer.zero_grad(set_to_none=True)
@@ -232,15 +236,21 @@ class _Loss:
     prompts: list[Tensor | None]
     teacher: Teacher
 
-    def __call__(self, image: int, prompts: Tensor | None) -> Tensor:
-        """Return the loss on prompts (1, P, 4) of an image, or on the objects of a clip."""
+    def __call__(self, image: int, prompts: Tensor | None, hints: float = 0.0) -> Tensor:
+        """Return the loss on prompts (1, P, 4) of an image, or on the objects of a clip.
+
+        Args:
+            hints: how much the features of an image's prompts count beside its masks.
+        """
         start = self.starts[image]
-        expected = self.teacher.answer(image, prompts)
+        expected, targets = self.teacher.answer(image, prompts)
         if prompts is None:
             outputs = run_stages(self.model, self.stages, start)
             return mask_loss(outputs, expected) + score_loss(outputs, expected)
-        outputs = run_stages(self.model, self.stages, {**start, "prompts": prompts})
-        return mask_loss(outputs, expected, are_clicks(prompts)[0])
+        start = {**start, "prompts": prompts}
+        outputs, features = run_noting(self.model, self.stages, start)
+        loss = mask_loss(outputs, expected, are_clicks(prompts)[0])
+        return loss + hints * feature_loss(features, targets) if hints else loss
 
     def mean(self) -> float:
         """Return the mean over all images, on a few of their own prompts."""

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from carsam.families.base import Stage, State, split_after_encoder, split_before_boxes
+from carsam.methods.steps.training.feature_loss import Features, run_noting
 from carsam.methods.steps.training.mask_loss import run_stages, stages_to_masks
 
 
@@ -35,26 +36,27 @@ class Teacher:
         self._embeddings: dict[int, State] = {}
         self._followed: dict[int, State] = {}
 
-    def answer(self, image: int, prompts: Tensor | None) -> State:
-        """Return `masks` (P, M, 4h, 4w) and `ious` (P, M) of prompts (1, P, 4) in an image.
+    def answer(self, image: int, prompts: Tensor | None) -> tuple[State, Features]:
+        """Return `masks` (P, M, 4h, 4w), `ious` (P, M) and features of prompts (1, P, 4).
 
-        Without prompts the image is a clip's, whose objects are always the same; what is found of
-        them, their `scores` (P, 1) too, is remembered.
+        Without prompts the image is a clip's, whose objects are always the same: what is found of
+        them, their `scores` (P, 1) too, is remembered, without the features, which are large.
         """
-        if prompts is None:
-            if image not in self._followed:
-                self._followed[image] = self._answer(image, {})
-            return self._followed[image]
-        return self._answer(image, {"prompts": prompts})
+        if prompts is not None:
+            return self._answer(image, {"prompts": prompts})
+        if image not in self._followed:
+            self._followed[image], _ = self._answer(image, {})
+        return self._followed[image], []
 
-    def _answer(self, image: int, prompts: State) -> State:
+    def _answer(self, image: int, prompts: State) -> tuple[State, Features]:
         with torch.enable_grad():  # nothing requires gradients; without them norms are reproduced
             if image not in self._embeddings:
                 state = run_stages(self._model, self._first, self._states[image])
                 self._embeddings[image] = state
             state = {**self._embeddings[image], **prompts}
-            state = run_stages(self._model, self._stages, state)
-        return {name: state[name] for name in ("masks", "ious", "scores") if name in state}
+            state, features = run_noting(self._model, self._stages, state)
+        found: State = {name: state[name] for name in ("masks", "ious", "scores") if name in state}
+        return found, features
 
 
 def copy_after_encoder(model: Any, stages: tuple[Stage, ...]) -> Any:
