@@ -2,11 +2,13 @@
 
     carsam -compensate -cross+cross reconstruct.steps=900
     carsam-plus -polish balance-attention+compensate
+    carsam-plus *attn=w4a8
 
 are the recipe `carsam` without its step `compensate` and its joint unit `cross+cross`, with 900
-steps of reconstruction; and `carsam-plus` without `polish`, with `compensate` after
-`balance-attention`."""
+steps of reconstruction; `carsam-plus` without `polish`, with `compensate` after
+`balance-attention`; and `carsam-plus` with an exception to its bits."""
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -71,6 +73,11 @@ def curve_row(recipe: str, steps: int) -> StudyRow:
     return StudyRow(f"{recipe}, {steps} steps", f"{recipe} {CURVE[recipe][0]}.steps={steps}")
 
 
+def _decoder(bits: str) -> str:
+    """Return the rules that give such bits to all of the decoder that is not left in float."""
+    return f"decoder.*attention={bits} decoder.mlp={bits}"
+
+
 PLUS_PARTS = {
     "inputs not centred": "-centre-inputs",
     "attention not balanced": "-balance-attention",
@@ -99,6 +106,16 @@ STUDIES: dict[str, tuple[StudyRow, ...]] = {
             "carsam-plus -polish balance-attention+compensate",
             "plus, not polished",
         ),
+    ),
+    "bits": (
+        StudyRow("w4a4", "carsam-plus"),
+        StudyRow(
+            "operands of attention at 8 bits",
+            "carsam-plus *attn=w4a8 *_to_image=w4a8 *_to_token=w4a8",
+            "w4a4",
+        ),
+        StudyRow("activations at 8 bits", f"carsam-plus {_decoder('w4a8')}", "w4a4"),
+        StudyRow("weights at 8 bits", f"carsam-plus {_decoder('w8a4')}", "w4a4"),
     ),
     "curve": tuple(
         curve_row(recipe, steps) for recipe, (_, counts) in CURVE.items() for steps in counts
@@ -131,8 +148,8 @@ STUDIES: dict[str, tuple[StudyRow, ...]] = {
 """Studies by name.
 
 `paper` has the four rows of CAR-SAM with both grids of the probabilities, `plus` what each part of
-`carsam-plus` gives, `curve` what more training gives, `parts` the peers less what their papers or
-their released code add."""
+`carsam-plus` gives, `bits` what more bits give it, `curve` what more training gives, `parts` the
+peers less what their papers or their released code add."""
 
 
 def recipe_of(
@@ -143,7 +160,7 @@ def recipe_of(
     Args:
         mode: of `MODES`; `legacy` has the published faults.
         bits: such as `w4a4`.
-        rules: exceptions.
+        rules: exceptions, which win over the row's own.
         settings: `step.parameter=value`; those of steps that the recipe lacks are left out.
 
     Raises:
@@ -152,7 +169,10 @@ def recipe_of(
     name, *changes = row.text.split()
     if name not in RECIPES:
         raise UserError(f'Row "{row.name}": no recipe is called {name}.')
-    recipe = replace(RECIPES[name], bits=Bits.parse(bits), rules=tuple(rules))
+    exceptions = [change for change in changes if re.fullmatch(r".+=w\d+a\d+", change)]
+    changes = [change for change in changes if change not in exceptions]
+    own_rules = [Rule.parse(exception) for exception in exceptions]
+    recipe = replace(RECIPES[name], bits=Bits.parse(bits), rules=(*own_rules, *rules))
     left_out = [change for change in changes if change.startswith("-")]
     recipe = without(recipe, *(change[1:] for change in left_out))
     own = [change for change in changes if "=" in change]
@@ -180,8 +200,8 @@ def _with_step(recipe: Recipe, change: str) -> Recipe:
     names = [step.name for step in recipe.steps]
     if place not in names or not added:
         raise UserError(
-            f'"{change}" is neither -PART, STEP.PARAMETER=VALUE nor STEP+NEW, where STEP is one of '
-            f"{', '.join(names)}."
+            f'"{change}" is neither -PART, STEP.PARAMETER=VALUE, PATTERN=BITS nor STEP+NEW, where '
+            f"STEP is one of {', '.join(names)}."
         )
     after = names.index(place) + 1
     steps = (*recipe.steps[:after], Step(added), *recipe.steps[after:])

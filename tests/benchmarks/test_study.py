@@ -8,7 +8,7 @@ from carsam.engines.torch_engine import TorchEngine
 from carsam.errors import UserError
 from carsam.evaluation.boundary import boundary_iou
 from carsam.evaluation.strict import assert_strict
-from carsam.families import load_model
+from carsam.families import FAMILIES, load_model
 from carsam.images.read import read_image
 from carsam.methods.registry import make_steps
 from carsam.methods.steps.ranges.round_to_nearest import RoundToNearest
@@ -146,15 +146,18 @@ def test_the_rows_of_the_paper_differ_in_what_they_say():
             assert legacy.name == "carsam-legacy" and legacy.steps[-1].parameters["steps"] == 7
 
 
-def test_every_row_is_a_recipe_of_its_own_and_has_its_baseline():
+def test_every_row_is_a_recipe_of_its_own_and_has_its_baseline(tiny_sam):
     from study_rows import STUDIES, recipe_of
 
+    sites = [(site.path, site.kind) for site in FAMILIES["sam"].sites(tiny_sam)]
     for rows in STUDIES.values():
         made = {row.name: recipe_of(row, "strict", "w4a4", (), ()) for row in rows}
         assert len(made) == len(rows)
         assert {row.baseline for row in rows if row.baseline} <= set(made)
-        told = [(recipe.all_steps, recipe.units) for recipe in made.values()]
+        told = [(recipe.all_steps, recipe.units, recipe.rules) for recipe in made.values()]
         assert all(told.count(each) == 1 for each in told)
+        for recipe in made.values():
+            recipe.check_rules(sites)
 
 
 def test_every_row_gives_probabilities_a_grid():
@@ -186,7 +189,7 @@ def test_every_row_of_the_paper_gives_a_strict_model_of_its_grid(tiny_sam, image
 
 
 def test_rows_in_words():
-    from study_rows import StudyRow, parse_row, recipe_of
+    from study_rows import FLOAT_ENCODER, StudyRow, parse_row, recipe_of
 
     row = parse_row("slow < none: carsam -compensate reconstruct.steps=900")
     assert row == StudyRow("slow", "carsam -compensate reconstruct.steps=900", "none")
@@ -196,6 +199,9 @@ def test_rows_in_words():
     more = recipe_of(parse_row("a: carsam-plus codebooks+compensate"), "strict", "w4a4", (), ())
     names = [step.name for step in more.steps]
     assert names.index("compensate") == names.index("codebooks") + 1
+    excepted = recipe_of(parse_row("a: rtn *attn=w4a8"), "strict", "w4a4", (FLOAT_ENCODER,), ())
+    assert str(excepted.bits_of("mask_decoder.self_attn", "decoder.self_attention")) == "w4a8"
+    assert excepted.bits_of("vision_encoder.attn", "encoder.qkv") == FLOAT_ENCODER.bits
     for text in ("rtn", ": rtn", "a:"):
         with pytest.raises(UserError, match="not understood"):
             parse_row(text)

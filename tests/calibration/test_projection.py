@@ -39,6 +39,12 @@ def projected(tiny_sam):
     return projected
 
 
+def rounded_and_polished(steps: int):
+    """Recipe `carsam-plus` with units that are rounded to nearest, which is soon tried."""
+    recipe = make_recipe("carsam-plus", "w4a4", settings=(f"polish.steps={steps}",))
+    return replace(recipe, steps=make_recipe("rtn", "w4a4").steps)
+
+
 @dataclass(frozen=True)
 class Sleep(UnitStep):
     """Takes a tenth of a second for every image."""
@@ -112,7 +118,7 @@ def test_units_of_a_memory_are_projected_on_clips(tiny_sam2_video):
     model, untouched = (prepare(family, tiny_sam2_video) for _ in range(2))
     boxes = torch.tensor([[[4.0, 5, 50, 40]]])
     states = [family.start(torch.randn(1, 3, 128, 128), boxes)]
-    course = plan_course(family, model, make_recipe("carsam-plus", "w4a4"))
+    course = plan_course(family, model, rounded_and_polished(100))
     found = {
         clips: project(course, states, 1, clips=[clip_state(family)] * clips) for clips in (1, 400)
     }
@@ -134,9 +140,7 @@ def test_more_steps_and_images_take_longer(projected):
 
 
 def test_polish_is_projected_by_its_steps(projected):
-    few, many = (
-        projected("carsam-plus", (f"polish.steps={steps}",), views=2)[1] for steps in (100, 10000)
-    )
+    few, many = (projected(rounded_and_polished(steps), views=2)[1] for steps in (100, 10000))
     names = [part.name for part in few.whole_steps]
     assert names == ["the float encoder", "centre-inputs", "polish"]
     assert few.whole_steps[-1].step_seconds > 0
@@ -166,8 +170,8 @@ def test_what_is_done_costs_nothing_any_more(projected):
 
 def test_of_a_polish_that_was_stopped_only_the_rest_is_projected(projected):
     units_done = [True] * len(projected("rtn")[1].units)
-    settings, done = ("polish.steps=10000",), {"units_done": units_done, "steps_done": [9900]}
-    left = projected("carsam-plus", settings, **done)[1]
+    done = {"units_done": units_done, "steps_done": [9900]}
+    left = projected(rounded_and_polished(10000), **done)[1]
     assert left.units == ()
     polish = left.whole_steps[-1]
     assert 0 < polish.seconds < 1000 * polish.step_seconds
@@ -186,9 +190,8 @@ def test_it_is_said_before_the_first_unit(tiny_sam, image_folder):
     quantize(tiny_sam, image_folder, "rtn", count=1, projects=True, progress=Ear())
     said = [line.split(":")[0] for line in heard[-4:]]
     assert said == ["Projected", "Memory", "Quantizing", "Scores of masks"]
-    settings = ["polish.steps=1"]
-    arguments = {"settings": settings, "count": 1, "projects": True, "progress": Ear()}
-    quantize(tiny_sam, image_folder, "carsam-plus", **arguments)
+    arguments = {"count": 1, "projects": True, "progress": Ear()}
+    quantize(tiny_sam, image_folder, rounded_and_polished(1), **arguments)
     said = [line.split(":")[0] for line in heard[-5:]]
     assert said == ["Projected", "Memory", "Quantizing", "Polishing", "Scores of masks"]
     assert "for polish. Probed in" in heard[-5]

@@ -18,7 +18,10 @@ from carsam.methods.steps.training.saved_training import SavedTraining
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="needs SIGKILL")
 
-STEPS = 8
+UNITS, POLISHED = "gptq", "carsam-plus"
+RECIPES = {UNITS: [], POLISHED: ["--set", "polish.steps=8", "--set", "polish.rate=0.001"]}
+"""One that is soon done, for kills before the last unit is, and one that trains after it."""
+
 KEEPS_EVERY_STEP = {
     "carsam.methods.steps.training.saved_training:SECONDS_BETWEEN_SAVES": 0,
     "carsam.methods.steps.training.saved_training:LARGEST_SHARE": 1e9,
@@ -44,7 +47,7 @@ UNITS_LEFT = {
 
 @pytest.fixture(scope="module")
 def setting(tmp_path_factory, randomise_):
-    """A folder with a tiny model, photos, and `undisturbed`, what quantizing it makes."""
+    """A folder with a tiny model, photos, and what quantizing it makes, by recipe."""
     import numpy as np
     from PIL import Image
     from transformers import SamConfig, SamModel
@@ -70,16 +73,16 @@ def setting(tmp_path_factory, randomise_):
     for index in range(2):
         noise = np.random.default_rng(index).integers(0, 255, (48, 64, 3), dtype=np.uint8)
         Image.fromarray(noise).save(folder / "photos" / f"{index}.png")
-    assert main(command(folder, folder / "undisturbed")) == 0
+    for recipe in RECIPES:
+        assert main(command(folder, folder / recipe, recipe=recipe)) == 0
     return folder
 
 
-def command(folder, out, *more) -> list[str]:
-    """The arguments that quantize the tiny model with everything that can be killed."""
+def command(folder, out, *more, recipe=UNITS) -> list[str]:
+    """The arguments that quantize the tiny model."""
     photos = ["--images", folder / "photos", "--count", 2]
-    steps = ["--set", f"polish.steps={STEPS}", "--set", "polish.rate=0.001"]
-    recipe = ["--recipe", "carsam-plus", *steps, "--quiet"]
-    return [str(a) for a in ("quantize", folder / "model", *photos, *recipe, "--out", out, *more)]
+    how = ["--recipe", recipe, *RECIPES[recipe], "--quiet"]
+    return [str(a) for a in ("quantize", folder / "model", *photos, *how, "--out", out, *more)]
 
 
 def facts(run) -> dict:
@@ -90,11 +93,11 @@ def facts(run) -> dict:
     return manifest
 
 
-def assert_undisturbed(setting, run):
+def assert_undisturbed(setting, run, recipe=UNITS):
     """The run has the bytes of the undisturbed one, and nothing lies beside it."""
     weights = "model.safetensors"
-    assert (run / weights).read_bytes() == (setting / "undisturbed" / weights).read_bytes()
-    assert facts(run) == facts(setting / "undisturbed")
+    assert (run / weights).read_bytes() == (setting / recipe / weights).read_bytes()
+    assert facts(run) == facts(setting / recipe)
     assert list(run.parent.iterdir()) == [run]
 
 
@@ -123,11 +126,11 @@ def test_a_killed_quantization_goes_on_with_the_same_bits(setting, tmp_path, uni
 
 def test_a_kill_between_the_renames_of_force_loses_neither_run(setting, tmp_path):
     out = tmp_path / "run"
-    shutil.copytree(setting / "undisturbed", out)
+    shutil.copytree(setting / UNITS, out)
     forced = command(setting, out, "--force")
     run_until_killed({"at": "os:rename", "call": 3}, forced)
     assert not out.exists()
-    assert read_checkpoint(out).manifest["recipe"]["name"] == "carsam-plus"
+    assert read_checkpoint(out).manifest["recipe"]["name"] == UNITS
     assert main(["info", str(out)]) == 0
     assert main(forced) == 0
     assert_undisturbed(setting, out)
@@ -137,14 +140,15 @@ def test_a_second_process_is_refused_and_a_killed_polish_goes_on(
     setting, tmp_path, monkeypatch, capsys
 ):
     out = tmp_path / "run"
+    again = command(setting, out, recipe=POLISHED)
     place = {"at": f"{Polish.__module__}:Polish._step_", "since": QUANTIZING, "call": 6}
     place |= {"constants": KEEPS_EVERY_STEP, "waiting": str(tmp_path / "waiting")}
-    first = start(place, command(setting, out))
+    first = start(place, again)
     try:
         while not (tmp_path / "waiting").exists():
             assert first.poll() is None, first.communicate()
             time.sleep(0.05)
-        assert main(command(setting, out)) == 2
+        assert main(again) == 2
         assert f"Another process ({first.pid}) is writing {out}" in capsys.readouterr().err
     finally:
         os.kill(first.pid, signal.SIGKILL)
@@ -158,9 +162,9 @@ def test_a_second_process_is_refused_and_a_killed_polish_goes_on(
         done.append(self.done)
 
     monkeypatch.setattr(SavedTraining, "resume_", heard)
-    assert main(command(setting, out)) == 0
+    assert main(again) == 0
     assert done == [5]
-    assert_undisturbed(setting, out)
+    assert_undisturbed(setting, out, POLISHED)
 
 
 def test_a_full_disk_is_a_sentence_and_the_run_goes_on_afterwards(
