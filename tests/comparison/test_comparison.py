@@ -1,5 +1,6 @@
 import json
 import os
+import re
 import sys
 import xml.etree.ElementTree as ElementTree
 from concurrent.futures import ThreadPoolExecutor
@@ -332,3 +333,15 @@ def test_the_plots_are_svgs(tmp_path, save):
     assert text.tag.endswith("svg")
     save([row], tmp_path / "b.svg")
     assert (tmp_path / "b.svg").stat().st_size > 1000
+
+
+@pytest.mark.parametrize("save", [save_plot, save_cost_plot])
+def test_panels_go_from_many_bits_to_few(tmp_path, save):
+    orders = [("w4a4", "w8a8", "w4a8"), ("w4a8", "w4a4", "w8a8")]
+    for order in orders:
+        save(
+            [Row("rtn", bits, 20.0, 1.0, 40.0, 1.0, 1.0, 3, 0) for bits in order],
+            tmp_path / "a.svg",
+        )
+        titles = re.findall(r"<!-- (w\da\d) -->", (tmp_path / "a.svg").read_text())
+        assert titles == ["w8a8", "w4a8", "w4a4"]

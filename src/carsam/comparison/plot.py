@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from carsam.comparison.table import Row
+from carsam.formats.bits import Bits
 
 OURS, PEERS, LEGACY = "tab:red", "tab:blue", "lightgrey"
 LABEL_HEIGHTS = (4, -9)  # points above a marker
@@ -142,7 +143,13 @@ def _panels(
 
 
 def _widths(found: Iterator[str]) -> list[str]:
-    return list(dict.fromkeys(found)) or [""]
+    """Return each of some bits once, from the most to the fewest."""
+    return sorted(dict.fromkeys(found), key=_total_bits, reverse=True) or [""]
+
+
+def _total_bits(text: str) -> int:
+    bits = Bits.parse(text)
+    return (bits.weights or 32) + (bits.activations or 32)
 
 
 def _float_ap(table: Sequence[Row]) -> float | None:
