@@ -114,14 +114,17 @@ def units(monkeypatch):
     return numbers
 
 
-@pytest.mark.parametrize("place", PLACES)
-def test_a_killed_quantization_goes_on_with_the_same_bits(setting, tmp_path, units, place):
+@pytest.mark.parametrize(
+    ("place", "recipe"), [("inside a unit", POLISHED), *((place, UNITS) for place in PLACES)]
+)
+def test_a_killed_quantization_goes_on_with_the_same_bits(setting, tmp_path, units, place, recipe):
     out = tmp_path / "run"
-    run_until_killed(PLACES[place], command(setting, out))
+    again = command(setting, out, recipe=recipe)
+    run_until_killed(PLACES[place], again)
     assert not out.exists()
-    assert main(command(setting, out)) == 0
+    assert main(again) == 0
     assert len(units) == UNITS_LEFT[place]
-    assert_undisturbed(setting, out)
+    assert_undisturbed(setting, out, recipe)
 
 
 def test_a_kill_between_the_renames_of_force_loses_neither_run(setting, tmp_path):
