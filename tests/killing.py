@@ -2,57 +2,14 @@
 
 import os
 import signal
-import subprocess
-import sys
+import time
 from collections.abc import Callable
-
-DIE = """
-import json, os, signal, sys, time
 from importlib import import_module
 from pathlib import Path
 
-place, arguments = json.loads(sys.argv[1]), sys.argv[2:]
-for name, value in place.get("constants", {}).items():
-    module, name = name.split(":")
-    setattr(import_module(module), name, value)
 
-def replace(at, replacement):
-    module, path = at.split(":")
-    holder = import_module(module)
-    *holders, name = path.split(".")
-    for part in holders:
-        holder = getattr(holder, part)
-    original = getattr(holder, name)
-    setattr(holder, name, lambda *given, **named: replacement(original, *given, **named))
-
-calls, began = [], []
-
-def begins(original, *given, **named):
-    began.append(1)
-    return original(*given, **named)
-
-def dies(original, *given, **named):
-    if began or "since" not in place:
-        calls.append(1)
-    if len(calls) < place["call"]:
-        return original(*given, **named)
-    if place.get("waiting"):
-        Path(place["waiting"]).touch()
-        time.sleep(1000)
-    if place.get("after"):
-        original(*given, **named)
-    os.kill(os.getpid(), signal.SIGKILL)
-
-replace(place["at"], dies)
-if "since" in place:
-    replace(place["since"], begins)
-from carsam.cli import main
-sys.exit(main(arguments))
-"""
-
-
-def start(place: dict, arguments: list) -> subprocess.Popen:
-    """Start `carsam` in a process of its own that kills itself.
+def start(place: dict, arguments: list) -> int:
+    """Run `carsam` in a forked child that kills itself; return its process number.
 
     Args:
         place: `at`, a function as `module:path`, and the number of the `call` that kills, counted
@@ -61,17 +18,19 @@ def start(place: dict, arguments: list) -> subprocess.Popen:
             program's, by `module:name`.
         arguments: of the command line.
     """
-    import json
-
-    command = [sys.executable, "-c", DIE, json.dumps(place), *map(str, arguments)]
-    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    child = os.fork()
+    if child == 0:
+        try:
+            _die_at(place)
+            import_module("carsam.cli").main([str(argument) for argument in arguments])
+        finally:
+            os._exit(1)
+    return child
 
 
 def run_until_killed(place: dict, arguments: list) -> None:
     """Run `carsam` until it has killed itself."""
-    process = start(place, arguments)
-    _, errors = process.communicate(timeout=600)
-    assert process.returncode == -signal.SIGKILL, errors
+    _assert_killed(start(place, arguments))
 
 
 def in_a_killed_child(action: Callable[[Callable[[], None]], None]) -> None:
@@ -79,8 +38,54 @@ def in_a_killed_child(action: Callable[[Callable[[], None]], None]) -> None:
     child = os.fork()
     if child == 0:
         try:
-            action(lambda: os.kill(os.getpid(), signal.SIGKILL))
+            action(_die)
         finally:
             os._exit(1)
+    _assert_killed(child)
+
+
+def _assert_killed(child: int) -> None:
     _, status = os.waitpid(child, 0)
     assert os.WIFSIGNALED(status) and os.WTERMSIG(status) == signal.SIGKILL
+
+
+def _die() -> None:
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def _die_at(place: dict) -> None:
+    """Replace the function at which this process is to die."""
+    calls, began = [], []
+
+    def begins(original, *given, **named):
+        began.append(1)
+        return original(*given, **named)
+
+    def dies(original, *given, **named):
+        if began or "since" not in place:
+            calls.append(1)
+        if len(calls) < place["call"]:
+            return original(*given, **named)
+        if place.get("waiting"):
+            Path(place["waiting"]).touch()
+            time.sleep(1000)
+        if place.get("after"):
+            original(*given, **named)
+        return _die()
+
+    for name, value in place.get("constants", {}).items():
+        module, name = name.split(":")
+        setattr(import_module(module), name, value)
+    _replace(place["at"], dies)
+    if "since" in place:
+        _replace(place["since"], begins)
+
+
+def _replace(at: str, replacement: Callable) -> None:
+    module, path = at.split(":")
+    holder = import_module(module)
+    *holders, name = path.split(".")
+    for part in holders:
+        holder = getattr(holder, part)
+    original = getattr(holder, name)
+    setattr(holder, name, lambda *given, **named: replacement(original, *given, **named))

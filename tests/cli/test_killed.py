@@ -149,13 +149,13 @@ def test_a_second_process_is_refused_and_a_killed_polish_goes_on(
     first = start(place, again)
     try:
         while not (tmp_path / "waiting").exists():
-            assert first.poll() is None, first.communicate()
+            assert os.waitpid(first, os.WNOHANG) == (0, 0), "it has ended"
             time.sleep(0.05)
         assert main(again) == 2
-        assert f"Another process ({first.pid}) is writing {out}" in capsys.readouterr().err
+        assert f"Another process ({first}) is writing {out}" in capsys.readouterr().err
     finally:
-        os.kill(first.pid, signal.SIGKILL)
-        first.communicate()
+        os.kill(first, signal.SIGKILL)
+        os.waitpid(first, 0)
     (tmp_path / "waiting").unlink()
 
     done, resume_ = [], SavedTraining.resume_

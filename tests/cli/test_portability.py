@@ -12,6 +12,7 @@ from PIL import Image
 
 import carsam
 from carsam.calibration.quantize import quantize
+from carsam.cli import main
 from carsam.cli.terminal import expanded
 from carsam.images.scenes import write_scenes
 
@@ -33,6 +34,11 @@ def said(process: subprocess.Popen, code: int = 0) -> tuple[str, str]:
     assert process.returncode == code, err
     assert "Traceback" not in err and "Exception ignored" not in err
     return out, err
+
+
+def run_here(*arguments: str | Path) -> None:
+    """Run the command line in this process, which has imported what is slow to import."""
+    assert main([*map(str, arguments), "--quiet"]) == 0
 
 
 @pytest.fixture(scope="module")
@@ -148,11 +154,11 @@ def test_every_command_takes_names_that_are_no_text(place, tmp_path) -> None:
     photo = photo_in(folder, b"photo_\xe9.png")
     run, cache = folder / "run", folder / "cache"
     options = ["--images", folder, "--out", run, "--count", "1", "--recipe", "rtn"]
-    said(command("quantize", place / "model", *options))
+    run_here("quantize", place / "model", *options)
     said(command("info", run))
     said(command("embed", run, folder, "--cache", cache, "--json-progress"))
     said(command("predict", run, photo, "--box", "3,3,30,30", "--out", folder / "mask.png"))
-    said(command("bench", run, "--repeats", "1", "--markdown", folder / "table.md"))
+    run_here("bench", run, "--repeats", "1", "--markdown", folder / "table.md")
     coco = folder / "instances.json"
     image = {"id": 1, "file_name": photo.name, "height": 40, "width": 60}
     annotation = {"id": 1, "image_id": 1, "category_id": 1, "bbox": [3, 3, 30, 30], "iscrowd": 0}
@@ -161,9 +167,9 @@ def test_every_command_takes_names_that_are_no_text(place, tmp_path) -> None:
     document = {"images": [image], "annotations": [annotation], "categories": [category]}
     coco.write_text(json.dumps(document))
     where = ["--coco", coco, "--images", folder, "--json", folder / "result.json"]
-    said(command("evaluate", run, *where, "--compare", "none"))
+    run_here("evaluate", run, *where, "--compare", "none")
     where = ["--images", folder, "--coco", coco, "--out", folder / "doctor", "--count", "1"]
-    said(command("doctor", run, *where))
+    run_here("doctor", run, *where)
 
 
 @pytest.mark.parametrize(
@@ -202,45 +208,46 @@ def test_a_program_without_a_console_runs(place, tmp_path) -> None:
     assert (tmp_path / "mask.png").exists()
 
 
-def test_commands_take_relative_paths_from_any_folder(place, tmp_path) -> None:
+def test_commands_take_relative_paths_from_any_folder(place, tmp_path, monkeypatch) -> None:
     up = Path(os.path.relpath(place, tmp_path))
     images, coco = up / "scenes" / "images", up / "scenes" / "instances.json"
     name = min(path.name for path in (place / "scenes" / "images").iterdir())
-
-    def run(*arguments: str | Path, code: int = 0) -> tuple[str, str]:
-        return said(command(*arguments, "--quiet", cwd=tmp_path), code)
-
+    monkeypatch.chdir(tmp_path)
     options = ["--images", images, "--coco", coco, "--recipe", "rtn", "--out", "runs/run"]
-    run("quantize", up / "model", *options)
-    run("predict", "runs/run", images / name, "--box", "3,3,30,30", "--out", "mask.png")
-    run("embed", "runs/run", images, "--cache", "cache")
-    run("bench", "runs/run", "--repeats", "1", "--json", "results/bench.json")
-    run("evaluate", "runs/run", "--coco", coco, "--images", images, "--json", "results/e.json")
+    run_here("quantize", up / "model", *options)
+    run_here("predict", "runs/run", images / name, "--box", "3,3,30,30", "--out", "mask.png")
+    run_here("embed", "runs/run", images, "--cache", "cache")
+    run_here("bench", "runs/run", "--repeats", "1", "--json", "results/bench.json")
+    run_here("evaluate", "runs/run", "--coco", coco, "--images", images, "--json", "results/e.json")
     assert json.loads((tmp_path / "results" / "e.json").read_text())["float"] is not None
     assert json.loads((tmp_path / "results" / "bench.json").read_text())["model"] == "run"
 
 
-def test_a_run_finds_its_float_model_from_another_folder(place, tmp_path) -> None:
+def test_a_run_finds_its_float_model_from_another_folder(place, tmp_path, monkeypatch) -> None:
+    monkeypatch.chdir(place)
     options = ["--images", "scenes/images", "--out", tmp_path / "run", "--recipe", "rtn"]
-    said(command("quantize", "model", *options, "--quiet", cwd=place))
+    run_here("quantize", "model", *options)
+    monkeypatch.chdir(tmp_path)
     where = ["--coco", place / "scenes" / "instances.json", "--images", place / "scenes" / "images"]
-    said(command("evaluate", "run", *where, "--json", "e.json", "--quiet", cwd=tmp_path))
+    run_here("evaluate", "run", *where, "--json", "e.json")
     assert json.loads((tmp_path / "e.json").read_text())["float"] is not None
 
 
 @pytest.mark.slow
-def test_a_comparison_goes_on_from_another_folder(place, tmp_path) -> None:
-    options = ["--recipes", "rtn", "--bits", "w8a8", "--seeds", "1", "--count", "1", "--quiet"]
+def test_a_comparison_goes_on_from_another_folder(place, tmp_path, monkeypatch) -> None:
+    options = ["--recipes", "rtn", "--bits", "w8a8", "--seeds", "1", "--count", "1"]
     where = ["--coco", "scenes/instances.json", "--images", "scenes/images"]
     calibration = photo_in(tmp_path).parent
     first = ["model", *where, "--calibration", calibration, "--out", tmp_path / "table"]
-    said(command("compare", *first, *options, cwd=place))
+    monkeypatch.chdir(place)
+    run_here("compare", *first, *options)
     result = tmp_path / "table" / "cells" / "rtn-w8a8-seed0.result.json"
     before = result.stat().st_mtime_ns
     up = Path(os.path.relpath(place, tmp_path))
     where = ["--coco", up / where[1], "--images", up / where[3]]
     second = [up / "model", *where, "--calibration", ".", "--out", "table"]
-    said(command("compare", *second, *options, cwd=tmp_path))
+    monkeypatch.chdir(tmp_path)
+    run_here("compare", *second, *options)
     assert result.stat().st_mtime_ns == before
 
 

@@ -14,6 +14,7 @@ from tiny_video import write_davis
 from carsam.cli import main
 from carsam.comparison import jobs
 from carsam.comparison.by_frame import by_frame
+from carsam.comparison.cell import run_cell
 from carsam.comparison.plot import save_cost_plot, save_frame_plot, save_plot
 from carsam.comparison.run import Plan, evaluated_names, run_plan
 from carsam.comparison.table import Row, about, caption, document, markdown, rows
@@ -79,6 +80,11 @@ def test_every_cell_runs_by_itself_and_is_kept(plan, tmp_path):
     assert stamps == {p.name: p.stat().st_mtime_ns for p in (tmp_path / "cells").iterdir()}
 
 
+def in_this_process(plan):
+    """Results of cells that need no processes of their own, as json gives them."""
+    return [json.loads(json.dumps(run_cell(cell))) for cell in plan.cells()]
+
+
 def test_a_cell_that_fails_is_named_and_the_others_go_on(plan, tmp_path):
     (plan.calibration / "0.png").unlink()
     for path in plan.calibration.iterdir():
@@ -89,10 +95,17 @@ def test_a_cell_that_fails_is_named_and_the_others_go_on(plan, tmp_path):
     assert "error" in results[1]
 
 
+def already_done(cell, folder):
+    """Leave a result of the cell, so that it is not begun."""
+    folder.mkdir(exist_ok=True)
+    done = {"cell": cell.to_json(), "evaluation": {}}
+    (folder / f"{cell.name}.result.json").write_text(json.dumps(done))
+
+
 def test_two_cells_at_a_time_give_the_results_of_one_after_the_other(plan, tmp_path):
     plan = replace(plan, bits=("w8a8",))
     together = run_plan(plan, tmp_path / "together", Silent(), jobs=2)
-    alone = run_plan(plan, tmp_path / "alone", Silent())
+    alone = in_this_process(plan)
     assert [r["cell"] for r in together] == [r["cell"] for r in alone]
     for result, expected in zip(together, alone, strict=True):
         assert result["evaluation"]["coco"] == expected["evaluation"]["coco"]
@@ -105,6 +118,7 @@ def test_a_cell_whose_process_is_killed_is_named_and_the_others_go_on(plan, tmp_
     monkeypatch.setattr(
         jobs, "python_command", lambda name: [*python_command(name)[:-1], kill + END % name]
     )
+    already_done(plan.cells()[0], tmp_path / "cells")
     with pytest.warns(UserWarning, match=r"rtn-w8a8-seed0 failed: .*SIGKILL.*memory is short"):
         results = run_plan(plan, tmp_path / "cells", Silent(), jobs=2)
     assert ["evaluation" in result for result in results] == [True, False, True]
@@ -193,10 +207,8 @@ def test_a_setting_that_fits_no_recipe_is_refused(plan, tmp_path, setting, said)
 def test_cells_of_other_settings_are_not_taken_over(plan, tmp_path):
     """Those of a recipe that has the step; the float model has none and is kept."""
     folder = tmp_path / "cells"
-    folder.mkdir()
     for cell in replace(plan, recipes=("rtn", "carsam-plus")).cells():
-        done = {"cell": cell.to_json(), "evaluation": {}}
-        (folder / f"{cell.name}.result.json").write_text(json.dumps(done))
+        already_done(cell, folder)
     asked = replace(plan, recipes=("rtn", "carsam-plus"), settings=("polish.steps=8",))
     with pytest.raises(UserError, match=r"carsam-plus-w8a8-seed0\.result\.json is the result"):
         run_plan(asked, folder, Silent())
@@ -263,9 +275,9 @@ def test_the_document_says_what_it_was_measured_on(plan):
     assert document(plan, [made])["rows"][0]["aps"] == (pytest.approx(30.0),)
 
 
-def test_the_native_engine_evaluates_what_is_quantized(plan, tmp_path):
+def test_the_native_engine_evaluates_what_is_quantized(plan):
     chosen = replace(plan, engine="native", bits=("w4a4",))
-    results = run_plan(chosen, tmp_path / "cells", Silent())
+    results = in_this_process(chosen)
     assert [r["evaluation"]["mode"] for r in results] == ["float", "native"]
 
 
@@ -279,7 +291,7 @@ def test_objects_are_followed_as_well(plan, tiny_sam2_video, tmp_path, engine):
         engine=engine,
         davis=write_davis(tmp_path / "davis"),
     )
-    results = run_plan(plan, tmp_path / "cells", Silent())
+    results = in_this_process(plan)
     assert [r["davis"]["mode"] for r in results] == ["float", engine]
     table = rows(results)
     for row, made in zip(table, results, strict=True):

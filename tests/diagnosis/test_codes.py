@@ -93,7 +93,8 @@ def test_more_prompts_than_the_native_engine_takes_at_once_are_refused(quantized
 @pytest.mark.parametrize("bits", BITS)
 def test_masks_of_sam_mini_agree(tmp_path, bits) -> None:
     write_scenes(tmp_path, 2, seed=0, size=128)
-    model = quantize("sam-mini", tmp_path / "images", "rtn", bits=bits, count=1)
+    options = {"bits": bits, "count": 1, "image_size": 512}
+    model = quantize("sam-mini", tmp_path / "images", "rtn", **options)
     engines = (
         TorchEngine(model.family, model.module, "simulated"),
         NativeEngine(model.to_checkpoint()),

@@ -11,6 +11,7 @@ import carsam
 from carsam.engines.load import load
 from carsam.engines.torch_video_engine import torch_engine
 from carsam.evaluation.strict import StrictError, assert_strict
+from carsam.images.preprocess import preprocess
 from carsam.methods.registry import RECIPES
 from carsam.simulation import slots
 
@@ -69,10 +70,14 @@ def test_it_is_quantized_strictly_and_comes_back(tiny, name, image_folder, photo
     model = quantized(tiny, image_folder, name, settings=few_steps(name))
     assert_strict(model, [photo])
     model.save(tmp_path / "run")
-    expected = followed(torch_engine(model.family, model.module, model.mode), photo)
+    before = torch_engine(model.family, model.module, model.mode)
+    expected = followed(before, photo)
     np.testing.assert_array_equal(followed(load(tmp_path / "run", "simulated"), photo), expected)
     native = load(tmp_path / "run")
     assert native.mode == "native"
+    pixels, _ = preprocess(photo, native.framing)
+    for found, level in zip(native.encode(pixels), before.encode(pixels), strict=True):
+        np.testing.assert_array_equal(found, level)
     np.testing.assert_allclose(followed(native, photo), expected, atol=1e-5)
     assert 0.05 < (expected > 0).mean() < 0.95
 

@@ -74,11 +74,11 @@ class PerceptualClipping(UnitStep):
 
     def _clip_(self, unit: Unit, site: Site, keys: list[Key]) -> float:
         """Search the grids of some operands of an attention; return the overlap reached."""
-        focus = self._focus(unit, site, {})
         chosen: dict[Key, UniformGrid] = {}
         best = 1.0
-        for _ in range(self.rounds):
-            for key in keys:
+        with in_float(unit):
+            focus = self._focus(unit, site, {})
+            for key in self.rounds * keys:
                 best = -1.0
                 for grid in _candidates(unit, key):
                     found = self._focus(unit, site, {**chosen, key: grid})
@@ -91,7 +91,7 @@ class PerceptualClipping(UnitStep):
         return best
 
     def _focus(self, unit: Unit, site: Site, grids: dict[Key, UniformGrid]) -> Tensor:
-        with in_float(unit), replaced(unit.model, grids):
+        with replaced(unit.model, grids):
             probabilities = value_at(unit, (site, "probabilities"), unit.inputs[0])
         return probabilities > self.focus * probabilities.amax(-1, keepdim=True)
 
