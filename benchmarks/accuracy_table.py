@@ -19,13 +19,13 @@ from carsam.benchmark.machine import hardware
 from carsam.comparison.by_frame import by_frame
 from carsam.comparison.plot import save_frame_plot, save_plot
 from carsam.comparison.table import markdown, rows
+from carsam.formats.bits import Bits
 from carsam.methods.registry import LEGACY_RECIPES, RECIPES
 
 ROOT = Path(__file__).parent.parent
 RESULTS = ROOT / "benchmarks" / "results"
 NAMES = {"sam-mini": "compare.json", "sam2-mini": "compare_sam2-mini.json"}
 FIGURES = ROOT / "docs" / "figures"
-BITS = ("float", "w8a8", "w6a6", "w4a8", "w4a4", "w3a3")
 FACTS = ("ids_sha256", "prompts", "score")
 COST = ("seconds", "peak_mb")
 RECIPE_ORDER = ("float", *RECIPES, *LEGACY_RECIPES)
@@ -76,9 +76,10 @@ def _begun(results: list[dict[str, Any]]) -> dict[str, Any]:
     }
 
 
-def _key(cell: dict[str, Any]) -> tuple[int, int, int]:
+def _key(cell: dict[str, Any]) -> tuple[int, ...]:
     """Place of a cell in the table."""
-    return BITS.index(cell["bits"]), RECIPE_ORDER.index(cell["recipe"]), cell["seed"]
+    together, weights = Bits.parse(cell["bits"]).size
+    return -together, -weights, RECIPE_ORDER.index(cell["recipe"]), cell["seed"]
 
 
 def _shorten(result: dict[str, Any], about: dict[str, Any], untimed: bool) -> dict[str, Any]:

@@ -169,7 +169,7 @@ def recipe_of(
     name, *changes = row.text.split()
     if name not in RECIPES:
         raise UserError(f'Row "{row.name}": no recipe is called {name}.')
-    exceptions = [change for change in changes if re.fullmatch(r".+=w\d+a\d+", change)]
+    exceptions = [change for change in changes if re.fullmatch(r".+=(w\d+a\d+|float)", change)]
     changes = [change for change in changes if change not in exceptions]
     own_rules = [Rule.parse(exception) for exception in exceptions]
     recipe = replace(RECIPES[name], bits=Bits.parse(bits), rules=(*own_rules, *rules))

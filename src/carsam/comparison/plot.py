@@ -144,12 +144,8 @@ def _panels(
 
 def _widths(found: Iterator[str]) -> list[str]:
     """Return each of some bits once, from the most to the fewest."""
-    return sorted(dict.fromkeys(found), key=_total_bits, reverse=True) or [""]
-
-
-def _total_bits(text: str) -> int:
-    bits = Bits.parse(text)
-    return (bits.weights or 32) + (bits.activations or 32)
+    widths = dict.fromkeys(found)
+    return sorted(widths, key=lambda text: Bits.parse(text).size, reverse=True) or [""]
 
 
 def _float_ap(table: Sequence[Row]) -> float | None:

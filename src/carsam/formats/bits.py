@@ -42,6 +42,12 @@ class Bits:
         weights, activations = (None if int(b) == 32 else int(b) for b in match.groups())
         return cls(weights, activations)
 
+    @property
+    def size(self) -> tuple[int, int]:
+        """Bits of a weight and an activation together, then of the weight: the order of widths."""
+        weights, activations = self.weights or 32, self.activations or 32
+        return weights + activations, weights
+
     def __str__(self) -> str:
         if self.weights is None and self.activations is None:
             return "float"
