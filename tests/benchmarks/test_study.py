@@ -199,7 +199,9 @@ def test_rows_in_words():
     more = recipe_of(parse_row("a: carsam-plus codebooks+compensate"), "strict", "w4a4", (), ())
     names = [step.name for step in more.steps]
     assert names.index("compensate") == names.index("codebooks") + 1
-    excepted = recipe_of(parse_row("a: rtn *attn=w4a8"), "strict", "w4a4", (FLOAT_ENCODER,), ())
+    excepting = parse_row("a: rtn *attn=w4a8 *.lin1=float")
+    excepted = recipe_of(excepting, "strict", "w4a4", (FLOAT_ENCODER,), ())
+    assert str(excepted.bits_of("mask_decoder.mlp.lin1", "decoder.mlp.lin1")) == "float"
     assert str(excepted.bits_of("mask_decoder.self_attn", "decoder.self_attention")) == "w4a8"
     assert excepted.bits_of("vision_encoder.attn", "encoder.qkv") == FLOAT_ENCODER.bits
     for text in ("rtn", ": rtn", "a:"):

@@ -6,7 +6,7 @@ import pytest
 from serving import serving
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")  # while it is there, an event loop runs that other tests trip over
 def browser():
     """Headless Chromium."""
     playwright = pytest.importorskip("playwright.sync_api", reason="needs playwright")
