@@ -13,7 +13,6 @@ from carsam.images.prompts import Prompts
 from carsam.methods.registry import RECIPES, make_recipe
 from carsam.simulation.model import from_checkpoint
 
-
 FEW_STEPS = ("reconstruct", "reconstruct-unfinished", "polish")
 
 
