@@ -71,11 +71,16 @@ def _cell(
 
 
 def finished(cell: StudyCell, folder: Path) -> dict[str, Any] | None:
-    """Return the result of a cell that was done before; UserError if it was another study's."""
+    """Return the result of a cell that was done before; UserError if it was another study's.
+
+    What its row is compared with may have changed since.
+    """
     path = folder / "cells" / f"{cell.name}.json"
     if not path.exists():
         return None
     result: dict[str, Any] = json.loads(path.read_bytes())
+    if result["cell"]["row"] and cell.row:
+        result["cell"]["row"]["baseline"] = cell.row.baseline
     if result["cell"] != cell.facts:
         raise UserError(f"{path} is of another study; give another OUT, or remove it.")
     return result
@@ -91,8 +96,8 @@ def run_cell(cell: StudyCell, folder: Path) -> dict[str, Any] | None:
     return finished(cell, folder)
 
 
-def main() -> None:
-    """Run what is left of a study and write its table."""
+def parser() -> argparse.ArgumentParser:
+    """Return what the command line takes."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("data", type=Path, help="folder with coco, davis and extra")
     parser.add_argument("out", type=Path)
@@ -109,7 +114,12 @@ def main() -> None:
     parser.add_argument("--clicks", type=float, default=0.5, help="share of clicks among prompts")
     parser.add_argument("--limit", type=int, help="measure on so few images, for a first look")
     parser.add_argument("--threads", type=int, default=1)
-    options = parser.parse_args()
+    return parser
+
+
+def main() -> None:
+    """Run what is left of a study and write its table."""
+    options = parser().parse_args()
     results: Results = defaultdict(dict)
     groups: dict[str, list[str]] = {}
     kinds: dict[str, list[str]] = {}

@@ -1,5 +1,7 @@
 """The studies' split, prompts and rows, and their table on made-up results."""
 
+import json
+
 import numpy as np
 import pytest
 
@@ -31,6 +33,22 @@ def test_where_a_group_goes_depends_on_its_name_alone():
     assert len(chosen) == 13 and chosen < groups
     assert choosing(set(sorted(groups, reverse=True))) == chosen
     assert choosing({"davis/libby", "davis/dog", "davis/bmx-trees"}) == {"davis/libby"}
+
+
+def test_a_finished_cell_may_be_compared_with_another_row(tmp_path):
+    from study import cells_of, finished, parser
+
+    def cell(row):
+        given = parser().parse_args(["data", str(tmp_path), "--row", row, "--seeds", "1"])
+        return cells_of(given)[-1]
+
+    done = cell("a: rtn")
+    (tmp_path / "cells").mkdir()
+    (tmp_path / "cells" / f"{done.name}.json").write_text(json.dumps({"cell": done.facts}))
+    compared = cell("a < b: rtn")
+    assert finished(compared, tmp_path)["cell"] == compared.facts != done.facts
+    with pytest.raises(UserError, match="of another study"):
+        finished(cell("a: gptq"), tmp_path)
 
 
 @pytest.mark.coco

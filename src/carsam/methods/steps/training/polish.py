@@ -41,9 +41,8 @@ class Polish(CostedByStep, WholeModelStep):
     what stays float: biases, norms, the decoder's own tokens and its mask head. Nothing of it costs
     anything at run time. The loss is `mask_loss` on the calibration images and other views of them;
     no label is used. One step takes one image, with some of its own boxes and clicks and some that
-    are new in this step alone, which the float model answers: the images' own would soon be learned
-    by heart. Of a model with a memory, some steps take a frame in which objects are followed; there
-    the loss has the scores of the objects too.
+    are new in this step alone, which the float model answers. Of a model with a memory, some steps
+    take a frame in which objects are followed; there the loss has the scores of the objects too.
     EfficientQAT (Chen et al., ACL 2025, arXiv 2407.11062) trains scales end to end after its blocks
     in the same way; codes move as in LSQ (Esser et al., ICLR 2020), with a rate at which few of
     them change.
