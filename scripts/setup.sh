@@ -19,7 +19,8 @@ install_carsam() {
     fi
     quiet=-q
     if [ -t 2 ]; then quiet=; fi
-    pip="$environment/bin/python -m pip install --disable-pip-version-check $quiet"
+    # Python compiles what it imports, which is little of torch and transformers.
+    pip="$environment/bin/python -m pip install --disable-pip-version-check --no-compile $quiet"
     say "Installing torch 2.13.0 (first and alone, so that its CPU build is taken where there is one)"
     $pip torch==2.13.0 >&2 || return
     say "Installing carsam and its extras; one C++ extension is compiled"
