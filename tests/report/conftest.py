@@ -11,12 +11,22 @@ def run(tiny_sam, image_folder, tmp_path):
     return tmp_path / "run"
 
 
+@pytest.fixture(scope="session")
+def pages() -> list[bytes]:
+    """The bytes of `page`, once one test has made them."""
+    return []
+
+
 @pytest.fixture
-def page(run, image_folder, tmp_path):
+def page(request, pages, tmp_path):
     """A report with photos and a diagnosis."""
-    photos = ["--images", str(image_folder), "--count", "2"]
-    assert main(["doctor", str(run), *photos, "--out", str(tmp_path / "doctor"), "--quiet"]) == 0
     out = tmp_path / "report.html"
-    doctor = ["--doctor", str(tmp_path / "doctor")]
-    assert main(["report", str(run), *photos, *doctor, "--out", str(out), "--quiet"]) == 0
+    if not pages:
+        run, images = map(request.getfixturevalue, ("run", "image_folder"))
+        photos = ["--images", str(images), "--count", "2", "--quiet"]
+        assert main(["doctor", str(run), *photos, "--out", str(tmp_path / "doctor")]) == 0
+        doctor = ["--doctor", str(tmp_path / "doctor")]
+        assert main(["report", str(run), *photos, *doctor, "--out", str(out)]) == 0
+        pages.append(out.read_bytes())
+    out.write_bytes(pages[0])
     return out
