@@ -18,14 +18,12 @@ def start(place: dict, arguments: list) -> int:
             program's, by `module:name`.
         arguments: of the command line.
     """
-    child = os.fork()
-    if child == 0:
-        try:
-            _die_at(place)
-            import_module("carsam.cli").main([str(argument) for argument in arguments])
-        finally:
-            os._exit(1)
-    return child
+
+    def run() -> None:
+        _die_at(place)
+        import_module("carsam.cli").main([str(argument) for argument in arguments])
+
+    return _forked(run)
 
 
 def run_until_killed(place: dict, arguments: list) -> None:
@@ -35,13 +33,18 @@ def run_until_killed(place: dict, arguments: list) -> None:
 
 def in_a_killed_child(action: Callable[[Callable[[], None]], None]) -> None:
     """Call `action` in a forked child, with a function that kills it."""
+    _assert_killed(_forked(lambda: action(_die)))
+
+
+def _forked(action: Callable[[], None]) -> int:
+    """Call `action` in a forked child, which does nothing after it; return its process number."""
     child = os.fork()
     if child == 0:
         try:
-            action(_die)
+            action()
         finally:
             os._exit(1)
-    _assert_killed(child)
+    return child
 
 
 def _assert_killed(child: int) -> None:

@@ -14,9 +14,13 @@ from carsam.grids.base import Grid, UniformGrid
 from carsam.grids.codebook import CodebookGrid
 from carsam.grids.grouped import GroupedUniformGrid
 from carsam.grids.row_maximum import RowMaximumGrid
+from carsam.methods.registry import make_recipe
 from carsam.simulation import slots
 from carsam.simulation.layers import weight_to_rows
 from carsam.simulation.model import QuantizedModel, prepare
+
+TRAINING = ("reconstruct", "reconstruct-unfinished", "polish")
+"""Steps of recipes whose parameter `steps` says how long they train."""
 
 
 @dataclass(frozen=True)
@@ -65,6 +69,12 @@ def quantize(
                 grid = UniformGrid.from_range(low, high, operands(site.path, operand))
                 slots.set_quantizer_(model, site, operand, grid)
     return QuantizedPair(model, QuantizedModel(family, model).to_checkpoint())
+
+
+def few_steps(name: str) -> list[str]:
+    """Settings with which a recipe's training takes two steps."""
+    steps = {step.name for step in make_recipe(name, "w4a4").all_steps}
+    return [f"{step}.steps=2" for step in TRAINING if step in steps]
 
 
 class Recorder(torch.nn.Module):

@@ -5,6 +5,7 @@
 
 import numpy as np
 import pytest
+from tiny_runs import few_steps
 
 import carsam
 from carsam.engines.torch_engine import TorchEngine
@@ -14,13 +15,6 @@ from carsam.images.prompts import Prompts
 
 BOX = Prompts(boxes=np.array([[10, 10, 80, 70]], np.float32))
 LEVELS = ("encoder.neck", "encoder.fine_level")
-FEW_STEPS = ("reconstruct", "reconstruct-unfinished", "polish")
-
-
-def few_steps(name):
-    recipe = carsam.make_recipe(name, "w4a4")
-    steps = [step.name for step in (*recipe.opening, *recipe.steps, *recipe.closing)]
-    return [f"{step}.steps=2" for step in steps if step in FEW_STEPS]
 
 
 @pytest.fixture

@@ -6,6 +6,7 @@ Every recipe on SAM 2; two on SAM 3, whose memory is the same.
 import numpy as np
 import pytest
 import torch
+from tiny_runs import few_steps
 
 import carsam
 from carsam.engines.load import load
@@ -14,8 +15,6 @@ from carsam.evaluation.strict import StrictError, assert_strict
 from carsam.images.preprocess import preprocess
 from carsam.methods.registry import RECIPES
 from carsam.simulation import slots
-
-FEW_STEPS = ("reconstruct", "reconstruct-unfinished", "polish")
 
 
 def finding_everywhere(model):
@@ -38,11 +37,6 @@ def tiny_sam3_video(tiny_sam3_video):
 @pytest.fixture
 def tiny(request):
     return request.getfixturevalue(request.param)
-
-
-def few_steps(name):
-    steps = [step.name for step in carsam.make_recipe(name, "w4a4").all_steps]
-    return [f"{step}.steps=2" for step in steps if step in FEW_STEPS]
 
 
 def quantized(model, images, name="rtn", **more):

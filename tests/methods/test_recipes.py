@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from tiny_runs import few_steps
 
 from carsam.calibration.quantize import quantize
 from carsam.engines.native_engine import NativeEngine
@@ -10,19 +11,15 @@ from carsam.evaluation.strict import assert_strict
 from carsam.export.onnx.check import session
 from carsam.export.onnx.models import read_exporter
 from carsam.images.prompts import Prompts
-from carsam.methods.registry import RECIPES, make_recipe
+from carsam.methods.registry import RECIPES
 from carsam.simulation.model import from_checkpoint
-
-FEW_STEPS = ("reconstruct", "reconstruct-unfinished", "polish")
 
 
 @pytest.mark.filterwarnings("ignore:.*(reconstruction|Polish) raised")
 @pytest.mark.parametrize("name", sorted(RECIPES))
 def test_the_recipe_is_strict_and_can_be_stored_and_exported(tiny_sam, image_folder, photo, name):
     """Its ONNX form has the bits of the native engine in exact mode."""
-    steps = {step.name for step in make_recipe(name, "w4a4").all_steps}
-    settings = [f"{step}.steps=2" for step in FEW_STEPS if step in steps]
-    model = quantize(tiny_sam, image_folder, name, "w4a4", count=1, settings=settings)
+    model = quantize(tiny_sam, image_folder, name, "w4a4", count=1, settings=few_steps(name))
     assert_strict(model, [photo])
     checkpoint = model.to_checkpoint()
     loaded = from_checkpoint(checkpoint)
