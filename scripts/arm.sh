@@ -11,12 +11,8 @@ leave_out() {
 }
 
 if ! command -v "$compiler" >/dev/null || ! command -v "$emulator" >/dev/null; then
-    if [ "$(id -u)" != 0 ] || ! command -v apt-get >/dev/null; then
+    debian g++-aarch64-linux-gnu qemu-user ||
         leave_out "needs $compiler and $emulator (Debian: g++-aarch64-linux-gnu, qemu-user)"
-    fi
-    apt-get -qq update >&2
-    DEBIAN_FRONTEND=noninteractive apt-get -qq install --no-install-recommends \
-        g++-aarch64-linux-gnu qemu-user >&2 || leave_out "$compiler or $emulator cannot be installed"
 fi
 
 arm=$root/build/arm
@@ -37,7 +33,7 @@ fi
 python_arm=$(ls -d "$system"/usr/bin/python3.[0-9]* | head -n 1)
 version=${python_arm##*/python}
 
-pip="$environment/bin/python -m pip install --disable-pip-version-check -q --upgrade"
+pip="$environment/bin/python -m pip install --disable-pip-version-check --no-compile -q --upgrade"
 rm -rf "$arm/carsam"
 $pip --target "$arm/packages" --only-binary=:all: --python-version "$version" \
     --platform manylinux_2_28_aarch64 --platform manylinux2014_aarch64 \

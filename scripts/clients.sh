@@ -7,7 +7,7 @@ set -eu
 . "$(dirname "$0")/setup.sh"
 cd "$root"
 clients=$root/build/clients
-pip="$environment/bin/python -m pip install --disable-pip-version-check -q"
+pip="$environment/bin/python -m pip install --disable-pip-version-check --no-compile -q"
 
 package() {
     folder=$clients/$1
@@ -28,17 +28,10 @@ package label-studio-sdk label-studio-sdk==2.1.2
 package datumaro datumaro==1.13.12 cachetools imagesize json-stream json-stream-rs-tokenizer lxml \
     orjson pandas ruamel.yaml shapely
 
-debian=
-command -v npm >/dev/null || debian="nodejs npm"
-command -v chromium >/dev/null || debian="$debian chromium"
-if [ -n "$debian" ] && [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; then
-    apt-get -qq update >&2
-    # shellcheck disable=SC2086  # names of packages
-    DEBIAN_FRONTEND=noninteractive apt-get -qq install --no-install-recommends $debian >&2 || true
-fi
-command -v chromium >/dev/null || say "Left out: chromium, which looks at reports and the demo"
+command -v chromium >/dev/null || debian chromium ||
+    say "Left out: chromium, which looks at reports and the demo"
 web=onnxruntime-web@1.30.0
-if ! command -v npm >/dev/null; then
+if ! command -v npm >/dev/null && ! debian nodejs npm; then
     say "Left out: $web needs npm (Debian: nodejs, npm)"
 elif [ ! -e "$clients/onnxruntime-web/$web" ]; then
     say "Installing $web"

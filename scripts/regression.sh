@@ -4,17 +4,8 @@
 set -eu
 . "$(dirname "$0")/setup.sh"
 cd "$root"
-leave_out() {
-    say "Counting left out: $*"
+if ! command -v valgrind >/dev/null && ! debian valgrind; then
+    say "Counting left out: needs valgrind"
     exit 0
-}
-
-if ! command -v valgrind >/dev/null; then
-    if [ "$(id -u)" != 0 ] || ! command -v apt-get >/dev/null; then
-        leave_out "needs valgrind"
-    fi
-    apt-get -qq update >&2
-    DEBIAN_FRONTEND=noninteractive apt-get -qq install --no-install-recommends valgrind >&2 ||
-        leave_out "valgrind cannot be installed"
 fi
 exec "$environment/bin/python" benchmarks/regression.py "$@"

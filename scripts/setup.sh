@@ -5,7 +5,13 @@ root=$(cd "$(dirname "$0")/.." && pwd)
 environment=$root/.venv
 python=${PYTHON:-python3}
 
+. "$root/scripts/debian.sh"
+
 say() { printf '%s\n' "$*" >&2; }
+
+# pip compiles nothing, as little of torch and transformers is ever imported: Python compiles what is,
+# and must keep it, or each process takes ten seconds more to start.
+unset PYTHONDONTWRITEBYTECODE
 
 install_carsam() {
     if ! "$python" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then
@@ -19,13 +25,13 @@ install_carsam() {
     fi
     quiet=-q
     if [ -t 2 ]; then quiet=; fi
-    # Python compiles what it imports, which is little of torch and transformers.
     pip="$environment/bin/python -m pip install --disable-pip-version-check --no-compile $quiet"
     say "Installing torch 2.13.0 (first and alone, so that its CPU build is taken where there is one)"
     $pip torch==2.13.0 >&2 || return
     say "Installing carsam and its extras; one C++ extension is compiled"
     $pip --config-settings=cmake.define.CARSAM_EMULATE_AMX=ON \
         "${root}[quantize,photos,test]" >&2 || return
+    "$environment/bin/carsam" recipes >/dev/null || return
     printf '%s\n' "$fingerprint" >"$stamp"
 }
 

@@ -136,7 +136,8 @@ def test_other_grids_of_inputs_equal_the_simulation(quantized_pair, make, weight
         channels = slots.layer(pair.model, site).layer.in_features
         return make(grid, channels) if make is grouped else make(grid)
 
-    assert_same(*with_grids(pair, replaced))
+    # Products with float weights are not sums of integers.
+    assert_same(*with_grids(pair, replaced), TIES if weight_bits is None else FEW_TIES)
 
 
 ATTENDED = ("query", "key", "value")
