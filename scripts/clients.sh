@@ -28,11 +28,13 @@ package label-studio-sdk label-studio-sdk==2.1.2
 package datumaro datumaro==1.13.12 cachetools imagesize json-stream json-stream-rs-tokenizer lxml \
     orjson pandas ruamel.yaml shapely
 
-command -v chromium >/dev/null || debian chromium ||
-    say "Left out: chromium, which looks at reports and the demo"
+if ! command -v chromium >/dev/null || ! command -v npm >/dev/null; then
+    debian chromium npm || say "Debian gives no chromium or no npm"
+fi
+command -v chromium >/dev/null || say "Left out: chromium, which looks at reports and the demo"
 web=onnxruntime-web@1.30.0
-if ! command -v npm >/dev/null && ! debian nodejs npm; then
-    say "Left out: $web needs npm (Debian: nodejs, npm)"
+if ! command -v npm >/dev/null; then
+    say "Left out: $web needs npm (Debian: npm)"
 elif [ ! -e "$clients/onnxruntime-web/$web" ]; then
     say "Installing $web"
     {

@@ -1,10 +1,9 @@
 """The native engine on SAM 2 against the simulation, which shares no code with it."""
 
-from typing import Any
-
 import numpy as np
 import pytest
 import torch
+from beside_simulation import assert_same
 from tiny_runs import with_grids
 
 from carsam.engines.native_engine import NativeEngine
@@ -13,7 +12,6 @@ from carsam.errors import UserError
 from carsam.families.base import Site
 from carsam.families.sam2.family import Sam2Family, decode_tokens, without_memory
 from carsam.families.sam2.positions import image_positions
-from carsam.formats.checkpoint import Checkpoint
 from carsam.grids import tables
 from carsam.grids.base import Grid
 from carsam.grids.grouped import GroupedUniformGrid
@@ -40,34 +38,6 @@ PROMPTS = {
     "masks": Prompts(masks=MASKS),
     "nothing": Prompts(),
 }
-EXACT, TIES = 1e-5, 0.1
-
-
-def relative_error(found: np.ndarray, expected: np.ndarray) -> float:
-    """Root mean square of the difference over that of `expected`."""
-    assert found.shape == expected.shape
-    return float(np.sqrt(np.mean((found - expected) ** 2) / np.mean(expected**2)))
-
-
-def assert_same(
-    model: Any,
-    checkpoint: Checkpoint,
-    prompts: Prompts = PROMPTS["points and boxes"],
-    multimask_output: bool = True,
-    tolerance: float = EXACT,
-) -> None:
-    """All parts of the embedding, masks and IoUs are the simulation's."""
-    simulated, native = TorchEngine(FAMILY, model, "simulated"), NativeEngine(checkpoint)
-    embedding = simulated.encode(PIXELS)
-    for found, expected in zip(native.encode(PIXELS), embedding, strict=True):
-        assert relative_error(found, expected) < tolerance
-    results = (
-        engine.decode(embedding, prompts, multimask_output) for engine in (native, simulated)
-    )
-    for found, expected in zip(*results, strict=True):
-        assert relative_error(found, expected) < tolerance
-
-
 BITS = [(None, None), (4, 4), (4, 8), (8, 8), (2, 3), (4, None)]
 
 
@@ -86,7 +56,7 @@ def test_a_decoder_as_wide_as_the_kernels_equals_the_simulation(quantized_sam2, 
         return None if "upscale" in path or "hypernet" in path else 4
 
     pair = quantized_sam2(weights, lambda path, _: weights(path), sam2_of(128))
-    assert_same(pair.model, pair.checkpoint)
+    assert_same(pair.model, pair.checkpoint, PROMPTS["points and boxes"])
     assert_same(pair.model, pair.checkpoint, PROMPTS["boxes"], False)
 
 
@@ -99,7 +69,7 @@ def test_runs_any_mixture_of_float_and_quantized_sites(quantized_sam2, seed) -> 
 
     table: dict[tuple[str, ...], int | None] = {}
     pair = quantized_sam2(bits, bits)
-    assert_same(pair.model, pair.checkpoint, tolerance=TIES)
+    assert_same(pair.model, pair.checkpoint, PROMPTS["points and boxes"])
 
 
 @pytest.mark.parametrize(
@@ -117,7 +87,7 @@ def test_other_grids_of_probabilities_equal_the_simulation(quantized_sam2, make)
     def replaced(site: Site, operand: str, grid: Grid) -> Grid | None:
         return make() if operand == "probabilities" else None
 
-    assert_same(*with_grids(pair, replaced))
+    assert_same(*with_grids(pair, replaced), PROMPTS["points and boxes"])
 
 
 def test_other_grids_of_inputs_equal_the_simulation(quantized_sam2) -> None:
@@ -134,7 +104,7 @@ def test_other_grids_of_inputs_equal_the_simulation(quantized_sam2) -> None:
         group = torch.arange(channels) % 5 % 2
         return GroupedUniformGrid(scale, grid.zero_point.expand(2), group, grid.bits)
 
-    assert_same(*with_grids(pair, replaced))
+    assert_same(*with_grids(pair, replaced), PROMPTS["points and boxes"])
 
 
 @pytest.mark.parametrize(("sources", "side"), [((7, 7), 256), ((14, 9), 64), ((7, 7), 8)])
@@ -162,7 +132,7 @@ def test_strips_change_nothing(quantized_sam2, monkeypatch) -> None:
 def test_a_first_stage_whose_tokens_all_attend_to_each_other(quantized_sam2, sam2_of, monkeypatch):
     monkeypatch.setattr(strips, "TOKENS_AT_ONCE", 100)
     pair = quantized_sam2(lambda path: 4, lambda path, operand: 4, sam2_of(32, whole=(0, 3)))
-    assert_same(pair.model, pair.checkpoint)
+    assert_same(pair.model, pair.checkpoint, PROMPTS["points and boxes"])
 
 
 def test_scores_are_those_of_the_simulation(quantized_sam2) -> None:
@@ -203,14 +173,14 @@ def test_the_choice_of_a_mask_is_transformers(tiny_sam2) -> None:
 def test_prompts_may_have_frequencies_of_their_own(quantized_sam2, tiny_sam2) -> None:
     tiny_sam2.prompt_encoder.shared_embedding.positional_embedding.mul_(0.5)
     pair = quantized_sam2(lambda path: 4, lambda path, operand: 8)
-    assert_same(pair.model, pair.checkpoint)
+    assert_same(pair.model, pair.checkpoint, PROMPTS["points and boxes"])
 
 
 def test_a_model_without_that_choice_takes_the_first_mask(quantized_sam2, tiny_sam2) -> None:
     tiny_sam2.config.mask_decoder_config.dynamic_multimask_via_stability = False
     tiny_sam2.mask_decoder.dynamic_multimask_via_stability = False
     pair = quantized_sam2(lambda path: 4, lambda path, operand: 8)
-    assert_same(pair.model, pair.checkpoint, multimask_output=False)
+    assert_same(pair.model, pair.checkpoint, PROMPTS["points and boxes"], False)
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,49 @@
+"""The native engine beside the simulation, which shares no code with it."""
+
+from typing import Any
+
+import numpy as np
+
+from carsam.engines.native_engine import NativeEngine
+from carsam.engines.torch_engine import TorchEngine
+from carsam.families.registry import family_of
+from carsam.formats.checkpoint import Checkpoint
+from carsam.images.prompts import Prompts
+
+IMAGES = 5
+EXACT, TIES = 1e-5, 0.1
+
+
+def assert_same(
+    model: Any, checkpoint: Checkpoint, prompts: Prompts, multimask_output: bool = True
+) -> None:
+    """Embeddings, masks and IoUs are the simulation's, but for ties on a few of the images.
+
+    Sums of floats have an order of their own in each engine. It may move a number that lies
+    half-way between two codes to the other one, and the layers after it spread that. Where weights
+    are integers only norms, softmax and GELU have such sums, and hardly any image has a tie.
+    """
+    simulated = TorchEngine(family_of(model.config.model_type), model, "simulated")
+    native = NativeEngine(checkpoint)
+    side = native.framing.side
+    images = np.random.default_rng(7).normal(size=(IMAGES, 3, side, side)).astype(np.float32)
+    errors = []
+    for pixels in images:
+        embedding = simulated.encode(pixels)
+        pairs = [*zip(native.encode(pixels), embedding, strict=True)]
+        results = (
+            engine.decode(embedding, prompts, multimask_output) for engine in (native, simulated)
+        )
+        pairs += zip(*results, strict=True)
+        errors.append([relative_error(found, expected) for found, expected in pairs])
+    sites = checkpoint.manifest["sites"].values()
+    float_weights = any(site["weight"] is None and site["type"] != "attention" for site in sites)
+    with_ties = 3 if float_weights else 1
+    assert (np.sort(errors, axis=0)[IMAGES - 1 - with_ties] < EXACT).all(), errors
+    assert np.max(errors) < TIES, errors
+
+
+def relative_error(found: np.ndarray, expected: np.ndarray) -> float:
+    """Root mean square of the difference over that of `expected`."""
+    assert found.shape == expected.shape
+    return float(np.sqrt(np.mean((found - expected) ** 2) / np.mean(expected**2)))
