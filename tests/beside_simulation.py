@@ -13,9 +13,26 @@ from carsam.images.prompts import Prompts
 IMAGES = 5
 EXACT, TIES = 1e-5, 0.1
 
+POINTS = np.array([[[10, 20], [33, 4]], [[50, 60], [1, 2]], [[5, 5], [9, 31]]], np.float32)
+LABELS = np.array([[1, 0], [1, -10], [0, -1]])
+BOXES = np.array([[3, 4, 40, 50], [8, 1, 60, 22], [0, 0, 64, 64]], np.float32)
+MASKS = np.random.default_rng(3).normal(size=(3, 32, 32)).astype(np.float32)
+PROMPTS = {
+    "points": Prompts(points=POINTS, labels=LABELS),
+    "boxes": Prompts(boxes=BOXES),
+    "points and boxes": Prompts(points=POINTS, labels=LABELS, boxes=BOXES),
+    "boxes and masks": Prompts(boxes=BOXES, masks=MASKS),
+    "masks": Prompts(masks=MASKS),
+    "nothing": Prompts(),
+}
+"""For images of 64 pixels or more, and masks of 32."""
+
 
 def assert_same(
-    model: Any, checkpoint: Checkpoint, prompts: Prompts, multimask_output: bool = True
+    model: Any,
+    checkpoint: Checkpoint,
+    kind: str = "points and boxes",
+    multimask_output: bool = True,
 ) -> None:
     """Embeddings, masks and IoUs are the simulation's, but for ties on a few of the images.
 
@@ -32,7 +49,8 @@ def assert_same(
         embedding = simulated.encode(pixels)
         pairs = [*zip(native.encode(pixels), embedding, strict=True)]
         results = (
-            engine.decode(embedding, prompts, multimask_output) for engine in (native, simulated)
+            engine.decode(embedding, PROMPTS[kind], multimask_output)
+            for engine in (native, simulated)
         )
         pairs += zip(*results, strict=True)
         errors.append([relative_error(found, expected) for found, expected in pairs])

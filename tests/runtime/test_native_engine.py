@@ -6,7 +6,7 @@ import sys
 import numpy as np
 import pytest
 import torch
-from beside_simulation import assert_same
+from beside_simulation import BOXES, PROMPTS, assert_same
 from tiny_runs import (
     codebook,
     grouped,
@@ -30,18 +30,6 @@ from carsam.images.prompts import Prompts
 from carsam.simulation import slots
 
 PIXELS = np.random.default_rng(7).normal(size=(3, 64, 64)).astype(np.float32)
-POINTS = np.array([[[10, 20], [33, 4]], [[50, 60], [1, 2]], [[5, 5], [9, 31]]], np.float32)
-LABELS = np.array([[1, 0], [1, -10], [0, -1]])
-BOXES = np.array([[3, 4, 40, 50], [8, 1, 60, 22], [0, 0, 64, 64]], np.float32)
-MASKS = np.random.default_rng(3).normal(size=(3, 32, 32)).astype(np.float32)
-PROMPTS = {
-    "points": Prompts(points=POINTS, labels=LABELS),
-    "boxes": Prompts(boxes=BOXES),
-    "points and boxes": Prompts(points=POINTS, labels=LABELS, boxes=BOXES),
-    "boxes and masks": Prompts(boxes=BOXES, masks=MASKS),
-    "masks": Prompts(masks=MASKS),
-    "nothing": Prompts(),
-}
 BITS = [(None, None), (4, 4), (4, 8), (8, 8), (6, 6), (2, 3), (4, None), (None, 4)]
 
 
@@ -49,7 +37,7 @@ BITS = [(None, None), (4, 4), (4, 8), (8, 8), (6, 6), (2, 3), (4, None), (None, 
 @pytest.mark.parametrize("kind", PROMPTS)
 def test_equals_the_simulation(quantized_pair, kind, weight_bits, input_bits) -> None:
     pair = quantized_pair(lambda path: weight_bits, lambda path, operand: input_bits)
-    assert_same(pair.model, pair.checkpoint, PROMPTS[kind])
+    assert_same(pair.model, pair.checkpoint, kind)
 
 
 @pytest.mark.parametrize("seed", range(4))
@@ -61,7 +49,7 @@ def test_runs_any_mixture_of_float_and_quantized_sites(quantized_pair, seed) -> 
 
     table: dict[tuple[str, ...], int | None] = {}
     pair = quantized_pair(bits, bits)
-    assert_same(pair.model, pair.checkpoint, PROMPTS["points and boxes"], False)
+    assert_same(pair.model, pair.checkpoint, multimask_output=False)
 
 
 @pytest.mark.parametrize("bits", [4, 8])
@@ -73,7 +61,7 @@ def test_other_grids_of_probabilities_equal_the_simulation(quantized_pair, make,
     def replaced(site: Site, operand: str, grid: Grid) -> Grid | None:
         return make(bits) if operand == "probabilities" else None
 
-    assert_same(*with_grids(pair, replaced), PROMPTS["points and boxes"])
+    assert_same(*with_grids(pair, replaced))
 
 
 @pytest.mark.parametrize("weight_bits", [4, None])
@@ -88,7 +76,7 @@ def test_other_grids_of_inputs_equal_the_simulation(quantized_pair, make, weight
         channels = slots.layer(pair.model, site).layer.in_features
         return make(grid, channels) if make is grouped else make(grid)
 
-    assert_same(*with_grids(pair, replaced), PROMPTS["points and boxes"])
+    assert_same(*with_grids(pair, replaced))
 
 
 ATTENDED = ("query", "key", "value")
@@ -102,7 +90,7 @@ def test_codebooks_equal_the_simulation(quantized_pair, operands, weight_bits, b
     def replaced(site: Site, operand: str, grid: Grid) -> Grid | None:
         return codebook(grid, bits) if operand in operands else None
 
-    assert_same(*with_grids(pair, replaced), PROMPTS["points and boxes"])
+    assert_same(*with_grids(pair, replaced))
 
 
 def test_refuses_a_codebook_of_probabilities(quantized_pair) -> None:

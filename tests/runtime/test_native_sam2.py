@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import torch
-from beside_simulation import assert_same
+from beside_simulation import BOXES, PROMPTS, assert_same
 from tiny_runs import with_grids
 
 from carsam.engines.native_engine import NativeEngine
@@ -16,7 +16,6 @@ from carsam.grids import tables
 from carsam.grids.base import Grid
 from carsam.grids.grouped import GroupedUniformGrid
 from carsam.grids.row_maximum import RowMaximumGrid
-from carsam.images.prompts import Prompts
 from carsam.runtime import positions, strips
 from carsam.runtime.networks import read_sam2
 from carsam.runtime.sam2_decoder import Stability
@@ -26,18 +25,6 @@ from carsam.simulation import slots
 
 FAMILY = Sam2Family()
 PIXELS = np.random.default_rng(7).normal(size=(3, 128, 128)).astype(np.float32)
-POINTS = np.array([[[10, 20], [33, 94]], [[50, 60], [1, 2]], [[5, 5], [99, 31]]], np.float32)
-LABELS = np.array([[1, 0], [1, -10], [0, -1]])
-BOXES = np.array([[3, 4, 40, 90], [8, 1, 120, 22], [0, 0, 128, 128]], np.float32)
-MASKS = np.random.default_rng(3).normal(size=(3, 32, 32)).astype(np.float32)
-PROMPTS = {
-    "points": Prompts(points=POINTS, labels=LABELS),
-    "boxes": Prompts(boxes=BOXES),
-    "points and boxes": Prompts(points=POINTS, labels=LABELS, boxes=BOXES),
-    "boxes and masks": Prompts(boxes=BOXES, masks=MASKS),
-    "masks": Prompts(masks=MASKS),
-    "nothing": Prompts(),
-}
 BITS = [(None, None), (4, 4), (4, 8), (8, 8), (2, 3), (4, None)]
 
 
@@ -46,7 +33,7 @@ BITS = [(None, None), (4, 4), (4, 8), (8, 8), (2, 3), (4, None)]
 def test_equals_the_simulation(quantized_sam2, kind, weight_bits, input_bits) -> None:
     pair = quantized_sam2(lambda path: weight_bits, lambda path, operand: input_bits)
     for multimask_output in (True, False):
-        assert_same(pair.model, pair.checkpoint, PROMPTS[kind], multimask_output)
+        assert_same(pair.model, pair.checkpoint, kind, multimask_output)
 
 
 def test_a_decoder_as_wide_as_the_kernels_equals_the_simulation(quantized_sam2, sam2_of) -> None:
@@ -56,8 +43,8 @@ def test_a_decoder_as_wide_as_the_kernels_equals_the_simulation(quantized_sam2, 
         return None if "upscale" in path or "hypernet" in path else 4
 
     pair = quantized_sam2(weights, lambda path, _: weights(path), sam2_of(128))
-    assert_same(pair.model, pair.checkpoint, PROMPTS["points and boxes"])
-    assert_same(pair.model, pair.checkpoint, PROMPTS["boxes"], False)
+    assert_same(pair.model, pair.checkpoint)
+    assert_same(pair.model, pair.checkpoint, "boxes", False)
 
 
 @pytest.mark.parametrize("seed", range(3))
@@ -69,7 +56,7 @@ def test_runs_any_mixture_of_float_and_quantized_sites(quantized_sam2, seed) -> 
 
     table: dict[tuple[str, ...], int | None] = {}
     pair = quantized_sam2(bits, bits)
-    assert_same(pair.model, pair.checkpoint, PROMPTS["points and boxes"])
+    assert_same(pair.model, pair.checkpoint)
 
 
 @pytest.mark.parametrize(
@@ -87,7 +74,7 @@ def test_other_grids_of_probabilities_equal_the_simulation(quantized_sam2, make)
     def replaced(site: Site, operand: str, grid: Grid) -> Grid | None:
         return make() if operand == "probabilities" else None
 
-    assert_same(*with_grids(pair, replaced), PROMPTS["points and boxes"])
+    assert_same(*with_grids(pair, replaced))
 
 
 def test_other_grids_of_inputs_equal_the_simulation(quantized_sam2) -> None:
@@ -104,7 +91,7 @@ def test_other_grids_of_inputs_equal_the_simulation(quantized_sam2) -> None:
         group = torch.arange(channels) % 5 % 2
         return GroupedUniformGrid(scale, grid.zero_point.expand(2), group, grid.bits)
 
-    assert_same(*with_grids(pair, replaced), PROMPTS["points and boxes"])
+    assert_same(*with_grids(pair, replaced))
 
 
 @pytest.mark.parametrize(("sources", "side"), [((7, 7), 256), ((14, 9), 64), ((7, 7), 8)])
@@ -132,7 +119,7 @@ def test_strips_change_nothing(quantized_sam2, monkeypatch) -> None:
 def test_a_first_stage_whose_tokens_all_attend_to_each_other(quantized_sam2, sam2_of, monkeypatch):
     monkeypatch.setattr(strips, "TOKENS_AT_ONCE", 100)
     pair = quantized_sam2(lambda path: 4, lambda path, operand: 4, sam2_of(32, whole=(0, 3)))
-    assert_same(pair.model, pair.checkpoint, PROMPTS["points and boxes"])
+    assert_same(pair.model, pair.checkpoint)
 
 
 def test_scores_are_those_of_the_simulation(quantized_sam2) -> None:
@@ -173,14 +160,14 @@ def test_the_choice_of_a_mask_is_transformers(tiny_sam2) -> None:
 def test_prompts_may_have_frequencies_of_their_own(quantized_sam2, tiny_sam2) -> None:
     tiny_sam2.prompt_encoder.shared_embedding.positional_embedding.mul_(0.5)
     pair = quantized_sam2(lambda path: 4, lambda path, operand: 8)
-    assert_same(pair.model, pair.checkpoint, PROMPTS["points and boxes"])
+    assert_same(pair.model, pair.checkpoint)
 
 
 def test_a_model_without_that_choice_takes_the_first_mask(quantized_sam2, tiny_sam2) -> None:
     tiny_sam2.config.mask_decoder_config.dynamic_multimask_via_stability = False
     tiny_sam2.mask_decoder.dynamic_multimask_via_stability = False
     pair = quantized_sam2(lambda path: 4, lambda path, operand: 8)
-    assert_same(pair.model, pair.checkpoint, PROMPTS["points and boxes"], False)
+    assert_same(pair.model, pair.checkpoint, multimask_output=False)
 
 
 @pytest.mark.parametrize(
