@@ -47,6 +47,8 @@ class TrainingRecipe:
     Attributes:
         rate_of_others: learning rate of embeddings, norms and convolutions, relative to that of
             the matrices.
+        newton_schulz_steps: of Muon, for every gradient of a matrix. They are bfloat16, so they take
+            most of a step on processors that do not multiply it.
         warm_up: steps over which the learning rate rises.
         average_decay: of the moving average of the weights, which is what is exported.
         waves: the Fourier features' longest and shortest wave, in pixels of the canvas.
@@ -56,6 +58,7 @@ class TrainingRecipe:
     seed: int = 0
     scenes: int = 320
     rate_of_others: float = 0.3
+    newton_schulz_steps: int = 5
     warm_up: int = 100
     weight_decay: float = 0.05
     gradient_norm: float = 1.0

@@ -134,6 +134,7 @@ def make_optimizers(part: Part) -> list[torch.optim.Optimizer]:
         torch.optim.Muon(
             [{"params": matrices, "rate_factor": 1.0}],
             weight_decay=part.recipe.weight_decay,
+            ns_steps=part.recipe.newton_schulz_steps,
             adjust_lr_fn="match_rms_adamw",
         ),
         torch.optim.AdamW(

@@ -135,6 +135,7 @@ def _optimizers(model: SamModel, recipe: TrainingRecipe) -> list[torch.optim.Opt
         torch.optim.Muon(
             [{"params": half, "rate_factor": 1.0}],
             weight_decay=recipe.weight_decay,
+            ns_steps=recipe.newton_schulz_steps,
             adjust_lr_fn="match_rms_adamw",
         )
         for half in (matrices[::2], matrices[1::2])
