@@ -34,9 +34,7 @@ def shrink_(part, steps):
         boxes=2,
         correction_probability=1.0,
     )
-    part.recipe = dataclasses.replace(
-        part.recipe, stages=(stage,), scenes=2, newton_schulz_steps=1
-    )
+    part.recipe = dataclasses.replace(part.recipe, stages=(stage,), scenes=2, newton_schulz_steps=1)
     part.clips = Clips(16, 3, (3,), 0)
 
 

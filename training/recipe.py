@@ -47,8 +47,8 @@ class TrainingRecipe:
     Attributes:
         rate_of_others: learning rate of embeddings, norms and convolutions, relative to that of
             the matrices.
-        newton_schulz_steps: of Muon, for every gradient of a matrix. They are bfloat16, so they take
-            most of a step on processors that do not multiply it.
+        newton_schulz_steps: of Muon, for every gradient of a matrix, in bfloat16: most of the time
+            on processors that do not multiply it.
         warm_up: steps over which the learning rate rises.
         average_decay: of the moving average of the weights, which is what is exported.
         waves: the Fourier features' longest and shortest wave, in pixels of the canvas.
