@@ -3,6 +3,7 @@
 import functools
 import importlib
 import os
+import shutil
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
@@ -80,6 +81,23 @@ def tiny_sam(randomise_):
     model = SamModel(config).eval()
     randomise_(model)
     return model
+
+
+@pytest.fixture(scope="session")
+def kept(tmp_path_factory) -> Path:
+    """Folder for what is made once and copied for every test."""
+    return tmp_path_factory.mktemp("kept")
+
+
+@pytest.fixture
+def run(tiny_sam, image_folder, kept, tmp_path) -> Path:
+    """Run of `tiny_sam` in `kept / "model"`: rounded to nearest, W4A4."""
+    from carsam.calibration.quantize import quantize
+
+    if not (kept / "run").exists():
+        tiny_sam.save_pretrained(kept / "model")
+        quantize(kept / "model", image_folder, "rtn", count=1).save(kept / "run")
+    return Path(shutil.copytree(kept / "run", tmp_path / "run"))
 
 
 @pytest.fixture

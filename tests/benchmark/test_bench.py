@@ -6,17 +6,10 @@ import shutil
 import pytest
 from without_torch import run_without_torch
 
-from carsam.calibration.quantize import quantize
 from carsam.cli import main
 from carsam.runtime import kernels
 
 KEYS = {"load_seconds", "encode_seconds", "decode_seconds", "decode_64_seconds", "peak_mb"}
-
-
-@pytest.fixture
-def run(tiny_sam, image_folder, tmp_path):
-    quantize(tiny_sam, image_folder, "rtn", count=1).save(tmp_path / "run")
-    return tmp_path / "run"
 
 
 @pytest.fixture

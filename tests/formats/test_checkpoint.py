@@ -11,16 +11,23 @@ from carsam.images.prompts import Prompts
 from carsam.simulation.model import from_checkpoint, load_simulated
 
 
+def quantized(model, images):
+    return quantize(model, images, "rtn", count=1, rules=["encoder.mlp=w3a5"])
+
+
 @pytest.fixture
-def run(tiny_sam, image_folder, tmp_path):
-    model = quantize(tiny_sam, image_folder, "rtn", count=1, rules=["encoder.mlp=w3a5"])
+def run(tiny_sam, image_folder, kept, tmp_path):
+    folder = kept / "run of several widths"
+    if not folder.exists():
+        quantized(tiny_sam, image_folder).save(folder)
+    shutil.copytree(folder, tmp_path / "run")
+    return load_simulated(tmp_path / "run"), tmp_path / "run"
+
+
+def test_the_round_trip_is_exact(tiny_sam, image_folder, tmp_path):
+    model = quantized(tiny_sam, image_folder)
     model.save(tmp_path / "run")
-    return model, tmp_path / "run"
-
-
-def test_the_round_trip_is_exact(run):
-    model, folder = run
-    loaded = load_simulated(folder)
+    loaded = load_simulated(tmp_path / "run")
     pixels = np.random.default_rng(0).normal(size=(3, 64, 64)).astype(np.float32)
     boxes = Prompts(boxes=np.array([[4, 5, 50, 40]], np.float32))
     results = []

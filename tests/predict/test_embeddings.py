@@ -24,12 +24,6 @@ BOX = np.array([10, 10, 80, 70])
 
 
 @pytest.fixture
-def run(tiny_sam, image_folder, tmp_path) -> Path:
-    quantize(tiny_sam, image_folder, "rtn", count=1).save(tmp_path / "run")
-    return tmp_path / "run"
-
-
-@pytest.fixture
 def cache(tmp_path) -> EmbeddingCache:
     return EmbeddingCache(tmp_path / "embeddings")
 

@@ -1,23 +1,15 @@
 """Threads that share an engine, each with a predictor of its own, as docs/images.md shows it."""
 
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 
 import numpy as np
 import pytest
 
-from carsam.calibration.quantize import quantize
 from carsam.engines.load import load
 from carsam.predict.predictor import SamPredictor
 
 BOXES = np.array([[10, 10, 80, 70], [30, 5, 110, 85], [0, 0, 60, 40]])
 THREADS = 4
-
-
-@pytest.fixture
-def run(tiny_sam, image_folder, tmp_path) -> Path:
-    quantize(tiny_sam, image_folder, "rtn", count=1).save(tmp_path / "run")
-    return tmp_path / "run"
 
 
 def answers(predictor: SamPredictor, image: np.ndarray) -> list[np.ndarray]:

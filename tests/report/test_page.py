@@ -169,8 +169,8 @@ def test_options_that_do_not_fit_are_refused(run, tmp_path, capsys, options, mes
     assert message in capsys.readouterr().err
 
 
-def test_a_float_model_has_no_report(run, tmp_path, capsys):
-    assert report(tmp_path / "model", tmp_path / "report.html") == 2
+def test_a_float_model_has_no_report(run, kept, tmp_path, capsys):
+    assert report(kept / "model", tmp_path / "report.html") == 2
     assert "not a run of `carsam quantize`" in capsys.readouterr().err
 
 
